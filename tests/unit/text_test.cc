@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace thermocline {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(ParseBytes, AcceptsBinaryUnits) {
+  EXPECT_EQ(parse_bytes("512M")->get(), 512u << 20);
+  EXPECT_EQ(parse_bytes("1GiB")->get(), 1u << 30);
+  EXPECT_EQ(parse_bytes("4096")->get(), 4096u);
+  EXPECT_EQ(parse_bytes(" 64 K ")->get(), 65536u);
+}
+
+TEST(ParseBytes, RefusesNonsenseWithAnExample) {
+  for (const char* text : {"", "M", "1X", "-1", "1.5G", "99999999999G"}) {
+    const auto result = parse_bytes(text);
+    ASSERT_FALSE(result) << text;
+    EXPECT_EQ(result.error().kind, ErrorKind::kUsage);
+    EXPECT_THAT(result.error().message, HasSubstr(text));
+  }
+}
+
+TEST(ParseDuration, NeedsAUnit) {
+  EXPECT_EQ(parse_duration("250ms")->count(), 250'000'000);
+  EXPECT_EQ(parse_duration("5min")->count(), 300'000'000'000);
+  EXPECT_FALSE(parse_duration("250"));
+}
+
+TEST(ParseList, ReadsTheKernelsFormat) {
+  EXPECT_THAT(*parse_list("0-2,8\n"), ElementsAre(0u, 1u, 2u, 8u));
+  EXPECT_THAT(*parse_list(""), ElementsAre());
+  EXPECT_FALSE(parse_list("3-1"));
+  EXPECT_FALSE(parse_list("0-99999999999"));
+}
+
+TEST(FormatList, IsTheInverse) {
+  const std::vector<std::uint32_t> numbers{0, 1, 2, 8};
+  EXPECT_EQ(format_list(numbers), "0-2,8");
+}
+
+TEST(NearestWord, FindsATypo) {
+  const std::vector<std::string> keys{"epoch", "window", "rate_limit"};
+  EXPECT_EQ(nearest_word("epoc", keys), "epoch");
+  EXPECT_EQ(nearest_word("rate_limits", keys), "rate_limit");
+  EXPECT_EQ(nearest_word("zzzzzz", keys), "");
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/system.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <numaif.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+namespace thermocline {
+
+UniqueFd& UniqueFd::operator=(UniqueFd&& o) noexcept {
+  if (this != &o) reset(o.release());
+  return *this;
+}
+
+int UniqueFd::release() { return std::exchange(fd_, -1); }
+
+void UniqueFd::reset(int fd) {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = fd;
+}
+
+namespace {
+
+Nanoseconds read_clock(clockid_t id) {
+  timespec ts{};
+  ::clock_gettime(id, &ts);
+  return std::chrono::seconds(ts.tv_sec) + Nanoseconds(ts.tv_nsec);
+}
+
+class RealSystem final : public System {
+ public:
+  explicit RealSystem(std::string sysroot) : sysroot_(std::move(sysroot)) {}
+
+  Result<std::string> read_file(const std::string& path) const override {
+    const UniqueFd fd(::open((sysroot_ + path).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return fail_errno(errno, "can't read " + sysroot_ + path);
+    std::string content;
+    std::array<char, 16384> buffer;
+    for (;;) {
+      const ssize_t n = ::read(fd.get(), buffer.data(), buffer.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return fail_errno(errno, "can't read " + sysroot_ + path);
+      if (n == 0) return content;
+      content.append(buffer.data(), static_cast<std::size_t>(n));
+    }
+  }
+
+  Result<std::vector<std::string>> list_dir(const std::string& path) const override {
+    DIR* dir = ::opendir((sysroot_ + path).c_str());
+    if (dir == nullptr) return fail_errno(errno, "can't list " + sysroot_ + path);
+    std::vector<std::string> names;
+    while (const dirent* entry = ::readdir(dir)) {
+      std::string name = entry->d_name;
+      if (name != "." && name != "..") names.push_back(std::move(name));
+    }
+    ::closedir(dir);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  bool exists(const std::string& path) const override {
+    return ::access((sysroot_ + path).c_str(), F_OK) == 0;
+  }
+
+  Result<std::string> read_link_name(const std::string& path) const override {
+    std::array<char, 4096> target;
+    const ssize_t n = ::readlink((sysroot_ + path).c_str(), target.data(), target.size());
+    if (n < 0) return fail_errno(errno, "can't read the link " + sysroot_ + path);
+    std::string text(target.data(), static_cast<std::size_t>(n));
+    const auto slash = text.rfind('/');
+    return slash == std::string::npos ? text : text.substr(slash + 1);
+  }
+
+  Status write_file(const std::string& path, std::string_view data) override {
+    const UniqueFd fd(::open((sysroot_ + path).c_str(), O_WRONLY | O_CLOEXEC));
+    if (!fd) return fail_errno(errno, "can't write " + sysroot_ + path);
+    ssize_t n = 0;
+    do {
+      n = ::write(fd.get(), data.data(), data.size());
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) return fail_errno(errno, "can't write " + sysroot_ + path);
+    if (static_cast<std::size_t>(n) != data.size())
+      return fail(ErrorKind::kFailure, "short write to {}{}", sysroot_, path);
+    return {};
+  }
+
+  Nanoseconds now() const override { return read_clock(CLOCK_MONOTONIC); }
+  Nanoseconds process_cpu_time() const override { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
+
+  Result<UniqueFd> open_device(const std::string& path, int flags) override {
+    UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
+    if (!fd) return fail_errno(errno, "can't open " + path);
+    return fd;
+  }
+
+  int ioctl(int fd, unsigned long request, void* argument) override {
+    const int rc = ::ioctl(fd, request, argument);
+    return rc < 0 ? -errno : rc;
+  }
+
+  long move_pages(Pid pid, std::span<void* const> pages, std::span<const int> nodes,
+                  std::span<int> status, int flags) override {
+    const long rc =
+        ::move_pages(pid.get(), pages.size(), const_cast<void**>(pages.data()),
+                     nodes.empty() ? nullptr : nodes.data(), status.data(), flags);
+    return rc < 0 ? -errno : rc;
+  }
+
+  Result<UniqueFd> pidfd_open(Pid pid) override {
+    UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid.get(), 0)));
+    if (!fd) return fail_errno(errno, fmt::format("can't follow process {}", pid.get()));
+    return fd;
+  }
+
+  bool pidfd_exited(int pidfd) const override {
+    pollfd p{pidfd, POLLIN, 0};
+    return ::poll(&p, 1, 0) > 0;
+  }
+
+ private:
+  std::string sysroot_;
+};
+
+}  // namespace
+
+std::unique_ptr<System> make_real_system(std::string sysroot) {
+  while (!sysroot.empty() && sysroot.back() == '/') sysroot.pop_back();
+  return std::make_unique<RealSystem>(std::move(sysroot));
+}
+
+}  // namespace thermocline

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one door to the machine: /sys, /proc, the system calls with an effect, and the clock.
+// Production code gets a RealSystem; tests hand in a captured tree or a scripted machine.
+// Nothing above this layer opens a file of the kernel's or makes such a call by itself.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+
+namespace thermocline {
+
+/// A file descriptor that closes itself.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& o) noexcept : fd_(o.release()) {}
+  UniqueFd& operator=(UniqueFd&& o) noexcept;
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
+  ~UniqueFd() { reset(); }
+  [[nodiscard]] int get() const { return fd_; }
+  [[nodiscard]] explicit operator bool() const { return fd_ >= 0; }
+  [[nodiscard]] int release();
+  void reset(int fd = -1);
+
+ private:
+  int fd_ = -1;
+};
+
+/// Thread-safety: const methods may be called from any thread.
+class System {
+ public:
+  virtual ~System() = default;
+
+  /// Whole content of a file such as /sys/devices/system/node/online. `path` is absolute; a system
+  /// with a sysroot prefixes it. Fails with kNotFound, kPermission or kFailure.
+  [[nodiscard]] virtual Result<std::string> read_file(const std::string& path) const = 0;
+  /// Names in a directory, sorted, without "." and "..".
+  [[nodiscard]] virtual Result<std::vector<std::string>> list_dir(const std::string& path) const = 0;
+  [[nodiscard]] virtual bool exists(const std::string& path) const = 0;
+  /// Last component of what a symbolic link points to.
+  [[nodiscard]] virtual Result<std::string> read_link_name(const std::string& path) const = 0;
+  [[nodiscard]] virtual Status write_file(const std::string& path, std::string_view data) = 0;
+
+  /// CLOCK_MONOTONIC.
+  [[nodiscard]] virtual Nanoseconds now() const = 0;
+  /// CPU time of this process, all threads (CLOCK_PROCESS_CPUTIME_ID).
+  [[nodiscard]] virtual Nanoseconds process_cpu_time() const = 0;
+
+  /// open(2) of a device node; O_CLOEXEC is added.
+  [[nodiscard]] virtual Result<UniqueFd> open_device(const std::string& path, int flags) = 0;
+  /// ioctl(2): returns 0 or more, or -errno.
+  [[nodiscard]] virtual int ioctl(int fd, unsigned long request, void* argument) = 0;
+  /// move_pages(2): returns 0 or more, or -errno. `nodes` empty = query. `status` has one int a page.
+  [[nodiscard]] virtual long move_pages(Pid pid, std::span<void* const> pages,
+                                        std::span<const int> nodes, std::span<int> status,
+                                        int flags) = 0;
+  /// pidfd_open(2).
+  [[nodiscard]] virtual Result<UniqueFd> pidfd_open(Pid pid) = 0;
+  /// True once the process behind a pidfd has exited.
+  [[nodiscard]] virtual bool pidfd_exited(int pidfd) const = 0;
+};
+
+/// The machine this program runs on. `sysroot` ("" = the real one) is put before every path that is
+/// read or written, so that a captured tree can stand in for /sys and /proc; system calls are real.
+[[nodiscard]] std::unique_ptr<System> make_real_system(std::string sysroot = "");
+
+}  // namespace thermocline

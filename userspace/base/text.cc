@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/text.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <numeric>
+
+namespace thermocline {
+
+namespace {
+constexpr std::string_view kBlank = " \t\r\n";
+
+struct Unit {
+  std::string_view name;
+  std::uint64_t factor;
+};
+
+constexpr std::array<Unit, 9> kByteUnits{{{"", 1},
+                                          {"B", 1},
+                                          {"K", 1ull << 10},
+                                          {"KiB", 1ull << 10},
+                                          {"M", 1ull << 20},
+                                          {"MiB", 1ull << 20},
+                                          {"G", 1ull << 30},
+                                          {"GiB", 1ull << 30},
+                                          {"T", 1ull << 40}}};
+constexpr std::array<Unit, 5> kTimeUnits{{{"ns", 1},
+                                          {"us", 1'000},
+                                          {"ms", 1'000'000},
+                                          {"s", 1'000'000'000},
+                                          {"min", 60'000'000'000}}};
+
+Result<std::uint64_t> parse_scaled(std::string_view text, std::span<const Unit> units,
+                                   std::string_view example) {
+  const std::string_view body = trim(text);
+  std::uint64_t number = 0;
+  const auto [end, ec] = std::from_chars(body.data(), body.data() + body.size(), number);
+  if (ec != std::errc() || end == body.data())
+    return fail(ErrorKind::kUsage, "\"{}\" is not {}", text, example);
+  const std::string_view unit = trim(body.substr(static_cast<std::size_t>(end - body.data())));
+  for (const Unit& u : units) {
+    if (u.name != unit) continue;
+    if (number > std::numeric_limits<std::int64_t>::max() / u.factor)
+      return fail(ErrorKind::kUsage, "\"{}\" is too large", text);
+    return number * u.factor;
+  }
+  return fail(ErrorKind::kUsage, "\"{}\" is not {}", text, example);
+}
+}  // namespace
+
+std::string_view trim(std::string_view text) {
+  const auto first = text.find_first_not_of(kBlank);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const auto at = text.find(separator);
+    parts.push_back(text.substr(0, at));
+    if (at == std::string_view::npos) return parts;
+    text.remove_prefix(at + 1);
+  }
+}
+
+std::vector<std::string_view> words(std::string_view text) {
+  std::vector<std::string_view> result;
+  for (;;) {
+    const auto first = text.find_first_not_of(kBlank);
+    if (first == std::string_view::npos) return result;
+    text.remove_prefix(first);
+    const auto end = text.find_first_of(kBlank);
+    result.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return result;
+    text.remove_prefix(end);
+  }
+}
+
+Result<std::uint64_t> parse_u64(std::string_view text, int base) {
+  std::uint64_t number = 0;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  if (ec != std::errc() || end != text.data() + text.size() || text.empty())
+    return fail(ErrorKind::kUsage, "\"{}\" is not a whole number from 0 to 2^64 - 1", text);
+  return number;
+}
+
+Result<Bytes> parse_bytes(std::string_view text) {
+  TC_ASSIGN(const auto n, parse_scaled(text, kByteUnits, "a size such as 512M, 2G or 64K"));
+  return Bytes(n);
+}
+
+Result<Nanoseconds> parse_duration(std::string_view text) {
+  TC_ASSIGN(const auto n, parse_scaled(text, kTimeUnits, "a time such as 250ms, 1s or 20us"));
+  return Nanoseconds(static_cast<std::int64_t>(n));
+}
+
+Result<std::vector<std::uint32_t>> parse_list(std::string_view text) {
+  // A kernel with 8192 CPUs prints at most that many numbers; more is not a list of the kernel's.
+  constexpr std::uint64_t kLargest = 1u << 20;
+  std::vector<std::uint32_t> numbers;
+  text = trim(text);
+  if (text.empty()) return numbers;
+  for (const std::string_view part : split(text, ',')) {
+    const auto dash = part.find('-');
+    TC_ASSIGN(const auto first, parse_u64(part.substr(0, dash)));
+    std::uint64_t last = first;
+    if (dash != std::string_view::npos) {
+      TC_ASSIGN(last, parse_u64(part.substr(dash + 1)));
+    }
+    if (last < first || last > kLargest)
+      return fail(ErrorKind::kUsage, "\"{}\" is not a list such as 0-3,8", text);
+    for (std::uint64_t n = first; n <= last; ++n) numbers.push_back(static_cast<std::uint32_t>(n));
+  }
+  std::sort(numbers.begin(), numbers.end());
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+  return numbers;
+}
+
+std::string format_bytes(Bytes bytes) {
+  constexpr std::array<std::string_view, 5> kNames{"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes.get());
+  std::size_t unit = 0;
+  while (value >= 1024.0 && unit + 1 < kNames.size()) {
+    value /= 1024.0;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", value, value < 10.0 && unit > 0 ? 1 : 0, kNames[unit]);
+}
+
+std::string format_duration(Nanoseconds time) {
+  constexpr std::array<std::string_view, 4> kNames{"ns", "us", "ms", "s"};
+  auto value = static_cast<double>(time.count());
+  std::size_t unit = 0;
+  while (value >= 1000.0 && unit + 1 < kNames.size()) {
+    value /= 1000.0;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", value, value < 10.0 && unit > 0 ? 1 : 0, kNames[unit]);
+}
+
+std::string format_list(std::span<const std::uint32_t> numbers) {
+  std::string text;
+  for (std::size_t i = 0; i < numbers.size();) {
+    std::size_t j = i;
+    while (j + 1 < numbers.size() && numbers[j + 1] == numbers[j] + 1) ++j;
+    if (!text.empty()) text += ',';
+    text += std::to_string(numbers[i]);
+    if (j > i) text += "-" + std::to_string(numbers[j]);
+    i = j + 1;
+  }
+  return text;
+}
+
+std::string nearest_word(std::string_view word, std::span<const std::string> candidates) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+  for (const std::string& candidate : candidates) {
+    std::vector<std::size_t> row(candidate.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      std::size_t diagonal = std::exchange(row[0], i + 1);
+      for (std::size_t j = 0; j < candidate.size(); ++j) {
+        const std::size_t substitute = diagonal + (word[i] == candidate[j] ? 0 : 1);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, substitute});
+      }
+    }
+    if (row.back() < best_distance) {
+      best_distance = row.back();
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace thermocline
