@@ -21,7 +21,9 @@ ExitCode Error::exit_code() const {
   return ExitCode::kFailure;
 }
 
-std::string errno_text(int errno_value) { return std::generic_category().message(errno_value); }
+std::string errno_text(int errno_value) {
+  return std::generic_category().message(errno_value);
+}
 
 tl::unexpected<Error> fail_errno(int errno_value, std::string what) {
   ErrorKind kind = ErrorKind::kFailure;

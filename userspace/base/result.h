@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors as values. Every function that can fail for a reason outside the program returns Result<T>;
-// exceptions are for programmer errors only.
+// Errors as values. Every function that can fail for a reason outside the program returns
+// Result<T>; exceptions are for programmer errors only.
 #pragma once
 
 #include <fmt/format.h>
@@ -49,7 +49,8 @@ template <class... Args>
 }
 
 /// As fail(), with ": " and the text of `errno_value` appended; the kind follows from the errno
-/// (ENOENT, ESRCH, ENODEV: kNotFound; EPERM, EACCES: kPermission; ENOSYS, EOPNOTSUPP: kUnsupported).
+/// (ENOENT, ESRCH, ENODEV: kNotFound; EPERM, EACCES: kPermission; ENOSYS, EOPNOTSUPP:
+/// kUnsupported).
 [[nodiscard]] tl::unexpected<Error> fail_errno(int errno_value, std::string what);
 
 /// Text of an errno, thread-safe.
@@ -58,17 +59,17 @@ template <class... Args>
 }  // namespace thermocline
 
 /// Propagate an error: `TC_TRY(status_expression);`
-#define TC_TRY(expression)                                                       \
-  do {                                                                           \
-    auto tc_try_result = (expression);                                           \
+#define TC_TRY(expression)                                                            \
+  do {                                                                                \
+    auto tc_try_result = (expression);                                                \
     if (!tc_try_result) return tl::make_unexpected(std::move(tc_try_result).error()); \
   } while (false)
 
 #define TC_CONCAT_INNER(a, b) a##b
 #define TC_CONCAT(a, b) TC_CONCAT_INNER(a, b)
 /// Bind or propagate: `TC_ASSIGN(auto value, result_expression);`
-#define TC_ASSIGN(declaration, expression)                                             \
-  auto TC_CONCAT(tc_result_, __LINE__) = (expression);                                 \
-  if (!TC_CONCAT(tc_result_, __LINE__))                                                \
-    return tl::make_unexpected(std::move(TC_CONCAT(tc_result_, __LINE__)).error());    \
+#define TC_ASSIGN(declaration, expression)                                          \
+  auto TC_CONCAT(tc_result_, __LINE__) = (expression);                              \
+  if (!TC_CONCAT(tc_result_, __LINE__))                                             \
+    return tl::make_unexpected(std::move(TC_CONCAT(tc_result_, __LINE__)).error()); \
   declaration = std::move(*TC_CONCAT(tc_result_, __LINE__))

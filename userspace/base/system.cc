@@ -22,7 +22,9 @@ UniqueFd& UniqueFd::operator=(UniqueFd&& o) noexcept {
   return *this;
 }
 
-int UniqueFd::release() { return std::exchange(fd_, -1); }
+int UniqueFd::release() {
+  return std::exchange(fd_, -1);
+}
 
 void UniqueFd::reset(int fd) {
   if (fd_ >= 0) ::close(fd_);
@@ -110,9 +112,8 @@ class RealSystem final : public System {
 
   long move_pages(Pid pid, std::span<void* const> pages, std::span<const int> nodes,
                   std::span<int> status, int flags) override {
-    const long rc =
-        ::move_pages(pid.get(), pages.size(), const_cast<void**>(pages.data()),
-                     nodes.empty() ? nullptr : nodes.data(), status.data(), flags);
+    const long rc = ::move_pages(pid.get(), pages.size(), const_cast<void**>(pages.data()),
+                                 nodes.empty() ? nullptr : nodes.data(), status.data(), flags);
     return rc < 0 ? -errno : rc;
   }
 

@@ -46,7 +46,8 @@ class System {
   /// with a sysroot prefixes it. Fails with kNotFound, kPermission or kFailure.
   [[nodiscard]] virtual Result<std::string> read_file(const std::string& path) const = 0;
   /// Names in a directory, sorted, without "." and "..".
-  [[nodiscard]] virtual Result<std::vector<std::string>> list_dir(const std::string& path) const = 0;
+  [[nodiscard]] virtual Result<std::vector<std::string>> list_dir(
+      const std::string& path) const = 0;
   [[nodiscard]] virtual bool exists(const std::string& path) const = 0;
   /// Last component of what a symbolic link points to.
   [[nodiscard]] virtual Result<std::string> read_link_name(const std::string& path) const = 0;
@@ -61,7 +62,8 @@ class System {
   [[nodiscard]] virtual Result<UniqueFd> open_device(const std::string& path, int flags) = 0;
   /// ioctl(2): returns 0 or more, or -errno.
   [[nodiscard]] virtual int ioctl(int fd, unsigned long request, void* argument) = 0;
-  /// move_pages(2): returns 0 or more, or -errno. `nodes` empty = query. `status` has one int a page.
+  /// move_pages(2): returns 0 or more, or -errno. `nodes` empty = query. `status` has one int a
+  /// page.
   [[nodiscard]] virtual long move_pages(Pid pid, std::span<void* const> pages,
                                         std::span<const int> nodes, std::span<int> status,
                                         int flags) = 0;

@@ -26,11 +26,8 @@ constexpr std::array<Unit, 9> kByteUnits{{{"", 1},
                                           {"G", 1ull << 30},
                                           {"GiB", 1ull << 30},
                                           {"T", 1ull << 40}}};
-constexpr std::array<Unit, 5> kTimeUnits{{{"ns", 1},
-                                          {"us", 1'000},
-                                          {"ms", 1'000'000},
-                                          {"s", 1'000'000'000},
-                                          {"min", 60'000'000'000}}};
+constexpr std::array<Unit, 5> kTimeUnits{
+    {{"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}, {"min", 60'000'000'000}}};
 
 Result<std::uint64_t> parse_scaled(std::string_view text, std::span<const Unit> units,
                                    std::string_view example) {

@@ -98,16 +98,24 @@ inline constexpr TierId kNoTier{7};
 /// Most tiers a machine may have: tier numbers 0..6 fit a page's state, 7 means none.
 inline constexpr std::size_t kMaxTiers = 7;
 
-[[nodiscard]] constexpr Bytes bytes_of(PageCount pages) { return Bytes(pages.get() << kPageShift); }
+[[nodiscard]] constexpr Bytes bytes_of(PageCount pages) {
+  return Bytes(pages.get() << kPageShift);
+}
 /// Whole pages in `bytes`; a last part of a page is dropped.
 [[nodiscard]] constexpr PageCount pages_of(Bytes bytes) {
   return PageCount(bytes.get() >> kPageShift);
 }
 
 inline namespace literals {
-constexpr Bytes operator""_KiB(unsigned long long n) { return Bytes(n << 10); }
-constexpr Bytes operator""_MiB(unsigned long long n) { return Bytes(n << 20); }
-constexpr Bytes operator""_GiB(unsigned long long n) { return Bytes(n << 30); }
+constexpr Bytes operator""_KiB(unsigned long long n) {
+  return Bytes(n << 10);
+}
+constexpr Bytes operator""_MiB(unsigned long long n) {
+  return Bytes(n << 20);
+}
+constexpr Bytes operator""_GiB(unsigned long long n) {
+  return Bytes(n << 30);
+}
 }  // namespace literals
 
 }  // namespace thermocline

@@ -8,7 +8,9 @@
 
 namespace thermocline::cli {
 
-void print_line(const std::string& text) { fmt::print("{}\n", text); }
+void print_line(const std::string& text) {
+  fmt::print("{}\n", text);
+}
 
 namespace {
 
@@ -39,4 +41,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace thermocline::cli
 
-int main(int argc, char** argv) { return thermocline::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  return thermocline::cli::run(argc, argv);
+}

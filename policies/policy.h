@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract of a policy: from what is known (View) to what should be done (Plan).
+//
+// decide() makes no system call, reads no clock, keeps no state outside the object, and for the
+// same sequence of views and the same seed gives the same plans, on every machine: decisions are
+// taken in integers. It doesn't know whether it runs in the daemon, in a replay or in a simulator.
+//
+// What a policy need not do: quotas, rate limits, watermarks, filters, budgets and the ping-pong
+// guard belong to the engine and hold for every policy. A plan may ask for more than will be done;
+// the engine takes moves from the front, demotions and promotions each in the order given.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "heat/heat_map.h"
+
+namespace thermocline {
+
+/// A tier as a policy sees it.
+struct TierView {
+  TierId id;
+  /// Pages of our targets that the tier can hold: what they hold now plus what is free, less
+  /// headroom.
+  PageCount capacity;
+  PageCount used;                    ///< held by our targets now
+  PageCount free;                    ///< free on the tier's nodes, less headroom
+  std::uint64_t latency_ns = 0;      ///< read latency, 0 = not known
+  std::uint64_t bandwidth_mbps = 0;  ///< read bandwidth, MB/s, 0 = not known
+};
+
+/// What became of the last plan, and how the last epoch went.
+struct Feedback {
+  PageCount promoted, demoted;      ///< applied
+  PageCount failed;                 ///< tried and failed, all reasons
+  PageCount regretted;              ///< demoted lately and hot again, or promoted and cold again
+  std::uint64_t windows = 0;        ///< windows that were counted in the last epoch
+  Nanoseconds window{};             ///< their length
+  PageCount accessed_page_windows;  ///< sum over the windows of accessed pages
+  PageCount accessed_page_windows_fast;  ///< of these on tier 0
+  PageCount present_page_windows;        ///< sum over the windows of observable present pages
+};
+
+/// What a policy may ask for in one epoch.
+struct Budget {
+  PageCount moves;  ///< pages the rate limit lets through in an epoch, both directions together
+};
+
+struct View {
+  Epoch epoch;
+  const HeatMap& heat;
+  std::span<const TierView> tiers;  ///< fastest first, at least one
+  /// Edge of the hot set for tier 0's capacity, from the ageing pass of this epoch.
+  Threshold threshold;
+  Feedback feedback;
+  Budget budget;
+};
+
+struct Move {
+  Asid asid;
+  Vpn vpn;
+  PageOrder order;
+  TierId from, to;
+  Heat heat;              ///< score it was chosen by
+  std::uint8_t rule = 0;  ///< index into Policy::rules(): why
+};
+
+/// What the policy would like to be told next.
+struct ScanAdvice {
+  /// Factor for the window length, in eighths: 8 = keep, 4 = halve, 16 = double. The engine bounds
+  /// it.
+  unsigned window_eighths = 8;
+};
+
+struct Plan {
+  std::vector<Move> demotions;   ///< to a slower tier, best first
+  std::vector<Move> promotions;  ///< to a faster tier, best first
+  ScanAdvice advice;
+};
+
+class Policy {
+ public:
+  virtual ~Policy() = default;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  /// Why a page was moved, in words; Move::rule indexes it. Never empty unless the policy never
+  /// moves.
+  [[nodiscard]] virtual std::span<const std::string_view> rules() const = 0;
+  [[nodiscard]] virtual Plan decide(const View& view) = 0;
+};
+
+/// Options of a policy from the config, as text; the policy checks keys and values (kUsage, naming
+/// the key and the valid ones).
+struct PolicyOption {
+  std::string key, value;
+};
+
+struct PolicyFactory {
+  std::string name;
+  std::string summary;                   ///< one line for `thermocline policies`
+  std::string source;                    ///< paper or origin
+  std::vector<std::string> option_help;  ///< "key: meaning. Default." one each
+  std::function<Result<std::unique_ptr<Policy>>(std::span<const PolicyOption>, std::uint64_t seed)>
+      make;
+};
+
+class PolicyRegistry {
+ public:
+  /// A duplicate name is a programmer's error and aborts.
+  void add(PolicyFactory factory);
+  [[nodiscard]] const std::vector<PolicyFactory>& factories() const { return factories_; }
+  /// kUsage for an unknown name, with the nearest known one.
+  [[nodiscard]] Result<std::unique_ptr<Policy>> make(const std::string& name,
+                                                     std::span<const PolicyOption> options,
+                                                     std::uint64_t seed) const;
+
+ private:
+  std::vector<PolicyFactory> factories_;
+};
+
+/// The policies that are built in, in the order they are listed to people.
+void register_builtin_policies(PolicyRegistry& registry);
+
+}  // namespace thermocline

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tracking/process.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+
+namespace thermocline {
+
+namespace {
+
+constexpr unsigned kPidBits = 22;  // PID_MAX_LIMIT, include/linux/threads.h
+constexpr unsigned kTickBits = 36;
+constexpr std::size_t kCommandLength = 15;  // TASK_COMM_LEN - 1
+
+std::string proc_path(Pid pid, std::string_view file) {
+  return fmt::format("/proc/{}/{}", pid.get(), file);
+}
+
+bool in_cgroup(const System& system, Pid pid, std::string_view wanted) {
+  const auto text = system.read_file(proc_path(pid, "cgroup"));
+  if (!text) return false;
+  for (const std::string_view line : split(*text, '\n')) {
+    if (!line.starts_with("0::")) continue;
+    const std::string_view path = line.substr(3);
+    if (wanted == "/" || path == wanted) return true;
+    return path.starts_with(wanted) && path[wanted.size()] == '/';
+  }
+  return false;
+}
+
+}  // namespace
+
+Asid make_asid(Pid pid, std::uint64_t start_ticks, unsigned generation) {
+  const std::uint64_t ticks = start_ticks & ((std::uint64_t{1} << kTickBits) - 1);
+  return Asid((std::uint64_t{generation & 63u} << (kPidBits + kTickBits)) | (ticks << kPidBits) |
+              static_cast<std::uint64_t>(pid.get()));
+}
+
+Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned generation) {
+  if (pid.get() <= 0) return fail(ErrorKind::kUsage, "{} is not a process id", pid.get());
+  const auto text = system.read_file(proc_path(pid, "stat"));
+  if (!text) {
+    if (text.error().kind == ErrorKind::kNotFound)
+      return fail(ErrorKind::kNotFound, "there is no process {}", pid.get());
+    return tl::make_unexpected(text.error());
+  }
+  // The command may hold blanks and parentheses: it ends at the last ')'.
+  const auto open = text->find('(');
+  const auto close = text->rfind(')');
+  if (open == std::string::npos || close == std::string::npos || close < open)
+    return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
+  const std::vector<std::string_view> fields = words(std::string_view(*text).substr(close + 1));
+  constexpr std::size_t kState = 0, kFlags = 6, kStartTime = 19;  // fields 3, 9 and 22 of proc(5)
+  constexpr std::uint64_t kKernelThread = 0x00200000;             // PF_KTHREAD
+  if (fields.size() <= kStartTime)
+    return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
+  TC_ASSIGN(const auto flags, parse_u64(fields[kFlags]));
+  TC_ASSIGN(const auto start, parse_u64(fields[kStartTime]));
+  if (flags & kKernelThread)
+    return fail(ErrorKind::kUnsupported,
+                "process {} ({}) is a kernel thread: it has no memory of its own to track",
+                pid.get(), text->substr(open + 1, close - open - 1));
+  if (fields[kState] == "Z" || fields[kState] == "X")
+    return fail(ErrorKind::kNotFound, "process {} has exited", pid.get());
+  ProcessIdentity identity;
+  identity.pid = pid;
+  identity.start_ticks = start;
+  identity.asid = make_asid(pid, start, generation);
+  identity.command = text->substr(open + 1, close - open - 1);
+  return identity;
+}
+
+std::string TargetSelector::describe() const {
+  std::vector<std::string> parts;
+  if (pid) parts.push_back(fmt::format("pid {}", pid->get()));
+  if (command) parts.push_back(fmt::format("command \"{}\"", *command));
+  if (cgroup) parts.push_back(fmt::format("cgroup {}", *cgroup));
+  return fmt::format("{}", fmt::join(parts, " and "));
+}
+
+Result<std::vector<ProcessIdentity>> find_targets(const System& system,
+                                                  const TargetSelector& selector) {
+  const auto matches = [&](const ProcessIdentity& process) {
+    if (selector.command && process.command != selector.command->substr(0, kCommandLength))
+      return false;
+    return !selector.cgroup || in_cgroup(system, process.pid, *selector.cgroup);
+  };
+  std::vector<ProcessIdentity> found;
+  if (selector.pid) {
+    TC_ASSIGN(auto process, identify_process(system, *selector.pid));
+    if (matches(process)) found.push_back(std::move(process));
+    return found;
+  }
+  TC_ASSIGN(const auto entries, system.list_dir("/proc"));
+  for (const std::string& entry : entries) {
+    const auto number = parse_u64(entry);
+    if (!number) continue;
+    // A process that exits while we look is simply not a target.
+    const auto process = identify_process(system, Pid(static_cast<std::int32_t>(*number)));
+    if (process && matches(*process)) found.push_back(*process);
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.pid < b.pid; });
+  return found;
+}
+
+}  // namespace thermocline

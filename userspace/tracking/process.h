@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Processes as the kernel shows them: identity that survives pid reuse, and finding targets.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/system.h"
+#include "base/units.h"
+
+namespace thermocline {
+
+/// One program image of one process. Another start time or another image is another identity.
+struct ProcessIdentity {
+  Pid pid;
+  std::uint64_t start_ticks = 0;  ///< field 22 of /proc/PID/stat
+  Asid asid;
+  std::string command;  ///< comm, at most 15 characters
+};
+
+/// Address-space id: pid (22 bits), start time in ticks (36 bits), image generation (6 bits, counts
+/// what the same process exec'd while we watched). Never 0, the same on every tracker.
+[[nodiscard]] Asid make_asid(Pid pid, std::uint64_t start_ticks, unsigned generation);
+
+/// Reads /proc/PID/stat. kNotFound when there is no such process, kUsage for pid <= 0, kUnsupported
+/// for a kernel thread.
+[[nodiscard]] Result<ProcessIdentity> identify_process(const System& system, Pid pid,
+                                                       unsigned generation = 0);
+
+/// What selects targets: all that are set must match.
+struct TargetSelector {
+  std::optional<Pid> pid;
+  std::optional<std::string> command;  ///< comm, exact
+  std::optional<std::string> cgroup;   ///< cgroup v2 path; processes at or below it
+  [[nodiscard]] std::string describe() const;
+};
+
+/// Processes that match now, by pid. An empty list is not an error, except for a pid selector.
+[[nodiscard]] Result<std::vector<ProcessIdentity>> find_targets(const System& system,
+                                                                const TargetSelector& selector);
+
+}  // namespace thermocline

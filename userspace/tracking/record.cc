@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tracking/record.h"
+
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstring>
+
+#include "uapi/thermocline.h"
+
+static_assert(std::endian::native == std::endian::little,
+              "records are little-endian and read in place");
+static_assert(sizeof(thermocline_record) == 80);
+static_assert(sizeof(thermocline_node_run) == 4);
+
+namespace thermocline {
+
+namespace {
+
+/// User-space addresses have at most 57 bits: a record that claims more is corrupt.
+constexpr std::uint64_t kMaxVpn = std::uint64_t{1} << (57 - kPageShift);
+
+constexpr std::size_t round_up_8(std::size_t n) {
+  return (n + 7) & ~std::size_t{7};
+}
+
+}  // namespace
+
+std::uint32_t RecordMap::population() const {
+  std::uint32_t n = 0;
+  for (std::uint32_t w = 0; w < words(); ++w)
+    n += static_cast<std::uint32_t>(std::popcount(word(w)));
+  return n;
+}
+
+NodeRun RecordView::node_run(std::uint32_t i) const {
+  thermocline_node_run run;
+  std::memcpy(&run, node_runs + std::size_t{i} * sizeof(run), sizeof(run));
+  NodeRun result;
+  if (run.node != THERMOCLINE_NODE_NONE) result.node = NodeId(run.node);
+  result.count = run.count;
+  return result;
+}
+
+std::optional<RecordView> RecordReader::refuse(std::string_view why) {
+  error_ = Error{ErrorKind::kCorrupt,
+                 fmt::format("the access record at byte {} is not valid: {}", offset_, why), 0};
+  return std::nullopt;
+}
+
+std::optional<RecordView> RecordReader::next() {
+  if (error_) return std::nullopt;
+  const std::span<const std::byte> rest = bytes_.subspan(offset_);
+  if (rest.empty()) return std::nullopt;
+  thermocline_record header;
+  if (rest.size() < sizeof(header)) {
+    truncated_ = true;
+    return refuse("it is cut off");
+  }
+  std::memcpy(&header, rest.data(), sizeof(header));
+  if (header.magic != THERMOCLINE_RECORD_MAGIC) return refuse("wrong magic number");
+  if (header.version != THERMOCLINE_RECORD_VERSION) return refuse("unknown version");
+  if (header.header_size < sizeof(header) || header.header_size % 8 != 0)
+    return refuse("bad header size");
+  if (header.size < header.header_size || header.size % 8 != 0) return refuse("bad size");
+  if ((header.flags & ~THERMOCLINE_RECORD_FLAGS_ALL) != 0) return refuse("unknown flags");
+  if (header.asid == 0) return refuse("no address space");
+  if (header.order != THERMOCLINE_ORDER_4K && header.order != THERMOCLINE_ORDER_2M &&
+      header.order != THERMOCLINE_ORDER_1G)
+    return refuse("unknown page order");
+  if (header.count == 0 || header.count > THERMOCLINE_RECORD_MAX_ENTRIES)
+    return refuse("bad entry count");
+  if (header.first_page & ((std::uint64_t{1} << header.order) - 1))
+    return refuse("the first page is not aligned to the page order");
+  if (header.first_page >= kMaxVpn ||
+      (std::uint64_t{header.count} << header.order) > kMaxVpn - header.first_page)
+    return refuse("pages past the end of the address space");
+  for (const auto reserved : header.reserved)
+    if (reserved != 0) return refuse("reserved bytes are not zero");
+  if (header.node_runs == 0 || header.node_runs > header.count) return refuse("bad node runs");
+
+  const std::size_t map_bytes = std::size_t{(header.count + 63) / 64} * 8;
+  const std::array<std::uint8_t, 4> kinds{header.present_map, header.observable_map,
+                                          header.accessed_map, header.dirty_map};
+  std::size_t need = header.header_size;
+  for (const std::uint8_t kind : kinds) {
+    if (kind > THERMOCLINE_MAP_BITS) return refuse("unknown map encoding");
+    if (kind == THERMOCLINE_MAP_BITS) need += map_bytes;
+  }
+  const std::size_t runs_at = need;
+  need = round_up_8(need + std::size_t{header.node_runs} * sizeof(thermocline_node_run));
+  if (need != header.size) return refuse("its size does not match its content");
+  if (rest.size() < header.size) {
+    truncated_ = true;
+    return refuse("it is cut off");
+  }
+
+  RecordView view;
+  view.asid = Asid(header.asid);
+  view.epoch = Epoch(header.epoch);
+  view.sequence = header.sequence;
+  view.scan_time = Nanoseconds(static_cast<std::int64_t>(header.scan_ns));
+  view.window = Nanoseconds(static_cast<std::int64_t>(header.window_ns));
+  view.cleared = (header.flags & THERMOCLINE_RECORD_CLEARED) != 0;
+  view.writes_only = (header.flags & THERMOCLINE_RECORD_WRITES_ONLY) != 0;
+  view.first = Vpn(header.first_page);
+  view.count = header.count;
+  view.order = PageOrder(header.order);
+
+  std::size_t at = header.header_size;
+  const std::array<RecordMap*, 4> maps{&view.present, &view.observable, &view.accessed,
+                                       &view.dirty};
+  for (std::size_t i = 0; i < maps.size(); ++i) {
+    switch (kinds[i]) {
+      case THERMOCLINE_MAP_ZEROS:
+        *maps[i] = RecordMap::zeros(header.count);
+        break;
+      case THERMOCLINE_MAP_ONES:
+        *maps[i] = RecordMap::ones(header.count);
+        break;
+      default:
+        *maps[i] = RecordMap::bits(header.count, rest.data() + at);
+        if (header.count % 64 != 0) {
+          std::uint64_t last = 0;
+          std::memcpy(&last, rest.data() + at + map_bytes - 8, 8);
+          if (last >> (header.count % 64) != 0) return refuse("map bits past the last entry");
+        }
+        at += map_bytes;
+        break;
+    }
+  }
+  for (std::uint32_t w = 0; w < view.present.words(); ++w) {
+    const std::uint64_t other =
+        view.observable.word(w) | view.accessed.word(w) | view.dirty.word(w);
+    if ((other & ~view.present.word(w)) != 0) return refuse("bits of pages that are not present");
+  }
+  view.node_runs = rest.data() + runs_at;
+  view.node_run_count = header.node_runs;
+  std::uint64_t covered = 0;
+  for (std::uint32_t i = 0; i < header.node_runs; ++i) {
+    const NodeRun run = view.node_run(i);
+    if (run.count == 0) return refuse("an empty node run");
+    covered += run.count;
+  }
+  if (covered != header.count) return refuse("the node runs do not add up to the entry count");
+
+  offset_ += header.size;
+  return view;
+}
+
+void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vpn first,
+                          PageOrder order, std::span<const EntryObservation> entries) {
+  assert(!entries.empty() && entries.size() <= THERMOCLINE_RECORD_MAX_ENTRIES);
+  const auto count = static_cast<std::uint32_t>(entries.size());
+  const std::size_t words = (entries.size() + 63) / 64;
+  std::array<std::vector<std::uint64_t>, 4> maps;
+  for (auto& map : maps) map.assign(words, 0);
+  std::vector<thermocline_node_run> runs;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const EntryObservation& e = entries[i];
+    const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+    const std::size_t w = i / 64;
+    if (e.present) {
+      maps[0][w] |= bit;
+      if (e.observable) maps[1][w] |= bit;
+      if (e.accessed) maps[2][w] |= bit;
+      if (e.dirty) maps[3][w] |= bit;
+    }
+    const auto node = e.present && e.node ? static_cast<std::uint16_t>(e.node->get())
+                                          : static_cast<std::uint16_t>(THERMOCLINE_NODE_NONE);
+    if (!runs.empty() && runs.back().node == node && runs.back().count < 65535) {
+      runs.back().count = static_cast<std::uint16_t>(runs.back().count + 1);
+    } else {
+      runs.push_back({node, 1});
+    }
+  }
+
+  thermocline_record raw{};
+  raw.magic = THERMOCLINE_RECORD_MAGIC;
+  raw.version = THERMOCLINE_RECORD_VERSION;
+  raw.header_size = sizeof(raw);
+  raw.flags = (header.cleared ? THERMOCLINE_RECORD_CLEARED : 0u) |
+              (header.writes_only ? THERMOCLINE_RECORD_WRITES_ONLY : 0u);
+  raw.asid = header.asid.get();
+  raw.epoch = header.epoch.get();
+  raw.sequence = sequence;
+  raw.scan_ns = static_cast<std::uint64_t>(header.scan_time.count());
+  raw.window_ns = static_cast<std::uint64_t>(header.window.count());
+  raw.first_page = first.get();
+  raw.count = count;
+  raw.order = order.get();
+  raw.node_runs = static_cast<std::uint32_t>(runs.size());
+  std::array<std::uint8_t, 4> kinds{};
+  std::size_t size = sizeof(raw);
+  for (std::size_t m = 0; m < maps.size(); ++m) {
+    std::uint32_t set = 0;
+    for (const std::uint64_t word : maps[m]) set += static_cast<std::uint32_t>(std::popcount(word));
+    kinds[m] = set == 0       ? THERMOCLINE_MAP_ZEROS
+               : set == count ? THERMOCLINE_MAP_ONES
+                              : THERMOCLINE_MAP_BITS;
+    if (kinds[m] == THERMOCLINE_MAP_BITS) size += words * 8;
+  }
+  raw.present_map = kinds[0];
+  raw.observable_map = kinds[1];
+  raw.accessed_map = kinds[2];
+  raw.dirty_map = kinds[3];
+  size = round_up_8(size + runs.size() * sizeof(thermocline_node_run));
+  raw.size = static_cast<std::uint32_t>(size);
+
+  std::size_t at = out_.size();
+  out_.resize(at + size);
+  const auto put = [&](const void* data, std::size_t n) {
+    std::memcpy(out_.data() + at, data, n);
+    at += n;
+  };
+  put(&raw, sizeof(raw));
+  for (std::size_t m = 0; m < maps.size(); ++m)
+    if (kinds[m] == THERMOCLINE_MAP_BITS) put(maps[m].data(), words * 8);
+  put(runs.data(), runs.size() * sizeof(thermocline_node_run));
+}
+
+}  // namespace thermocline

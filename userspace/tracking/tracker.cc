@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tracking/tracker.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "tracking/kmod_tracker.h"
+
+namespace thermocline {
+
+ScanStats& ScanStats::operator+=(const ScanStats& o) {
+  entries += o.entries;
+  accessed += o.accessed;
+  records += o.records;
+  bytes += o.bytes;
+  skipped += o.skipped;
+  elapsed += o.elapsed;
+  longest_lock = std::max(longest_lock, o.longest_lock);
+  return *this;
+}
+
+const std::vector<TrackerFactory>& tracker_factories() {
+  static const std::vector<TrackerFactory> factories{kmod_tracker_factory()};
+  return factories;
+}
+
+Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string& name,
+                                              const TrackerOptions& options) {
+  std::string reasons;
+  std::vector<std::string> names;
+  for (const TrackerFactory& factory : tracker_factories()) {
+    names.push_back(factory.name);
+    if (name != "auto" && name != factory.name) continue;
+    const Status works = factory.probe(system);
+    if (works) return factory.make(system, options);
+    if (name == factory.name) return tl::make_unexpected(works.error());
+    reasons += fmt::format("\n  {}: {}", factory.name, works.error().message);
+  }
+  if (name == "auto")
+    return fail(ErrorKind::kUnsupported, "no way to track page accesses works here:{}", reasons);
+  const std::string near = nearest_word(name, names);
+  return fail(ErrorKind::kUsage, "there is no tracker \"{}\"{}; known: auto, {}", name,
+              near.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", near),
+              fmt::join(names, ", "));
+}
+
+}  // namespace thermocline
