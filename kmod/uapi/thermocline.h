@@ -132,6 +132,7 @@ struct thermocline_info {
 	__u32 reserved[5];
 };
 
+/* struct thermocline_info.features */
 /** Synchronous scans that read and clear accessed bits. */
 #define THERMOCLINE_FEATURE_SCAN (1ull << 0)
 /** A scan can flush the TLBs of the CPUs that run the target once, when it has cleared. */
@@ -148,9 +149,13 @@ struct thermocline_info {
  *
  * One open file has one attachment; a second attach is -EBUSY. close() detaches. The attachment
  * holds a reference that keeps the address space's identity, not its memory: a process that exits
- * or execs frees its memory at once, and the next scan returns -ESRCH.
- * Errors: EINVAL reserved or unknown bits; ESRCH no such process, a kernel thread, or another start
- * time; EBUSY attached already; ENOMEM.
+ * or execs frees its memory at once (at the end of the running lock hold, if a scan is under way),
+ * and the next scan returns -ESRCH. An address space shared by several processes (vfork, CLONE_VM)
+ * lives as long as the last of them uses it.
+ * Clearing through two attachments to one address space spoils the windows of both.
+ * Errors: EINVAL reserved or unknown bits, asid 0, pid not positive; ESRCH no such process (the id of
+ * a thread is none), a kernel thread, an exited process, or another start time; EBUSY attached
+ * already; EFAULT bad pointer; ENOMEM; EINTR a fatal signal.
  */
 struct thermocline_attach {
 	__s32 pid;
@@ -171,7 +176,11 @@ struct thermocline_range {
 /* struct thermocline_scan.flags */
 /** Clear the accessed bits that are read. */
 #define THERMOCLINE_SCAN_CLEAR (1u << 0)
-/** After clearing, flush the TLBs of the CPUs that run the target, once for the call. */
+/**
+ * After clearing, flush the TLBs of the CPUs that run the target, once for the call. Only together
+ * with CLEAR. Without it, a touch through a translation that a CPU still has cached goes unseen, as
+ * in the kernel's own ageing; with it, none does, at the price of interrupting those CPUs.
+ */
 #define THERMOCLINE_SCAN_FLUSH (1u << 1)
 #define THERMOCLINE_SCAN_FLAGS_ALL (THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH)
 
@@ -184,27 +193,41 @@ struct thermocline_range {
  * struct thermocline_scan - read (and clear) accessed bits, one pass
  * @flags: in: THERMOCLINE_SCAN_*
  * @range_count: in: number of ranges; 0 = the whole address space
- * @ranges: in: pointer to struct thermocline_range[range_count], sorted, not overlapping
+ * @ranges: in: pointer to struct thermocline_range[range_count], sorted, not overlapping, none
+ *	empty, none beyond the largest address a program can have; not read when @range_count is 0
  * @epoch: in: copied into the records
  * @window_ns: in: copied into the records; 0 = the module fills in the time since this attachment's
- *	last clearing scan call began (0 when there was none)
+ *	last clearing pass began (0 when there was none). A pass is a call with @resume_page 0 and the
+ *	calls that resume it. Whoever clears different ranges at different times gives it himself.
  * @buffer: in: pointer to where the records go, 8-byte aligned
  * @buffer_size: in: bytes there, at least THERMOCLINE_SCAN_MIN_BUFFER
  * @resume_page: in/out: page to start from, 0 at first; out: where to go on when the buffer
  *	was full (call again with everything else unchanged), or 0 when the scan is complete
  * @bytes: out: bytes written to @buffer
  * @records: out: records written to @buffer
- * @entries: out: leaf entries (PTEs and PMD or PUD leaves) visited
+ * @entries: out: table entries looked at, present or not (4 KiB entries and 2 MiB leaves)
  * @accessed: out: entries found accessed
- * @skipped_pages: out: pages in areas that can't be scanned (hugetlb, PFN mappings)
+ * @skipped_pages: out: 4 KiB pages of address space in areas that can't be scanned: hugetlb, DAX,
+ *	and PFN, IO and mixed mappings. No record covers them; they are unknown, not cold.
  * @elapsed_ns: out: time of the call
  * @max_lock_ns: out: longest single hold of the mmap lock in this call
  * @lock_drops: out: times the mmap lock was let go and taken again
+ * @reserved0: in: 0
  * @reserved: in: 0
  *
- * Errors: EINVAL bad flags, reserved bits, ranges or sizes; ENOTCONN not attached; ESRCH the
- * address space is gone (exit or exec); EFAULT bad pointer (records already cleared are lost, and the
- * sequence shows it); EINTR a fatal signal.
+ * Records come by rising address. Addresses that were asked for, that are not among the skipped ones
+ * and that no record covers have no page present. A huge page that a range touches only in part is
+ * reported (and cleared) whole, and once. Swapped and migrating pages are not present. The shared
+ * zero page is present, not observable, with no node. While the address space has a second MMU on it
+ * (a KVM guest, a device), entries that are not accessed are not observable. An area that was
+ * mapped with PROT_NONE keeps its pages and its bits.
+ * The mmap lock is let go between table pages; what is mapped or unmapped meanwhile may or may not be
+ * seen, as with any list that is read while it changes.
+ *
+ * Errors: EINVAL bad flags, reserved bits, ranges, alignment or sizes; ENOTCONN not attached; ESRCH
+ * the address space is gone (exit or exec); EFAULT bad pointer; ENOMEM; EINTR a fatal signal. After an
+ * error nothing is told about the records of the call: what they cleared is lost, and the sequence
+ * of the next record shows how many there were.
  */
 struct thermocline_scan {
 	__u32 flags;

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Reads page tables: which pages are there, touched, written, and on which node.
+ *
+ * Why this is safe, level by level (kmod/README.md has the long form):
+ *   address space  mm_users is held while the mmap lock is, so exit_mmap() can't run under the walk
+ *   upper levels   tables under a VMA are freed under the mmap write lock only, which the read lock
+ *                  keeps out; no address outside a VMA is ever looked up
+ *   PMD leaf       read and cleared under the PMD lock, after a recheck
+ *   PTE table      may be taken away by khugepaged without the mmap lock (file mappings, since 6.6),
+ *                  but is then freed by RCU: RCU is entered, the table's lock taken, and the PMD
+ *                  compared again, as pte_offset_map_lock() does, which isn't exported
+ *   accessed bit   cleared by one atomic instruction, as the CPU may set dirty at the same time, and
+ *                  under the table's lock, as that bit means something else in a swap entry
+ *
+ * Nothing is ever split, faulted in, allocated or pinned here, and no memory but page tables is written.
+ */
+#include <linux/dax.h>
+#include <linux/hugetlb_inline.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/smp.h>
+#include <linux/timekeeping.h>
+#include <linux/uaccess.h>
+
+#include <asm/tlbflush.h>
+
+#include "module.h"
+
+#define NODE_MIXED 0xfffeu
+
+/**
+ * struct walk - one scan call
+ * @att: attachment, locked
+ * @mm: its address space
+ * @scan: the request, whose out fields are counted up
+ * @stamp: what all its records say
+ * @clear: accessed bits are cleared when read
+ * @cleared_any: at least one was
+ * @second_mmu: something besides the CPUs uses the address space (a KVM guest, a device), whose
+ *	touches the accessed bits don't show: a clear bit then tells nothing
+ * @range: first range that isn't finished
+ * @left: ranges that aren't finished
+ * @address: where the walk stands
+ * @used: bytes of records in the bounce buffer
+ * @room: bytes left in the user's buffer, those in the bounce buffer already taken off
+ * @now: the clock, at most one table page old
+ */
+struct walk {
+	struct thermocline_attachment *att;
+	struct mm_struct *mm;
+	struct thermocline_scan *scan;
+	struct thermocline_stamp stamp;
+	bool clear;
+	bool cleared_any;
+	bool second_mmu;
+	const struct thermocline_range *range;
+	u32 left;
+	unsigned long address;
+	size_t used;
+	u64 room;
+	u64 now;
+};
+
+/* ------------------------------------------------------------------ the node of a page --------- */
+
+/*
+ * A section whose first and last page are of one node is of that node: firmware describes memory in
+ * ranges of many sections. Of any other section, each page is asked. The entry that names @pfn is
+ * present and locked, so the page, and with it the section, can't go away meanwhile.
+ */
+static noinline u16 node_of_section(unsigned long pfn)
+{
+	unsigned long first = section_nr_to_pfn(pfn_to_section_nr(pfn));
+	struct page *head = pfn_to_online_page(first);
+	struct page *tail = pfn_to_online_page(first + PAGES_PER_SECTION - 1);
+
+	if (head && tail && page_to_nid(head) == page_to_nid(tail))
+		return page_to_nid(head);
+	return NODE_MIXED;
+}
+
+static u16 node_of(struct thermocline_node_cache *cache, unsigned long pfn)
+{
+	u32 tag = pfn_to_section_nr(pfn) + 1;
+	u32 i = tag % ARRAY_SIZE(cache->slot);
+
+	if (unlikely(cache->slot[i].tag != tag)) {
+		cache->slot[i].node = node_of_section(pfn);
+		cache->slot[i].tag = tag;
+	}
+	if (unlikely(cache->slot[i].node == NODE_MIXED))
+		return page_to_nid(pfn_to_page(pfn));
+	return cache->slot[i].node;
+}
+
+/* ------------------------------------------------------------------ runs ----------------------- */
+
+/* Turns the open run into a record. A run that maps nothing leaves no trace. */
+static void close_run(struct walk *w)
+{
+	struct thermocline_attachment *att = w->att;
+	struct thermocline_run *run = &att->run;
+	size_t size;
+
+	if (run->count && memchr_inv(run->map[THERMOCLINE_PRESENT], 0, sizeof(run->map[0]))) {
+		size = thermocline_record_write(run, &w->stamp, att->sequence++,
+						att->bounce + w->used / sizeof(u64));
+		w->used += size;
+		w->room -= size;
+		w->scan->records++;
+	}
+	run->count = 0;
+}
+
+/* Opens a run; false when there may not be room for the record that it becomes. */
+static bool open_run(struct walk *w, unsigned long address, u8 order)
+{
+	struct thermocline_run *run = &w->att->run;
+
+	close_run(w);
+	if (w->room < THERMOCLINE_RUN_MAX_BYTES ||
+	    THERMOCLINE_BOUNCE_BYTES - w->used < THERMOCLINE_RUN_MAX_BYTES)
+		return false;
+	run->first_page = address >> PAGE_SHIFT;
+	run->scan_ns = w->now;
+	run->order = order;
+	run->node_runs = 0;
+	memset(run->map, 0, sizeof(run->map));
+	return true;
+}
+
+static void add_nodes(struct thermocline_run *run, u16 node, u16 count)
+{
+	if (run->node_runs && run->nodes[run->node_runs - 1].node == node) {
+		run->nodes[run->node_runs - 1].count += count;
+		return;
+	}
+	run->nodes[run->node_runs].node = node;
+	run->nodes[run->node_runs].count = count;
+	run->node_runs++;
+}
+
+/* ------------------------------------------------------------------ leaves --------------------- */
+
+/*
+ * The shared zero pages are nobody's memory: they have no node and can't be moved, so they are told
+ * as present but not observable. A zero PTE is special; a huge zero PMD can be told from an
+ * anonymous huge page only by its page, as huge_zero_pfn isn't exported.
+ */
+static bool is_huge_zero(struct vm_area_struct *vma, pmd_t pmd)
+{
+	return vma_is_anonymous(vma) && !pmd_write(pmd) && !pmd_dirty(pmd) &&
+	       !PageAnon(pfn_to_page(pmd_pfn(pmd)));
+}
+
+/* One huge page. False: no room, nothing read. */
+static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
+{
+	unsigned long address = w->address & PMD_MASK;
+	struct thermocline_run *run = &w->att->run;
+	bool young = false, dirty = false, zero;
+	spinlock_t *lock;
+	u32 word, i;
+	u64 bit;
+	u16 node = THERMOCLINE_NODE_NONE;
+	pmd_t pmd;
+
+	if (!run->count || run->order != THERMOCLINE_ORDER_2M ||
+	    run->count == THERMOCLINE_RUN_ENTRIES ||
+	    run->first_page + ((u64)run->count << THERMOCLINE_ORDER_2M) != address >> PAGE_SHIFT) {
+		if (!open_run(w, address, THERMOCLINE_ORDER_2M))
+			return false;
+	}
+
+	lock = pmd_lock(w->mm, pmdp);
+	pmd = READ_ONCE(*pmdp);
+	if (unlikely(!pmd_present(pmd) || !pmd_leaf(pmd))) {
+		spin_unlock(lock);
+		return true; /* split or gone since: look at this address again */
+	}
+	zero = is_huge_zero(vma, pmd);
+	if (!zero) {
+		node = node_of(&w->att->nodes, pmd_pfn(pmd));
+		young = pmd_young(pmd);
+		dirty = pmd_dirty(pmd);
+		if (young && w->clear) {
+			clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
+			w->cleared_any = true;
+		}
+	}
+	spin_unlock(lock);
+
+	i = run->count++;
+	word = i / 64;
+	bit = 1ull << (i % 64);
+	run->map[THERMOCLINE_PRESENT][word] |= bit;
+	if (young)
+		run->map[THERMOCLINE_ACCESSED][word] |= bit;
+	if (dirty)
+		run->map[THERMOCLINE_DIRTY][word] |= bit;
+	if (!zero && (young || !w->second_mmu))
+		run->map[THERMOCLINE_OBSERVABLE][word] |= bit;
+	add_nodes(run, node, 1);
+	w->scan->entries++;
+	w->scan->accessed += young;
+	w->address = address + PMD_SIZE;
+	return true;
+}
+
+/* The entries of one table page, from ptep on; its lock is held. */
+static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
+{
+	struct thermocline_run *run = &w->att->run;
+	u16 node = THERMOCLINE_NODE_NONE, same = 0;
+	u64 present = 0, observable = 0, accessed = 0, dirty = 0;
+	u32 i;
+
+	for (i = 0; i < count; i++, ptep++) {
+		pte_t pte = ptep_get(ptep);
+		u64 bit = 1ull << (i % 64);
+		u16 here = THERMOCLINE_NODE_NONE;
+
+		/* A PROT_NONE entry (a NUMA hint, or mprotect) is present, and its bit means the same. */
+		if (pte_present(pte)) {
+			present |= bit;
+			if (likely(!pte_special(pte))) {
+				here = node_of(&w->att->nodes, pte_pfn(pte));
+				observable |= bit;
+				if (pte_dirty(pte))
+					dirty |= bit;
+				if (pte_young(pte)) {
+					accessed |= bit;
+					if (w->clear)
+						clear_bit(_PAGE_BIT_ACCESSED,
+							  (unsigned long *)ptep);
+				}
+			}
+		}
+		if (here != node) {
+			if (same)
+				add_nodes(run, node, same);
+			node = here;
+			same = 0;
+		}
+		same++;
+		if (i % 64 == 63 || i + 1 == count) {
+			run->map[THERMOCLINE_PRESENT][i / 64] = present;
+			run->map[THERMOCLINE_OBSERVABLE][i / 64] =
+				w->second_mmu ? accessed : observable;
+			run->map[THERMOCLINE_ACCESSED][i / 64] = accessed;
+			run->map[THERMOCLINE_DIRTY][i / 64] = dirty;
+			w->scan->accessed += hweight64(accessed);
+			w->cleared_any |= w->clear && accessed;
+			present = observable = accessed = dirty = 0;
+		}
+	}
+	add_nodes(run, node, same);
+	run->count = count;
+	w->scan->entries += count;
+}
+
+/* One table page of 4 KiB entries, up to @end. False: no room, nothing read. */
+static bool read_table(struct walk *w, pmd_t *pmdp, pmd_t pmd, unsigned long end)
+{
+	spinlock_t *lock;
+
+	if (!open_run(w, w->address, THERMOCLINE_ORDER_4K))
+		return false;
+
+	rcu_read_lock();
+	lock = pte_lockptr(w->mm, &pmd);
+	spin_lock(lock);
+	if (likely(pmd_same(pmd, READ_ONCE(*pmdp)))) {
+		read_ptes(w, pte_offset_kernel(&pmd, w->address),
+			  (end - w->address) >> PAGE_SHIFT);
+		w->address = end;
+	} /* else it changed: look at this address again */
+	spin_unlock(lock);
+	rcu_read_unlock();
+
+	close_run(w);
+	return true;
+}
+
+/* ------------------------------------------------------------------ the walk ------------------- */
+
+/* Areas whose entries tell nothing we could use: no struct page, no moving, or another page size. */
+static bool is_unscannable(struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP)) || is_vm_hugetlb_page(vma) ||
+	       vma_is_dax(vma);
+}
+
+/*
+ * One step from w->address towards @end, within @vma: a hole, a huge page, or a table page.
+ * False: no room for what is there.
+ */
+static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
+{
+	unsigned long address = w->address;
+	pgd_t *pgdp = pgd_offset(w->mm, address);
+	p4d_t *p4dp;
+	pud_t *pudp, pud;
+	pmd_t *pmdp, pmd;
+
+	/* Never the *_none_or_clear_bad() forms: they write to an entry that they don't like. */
+	if (pgd_none(*pgdp) || unlikely(pgd_bad(*pgdp))) {
+		w->address = pgd_addr_end(address, end);
+		return true;
+	}
+	p4dp = p4d_offset(pgdp, address);
+	if (p4d_none(*p4dp) || unlikely(p4d_bad(*p4dp))) {
+		w->address = p4d_addr_end(address, end);
+		return true;
+	}
+	pudp = pud_offset(p4dp, address);
+	pud = READ_ONCE(*pudp);
+	if (pud_none(pud) || unlikely(pud_bad(pud))) {
+		/* A 1 GiB leaf outside hugetlb and DAX does not exist in the kernels we know. */
+		w->address = pud_addr_end(address, end);
+		if (pud_present(pud))
+			w->scan->skipped_pages += (w->address - address) >> PAGE_SHIFT;
+		return true;
+	}
+	pmdp = pmd_offset(&pud, address);
+	pmd = READ_ONCE(*pmdp);
+	end = pmd_addr_end(address, end);
+	if (pmd_none(pmd) || !pmd_present(pmd)) {
+		w->address = end; /* nothing, or a huge page in swap or under migration */
+		return true;
+	}
+	if (pmd_leaf(pmd))
+		return read_pmd(w, vma, pmdp);
+	if (unlikely(pmd_bad(pmd))) {
+		w->address = end;
+		return true;
+	}
+	return read_table(w, pmdp, pmd, end);
+}
+
+/* The mmap lock has been held for long enough. */
+static bool held_enough(struct walk *w, u64 since)
+{
+	w->now = ktime_get_ns();
+	if (w->now - since < THERMOCLINE_MIN_HOLD_NS)
+		return false;
+	return w->now - since >= THERMOCLINE_MAX_HOLD_NS || need_resched() ||
+	       mmap_lock_is_contended(w->mm);
+}
+
+/* Walks until all is done (w->left is 0), a buffer is full, or the lock has been held for long enough. */
+static void walk_locked(struct walk *w, u64 since)
+{
+	struct vm_area_struct *vma = NULL;
+	unsigned long end;
+
+	w->second_mmu = mm_has_notifiers(w->mm);
+	while (w->left) {
+		end = (w->range->first_page + w->range->count) << PAGE_SHIFT;
+		w->address = max_t(unsigned long, w->address, w->range->first_page << PAGE_SHIFT);
+		if (!vma || w->address >= vma->vm_end)
+			vma = find_vma(w->mm, w->address);
+		if (!vma || w->address >= end || vma->vm_start >= end) {
+			w->range++;
+			w->left--;
+			continue;
+		}
+		w->address = max(w->address, vma->vm_start);
+		end = min(end, vma->vm_end);
+		if (is_unscannable(vma)) {
+			w->scan->skipped_pages += (end - w->address) >> PAGE_SHIFT;
+			w->address = end;
+		} else if (!step(w, vma, end)) {
+			break;
+		}
+		if (held_enough(w, since))
+			break;
+	}
+	close_run(w);
+}
+
+/* One hold of the address space and of its mmap lock. */
+static int walk_once(struct walk *w)
+{
+	u64 since;
+
+	if (!mmget_not_zero(w->mm))
+		return -ESRCH;
+	if (mmap_read_lock_killable(w->mm)) {
+		mmput(w->mm);
+		return -EINTR;
+	}
+	since = w->now = ktime_get_ns();
+	walk_locked(w, since);
+	mmap_read_unlock(w->mm);
+	w->scan->max_lock_ns = max(w->scan->max_lock_ns, ktime_get_ns() - since);
+	/* May be the last user, who frees the memory of a process that exited under the walk. */
+	mmput(w->mm);
+	return 0;
+}
+
+static void flush_here(void *unused)
+{
+	__flush_tlb_all();
+}
+
+/*
+ * Makes the CPUs forget what they have cached of the address space, so that the next touch of a page
+ * sets its accessed bit again. The generation makes a CPU that isn't running it now flush when it
+ * comes back to it (with PCID its entries outlive a switch); those that run it are told at once.
+ */
+static void flush(struct mm_struct *mm)
+{
+	atomic64_inc(&mm->context.tlb_gen);
+	smp_mb__after_atomic(); /* the generation before the mask, as switch_mm() does the reverse */
+	on_each_cpu_mask(mm_cpumask(mm), flush_here, NULL, true);
+}
+
+int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan *scan,
+		     const struct thermocline_range *ranges, u64 window_ns)
+{
+	const struct thermocline_range everything = { .count = TASK_SIZE_MAX >> PAGE_SHIFT };
+	u8 __user *out = u64_to_user_ptr(scan->buffer);
+	struct walk w = {
+		.att = att,
+		.mm = att->mm,
+		.scan = scan,
+		.stamp.asid = att->asid,
+		.stamp.epoch = scan->epoch,
+		.stamp.window_ns = window_ns,
+		.clear = scan->flags & THERMOCLINE_SCAN_CLEAR,
+		.range = scan->range_count ? ranges : &everything,
+		.left = scan->range_count ?: 1,
+		.address = scan->resume_page << PAGE_SHIFT,
+		.room = scan->buffer_size,
+	};
+	int err = 0;
+
+	if (w.clear)
+		w.stamp.flags |= THERMOCLINE_RECORD_CLEARED;
+	memset(&att->nodes, 0, sizeof(att->nodes));
+	att->run.count = 0;
+
+	for (;;) {
+		err = walk_once(&w);
+		if (err)
+			break;
+		/* The buffer may lie in the address space that is walked: copy without its lock. */
+		if (w.used && copy_to_user(out, att->bounce, w.used)) {
+			err = -EFAULT;
+			break;
+		}
+		out += w.used;
+		scan->bytes += w.used;
+		w.used = 0;
+		if (!w.left || w.room < THERMOCLINE_RUN_MAX_BYTES)
+			break;
+		if (fatal_signal_pending(current)) {
+			err = -EINTR;
+			break;
+		}
+		cond_resched();
+		scan->lock_drops++;
+	}
+	if (w.cleared_any && (scan->flags & THERMOCLINE_SCAN_FLUSH))
+		flush(w.mm);
+	scan->resume_page = w.left ? w.address >> PAGE_SHIFT : 0;
+	return err;
+}
