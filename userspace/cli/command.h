@@ -21,4 +21,7 @@ struct Context {
 /// Text that a read command prints: what `text` says, or `json` with --json.
 void print_line(const std::string& text);
 
+// One function a verb, called once by main.cc.
+void register_lab(CLI::App& app, Context& context);
+
 }  // namespace thermocline::cli

@@ -20,6 +20,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("thermocline ") + THERMOCLINE_VERSION);
   Context context;
+  register_lab(app, context);
 
   try {
     app.parse(argc, argv);

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files and helper programs of the host that the lab uses: whole-file reading and writing, the
+// cache folder, and running a small program for its output. Never touches /sys or /proc (System
+// does).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace thermocline::lab {
+
+/// ${XDG_CACHE_HOME:-$HOME/.cache}/thermocline; not created.
+[[nodiscard]] std::filesystem::path cache_dir();
+
+[[nodiscard]] Result<std::string> read_whole(const std::filesystem::path& path);
+/// Writes beside `path` and renames, so that a reader never sees half a file; makes parent folders.
+[[nodiscard]] Status write_whole(const std::filesystem::path& path, std::string_view content);
+
+struct ProgramOutput {
+  int exit_code = 0;  ///< 128 + signal when killed; 127 when it could not be started
+  std::string text;   ///< standard output and standard error
+};
+/// Runs a program found through PATH and waits for it.
+[[nodiscard]] Result<ProgramOutput> run_program(const std::vector<std::string>& arguments);
+
+/// FNV-1a, 64 bits: names things in the cache by content, no security.
+[[nodiscard]] std::uint64_t fingerprint(std::string_view bytes,
+                                        std::uint64_t seed = 0xcbf29ce484222325u);
+/// Of a file's path, size and modification time: changes when the file is rebuilt.
+[[nodiscard]] Result<std::uint64_t> file_fingerprint(const std::filesystem::path& path);
+
+}  // namespace thermocline::lab

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "emulation/lab/runner.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+
+#include "base/system.h"
+#include "base/text.h"
+#include "emulation/lab/files.h"
+#include "emulation/lab/guest_image.h"
+#include "emulation/lab/kernel_log.h"
+
+namespace thermocline::lab {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kQemu = "qemu-system-x86_64";
+constexpr std::size_t kLogLines = 60;
+
+struct Pipe {
+  UniqueFd reader;
+  UniqueFd writer;
+};
+
+Result<Pipe> make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno(errno, "can't make a pipe");
+  return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+bool write_fully(int fd, std::string_view data) {
+  while (!data.empty()) {
+    const ssize_t n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    data.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return true;
+}
+
+/// Archive bytes in memory that QEMU opens by descriptor: nothing is left on a disk.
+Result<UniqueFd> memory_file(std::string_view base, std::string_view run) {
+  UniqueFd fd(::memfd_create("initrd", 0));
+  if (!fd) return fail_errno(errno, "can't make a file in memory for the guest");
+  if (!write_fully(fd.get(), base) || !write_fully(fd.get(), run))
+    return fail_errno(errno, "can't fill the guest's first root file system");
+  return fd;
+}
+
+Result<std::string> make_nonce() {
+  std::array<std::uint64_t, 2> random{};
+  if (::getrandom(random.data(), sizeof random, 0) != sizeof random)
+    return fail_errno(errno, "can't get random bytes");
+  return fmt::format("tc-{:016x}{:016x}", random[0], random[1]);
+}
+
+std::string double_commas(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    out += c;
+    if (c == ',') out += c;
+  }
+  return out;
+}
+
+/// Blocks the signals that end a run and restores the mask afterwards.
+class SignalBlock {
+ public:
+  SignalBlock() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+    ::sigprocmask(SIG_BLOCK, &set, &old_);
+    fd_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
+  }
+  ~SignalBlock() { ::sigprocmask(SIG_SETMASK, &old_, nullptr); }
+  SignalBlock(const SignalBlock&) = delete;
+  SignalBlock& operator=(const SignalBlock&) = delete;
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] const sigset_t& old() const { return old_; }
+  [[nodiscard]] int take() const {
+    signalfd_siginfo info{};
+    return ::read(fd_.get(), &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo)
+                                                                : SIGTERM;
+  }
+
+ private:
+  sigset_t old_{};
+  UniqueFd fd_;
+};
+
+/// A running QEMU; killed when this goes.
+class Child {
+ public:
+  explicit Child(pid_t pid) : pid_(pid) {}
+  ~Child() {
+    if (pid_ > 0) {
+      ::kill(pid_, SIGKILL);
+      wait();
+    }
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  void kill() const { ::kill(pid_, SIGKILL); }
+  void wait() {
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+pid_t start(const std::vector<std::string>& arguments, std::span<const int> keep_open,
+            int stderr_fd, bool own_group, const sigset_t& mask) {
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid != 0) return pid;
+  // Child: only async-signal-safe calls from here.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(127);
+  // Its own group: Ctrl-C comes to us alone, and we end it in order.
+  if (own_group) ::setpgid(0, 0);
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+  if (own_group) {
+    const int null = ::open("/dev/null", O_RDWR);
+    ::dup2(null, STDIN_FILENO);
+    ::dup2(null, STDOUT_FILENO);
+  }
+  ::dup2(stderr_fd, STDERR_FILENO);
+  for (const int fd : keep_open) ::fcntl(fd, F_SETFD, 0);
+  ::execvp(argv[0], argv.data());
+  ::_exit(127);
+}
+
+/// A stream that is read to its end.
+struct Stream {
+  UniqueFd fd;
+  std::function<void(std::string_view)> take;
+};
+
+}  // namespace
+
+Result<std::string> qemu_version() {
+  const Result<ProgramOutput> output = run_program({kQemu, "--version"});
+  if (!output || output->exit_code != 0)
+    return fail(ErrorKind::kUnsupported,
+                "{} is not installed; run emulation/lab/setup.sh (or ./test) as root once", kQemu);
+  const auto parts = words(output->text);
+  for (std::size_t i = 0; i + 1 < parts.size(); ++i)
+    if (parts[i] == "version") return std::string(parts[i + 1]);
+  return fail(ErrorKind::kFailure, "{} does not tell its version", kQemu);
+}
+
+void GuestStory::take_control_line(std::string_view line, std::string_view nonce) {
+  line = trim(line);
+  if (!line.starts_with(nonce)) return;
+  line = trim(line.substr(nonce.size()));
+  const auto space = line.find(' ');
+  const std::string_view key = line.substr(0, space);
+  const std::string_view value = space == std::string_view::npos ? "" : line.substr(space + 1);
+  if (key == "ready") ready = true;
+  if (key == "setup-failed") setup_failure = value;
+  if (key == "taint") taint = parse_u64(value).value_or(0);
+  if (key == "exit") exit_code = static_cast<int>(parse_u64(value).value_or(255) & 255);
+}
+
+Result<int> GuestStory::verdict() const {
+  const std::vector<std::string> trouble = trouble_in(kernel_log);
+  if (!trouble.empty())
+    return fail(ErrorKind::kFailure, "lab: the guest's kernel reported a bug: {}", trouble.front());
+  if (!setup_failure.empty())
+    return fail(ErrorKind::kFailure, "lab: the guest could not be set up: {}", setup_failure);
+  if (timed_out)
+    return fail(ErrorKind::kFailure, "lab: the guest hung: {} after {} s; --timeout allows more",
+                ready ? "the command had not ended" : "it had not booted", timeout.count());
+  if (const std::string text = taint_trouble(taint); !text.empty())
+    return fail(ErrorKind::kFailure, "lab: the guest's kernel is tainted by {} (flags {})", text,
+                taint);
+  if (exit_code < 0) {
+    const std::string_view said = trim(qemu_error);
+    return fail(ErrorKind::kFailure, "lab: the guest ended before the command did{}{}",
+                said.empty() ? "" : "; QEMU said: ", said);
+  }
+  return exit_code;
+}
+
+Result<int> run_guest(const RunSpec& spec) {
+  TC_TRY(qemu_version());
+  TC_ASSIGN(const GuestKernel kernel, find_kernel(spec.kernel));
+  MachineSpec machine_spec = spec.machine;
+  if (machine_spec.profile == Profile::kCxl && !kernel.modules.empty()) {
+    TC_ASSIGN(const ModuleTree tree, ModuleTree::load(kernel.modules));
+    machine_spec.persistent_cxl = !tree.has("dax_cxl");
+  }
+  TC_ASSIGN(Machine machine, build_machine(machine_spec));
+
+  ImageSpec image;
+  image.kernel = kernel;
+  image.modules = machine.modules;
+  image.files = spec.files;
+  image.command = spec.command;
+  TC_ASSIGN(image.nonce, make_nonce());
+  image.config = machine.config + fmt::format("TC_KERNEL={}\n", shell_quote(kernel.name));
+  if (!spec.out_dir.empty()) {
+    image.config += "TC_OUT=/out\n";
+    image.modules.insert(image.modules.begin(), {"virtio_pci", "9pnet_virtio", "9p"});
+    std::error_code ec;
+    fs::create_directories(spec.out_dir, ec);
+    if (ec) return fail_errno(ec.value(), "can't make the folder " + spec.out_dir);
+  }
+  if (!spec.log_file.empty()) image.config += "TC_WANT_LOG=1\n";
+  if (spec.interactive) image.config += "TC_SHELL=1\n";
+  for (const std::string& variable : spec.env) {
+    const auto equals = variable.find('=');
+    if (equals == std::string::npos || equals == 0)
+      return fail(ErrorKind::kUsage, "--env wants NAME=VALUE, not '{}'", variable);
+    image.config += fmt::format("export {}={}\n", variable.substr(0, equals),
+                                shell_quote(variable.substr(equals + 1)));
+  }
+  for (const std::string& name : spec.modules) image.modules.push_back(name);
+  TC_ASSIGN(const std::string base, base_archive(kernel));
+  TC_ASSIGN(const std::string run, run_archive(image));
+  TC_ASSIGN(const UniqueFd initrd, memory_file(base, run));
+
+  TC_ASSIGN(Pipe console, make_pipe());
+  TC_ASSIGN(Pipe control, make_pipe());
+  TC_ASSIGN(Pipe output, make_pipe());
+  TC_ASSIGN(Pipe errors, make_pipe());
+
+  std::vector<std::string> arguments = {kQemu};
+  arguments.insert(arguments.end(), machine.qemu.begin(), machine.qemu.end());
+  const auto add = [&arguments](std::initializer_list<std::string> more) {
+    arguments.insert(arguments.end(), more);
+  };
+  add({"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"});
+  add({"-kernel", kernel.image.string(), "-initrd", fmt::format("/proc/self/fd/{}", initrd.get())});
+  // loglevel=5: warnings reach the console. panic=-1 with -no-reboot: a panic ends QEMU.
+  // init_on_alloc=0, tsc=reliable: zeroing twice and clock reads through a trap cost most under
+  // emulation.
+  add({"-append",
+       fmt::format("console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable init_on_alloc=0 {}",
+                   fmt::join(spec.append, " "))});
+  const auto serial = [&](const char* id, int fd) {
+    add({"-chardev", fmt::format("file,id={},path=/proc/self/fd/{}", id, fd), "-serial",
+         fmt::format("chardev:{}", id)});
+  };
+  serial("console", console.writer.get());
+  if (spec.interactive)
+    add({"-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"});
+  else
+    serial("output", output.writer.get());
+  serial("control", control.writer.get());
+  add({"-device", "isa-debug-exit,iobase=0xf4,iosize=1"});
+  if (!spec.out_dir.empty())
+    add({"-virtfs", fmt::format("local,path={},mount_tag=out,security_model=none",
+                                double_commas(fs::absolute(spec.out_dir).string()))});
+  arguments.insert(arguments.end(), spec.qemu_args.begin(), spec.qemu_args.end());
+
+  const SignalBlock signals;
+  const std::array<int, 4> keep = {initrd.get(), console.writer.get(), control.writer.get(),
+                                   output.writer.get()};
+  const pid_t pid = start(arguments, keep, errors.writer.get(), !spec.interactive, signals.old());
+  if (pid < 0) return fail_errno(errno, "can't start QEMU");
+  Child qemu(pid);
+  for (Pipe* pipe : {&console, &control, &output, &errors}) pipe->writer.reset();
+
+  GuestStory story;
+  story.timeout = spec.timeout;
+  std::string control_text;
+  bool closed_stdout = false;
+  std::array<Stream, 4> streams = {{
+      {std::move(console.reader),
+       [&](std::string_view data) {
+         story.kernel_log += data;
+         if (spec.verbose) write_fully(STDERR_FILENO, data);
+       }},
+      {std::move(control.reader),
+       [&](std::string_view data) {
+         control_text += data;
+         for (auto end = control_text.find('\n'); end != std::string::npos;
+              end = control_text.find('\n')) {
+           story.take_control_line(control_text.substr(0, end), image.nonce);
+           control_text.erase(0, end + 1);
+         }
+       }},
+      {std::move(output.reader),
+       [&](std::string_view data) {
+         closed_stdout = closed_stdout || !write_fully(STDOUT_FILENO, data);
+       }},
+      {std::move(errors.reader), [&](std::string_view data) { story.qemu_error += data; }},
+  }};
+
+  const auto deadline = std::chrono::steady_clock::now() + spec.timeout;
+  int signal = 0;
+  for (;;) {
+    std::array<pollfd, 5> fds{};
+    bool any = false;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      fds[i] = {streams[i].fd.get(), POLLIN, 0};
+      any = any || streams[i].fd;
+    }
+    if (!any) break;
+    fds[4] = {signals.fd(), POLLIN, 0};
+    int wait_ms = -1;
+    if (!spec.interactive && !story.timed_out && signal == 0) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+          deadline - std::chrono::steady_clock::now());
+      wait_ms = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+    }
+    const int ready = ::poll(fds.data(), fds.size(), wait_ms);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready == 0) {
+      story.timed_out = true;
+      qemu.kill();
+      continue;
+    }
+    if ((fds[4].revents & POLLIN) != 0 && signal == 0) {
+      signal = signals.take();
+      qemu.kill();
+    }
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      if (!streams[i].fd || (fds[i].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+      std::array<char, 16384> buffer;
+      const ssize_t n = ::read(streams[i].fd.get(), buffer.data(), buffer.size());
+      if (n > 0)
+        streams[i].take({buffer.data(), static_cast<std::size_t>(n)});
+      else if (n == 0 || errno != EINTR)
+        streams[i].fd.reset();
+    }
+  }
+  qemu.wait();
+  if (!spec.log_file.empty()) TC_TRY(write_whole(spec.log_file, story.kernel_log));
+  if (signal != 0) return 128 + signal;
+  Result<int> verdict = story.verdict();
+  if (!verdict && !spec.verbose && !story.kernel_log.empty())
+    fmt::print(stderr, "--- end of the guest's kernel log ---\n{}\n---\n",
+               last_lines(story.kernel_log, kLogLines));
+  if (verdict && closed_stdout)
+    return fail(ErrorKind::kFailure, "lab: the command's output could not be written");
+  return verdict;
+}
+
+}  // namespace thermocline::lab

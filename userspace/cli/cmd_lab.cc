@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// `thermocline lab run|shell|doctor|capture`: guests with a fast and a slow memory node
+// (emulation/lab).
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/text.h"
+#include "cli/command.h"
+#include "emulation/lab/capture.h"
+#include "emulation/lab/doctor.h"
+#include "emulation/lab/runner.h"
+
+namespace thermocline::cli {
+
+namespace {
+
+/// What run, shell and capture have in common, as typed.
+struct GuestOptions {
+  std::string kernel = "6.12";
+  std::string profile = "hmat";
+  std::string topology;
+  std::string fast = "1G";
+  std::string slow;
+  std::string timeout = "120";
+  lab::RunSpec spec;
+};
+
+void add_guest_options(CLI::App& verb, GuestOptions& o) {
+  verb.add_option("--kernel", o.kernel, "6.12, 6.1 or VMLINUZ[:MODULES_DIR]")
+      ->capture_default_str();
+  verb.add_option("--profile", o.profile, "how the slow node comes to be: hmat, nvdimm or cxl")
+      ->capture_default_str();
+  verb.add_option("--topology", o.topology,
+                  "a machine of several nodes instead of a profile (names: docs/lab.md)");
+  verb.add_option("--fast", o.fast, "memory of the fast node")->capture_default_str();
+  verb.add_option("--slow", o.slow, "memory of the slow node (1G; cxl: 512M)");
+  verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest")->capture_default_str();
+  verb.add_option("--with", o.spec.files,
+                  "FILE[:/PLACE] to carry into the guest with its libraries")
+      ->allow_extra_args(false);
+  verb.add_option("--module", o.spec.modules, "one more kernel module to load")
+      ->allow_extra_args(false);
+  verb.add_option("--append", o.spec.append, "words for the kernel's command line")
+      ->allow_extra_args(false);
+  verb.add_option("--qemu-arg", o.spec.qemu_args, "one more argument for QEMU")
+      ->allow_extra_args(false);
+  verb.add_option("--env", o.spec.env, "NAME=VALUE for the command")->allow_extra_args(false);
+  verb.add_option("--out", o.spec.out_dir, "host folder that the guest sees as $TC_OUT");
+  verb.add_option("--log", o.spec.log_file, "write the guest's whole kernel log to this file");
+  verb.add_flag("--verbose", o.spec.verbose, "show the kernel log as it comes");
+}
+
+Result<int> run(GuestOptions& o) {
+  lab::RunSpec& spec = o.spec;
+  spec.kernel = o.kernel;
+  TC_ASSIGN(spec.machine.profile, lab::parse_profile(o.profile));
+  if (!o.topology.empty()) {
+    TC_ASSIGN(spec.machine.layout, lab::find_layout(o.topology));
+  }
+  TC_ASSIGN(spec.machine.fast, parse_bytes(o.fast));
+  if (!o.slow.empty()) {
+    TC_ASSIGN(spec.machine.slow, parse_bytes(o.slow));
+  }
+  const auto seconds = parse_u64(o.timeout);
+  if (!seconds || *seconds == 0 || *seconds > 1'000'000)
+    return fail(ErrorKind::kUsage, "--timeout wants whole seconds, not '{}'", o.timeout);
+  spec.timeout = std::chrono::seconds(*seconds);
+  if (!spec.interactive && (spec.command.empty() || spec.command.front().empty()))
+    return fail(ErrorKind::kUsage,
+                "no command for the guest; write: thermocline lab run -- COMMAND ...");
+  return lab::run_guest(spec);
+}
+
+Result<int> doctor(bool json) {
+  const auto findings = lab::examine_lab();
+  if (json) {
+    nlohmann::ordered_json out;
+    out["ready"] = lab::is_ready(findings);
+    for (const lab::Finding& f : findings)
+      out["findings"].push_back(
+          {{"what", f.what}, {"good", f.good}, {"needed", f.needed}, {"detail", f.detail}});
+    print_line(out.dump(2));
+  } else {
+    for (const lab::Finding& f : findings)
+      print_line(fmt::format("{:<8} {:<16} {}",
+                             f.good     ? "ok"
+                             : f.needed ? "MISSING"
+                                        : "absent",
+                             f.what, f.detail));
+  }
+  return static_cast<int>(lab::is_ready(findings) ? ExitCode::kOk : ExitCode::kUnsupported);
+}
+
+/// This machine, or a guest when one is described: then this same command runs inside it.
+Result<int> capture(GuestOptions& o, const std::string& dir, bool guest) {
+  if (!guest) {
+    TC_ASSIGN(const lab::CaptureCount count, lab::capture_machine("", dir));
+    print_line(fmt::format("{} files and {} links of this machine are in {}", count.files,
+                           count.links, dir));
+    return 0;
+  }
+  std::error_code ec;
+  if (std::filesystem::exists(dir, ec) && !std::filesystem::is_empty(dir, ec))
+    return fail(ErrorKind::kUsage, "{} is not empty; give a new folder for the capture", dir);
+  o.spec.out_dir = dir;
+  // The folder of --out itself must stay free of the capture's parents: it is captured in memory
+  // and copied.
+  o.spec.command = {"sh", "-c",
+                    "thermocline lab capture /tmp/capture && cp -a /tmp/capture/. \"$TC_OUT\"/"};
+  return run(o);
+}
+
+}  // namespace
+
+void register_lab(CLI::App& app, Context& context) {
+  CLI::App* lab =
+      app.add_subcommand("lab", "guests with a fast and a slow memory node, under QEMU");
+  lab->require_subcommand(1);
+
+  auto run_options = std::make_shared<GuestOptions>();
+  CLI::App* run_verb =
+      lab->add_subcommand("run", "run a command in a guest and return its exit code");
+  add_guest_options(*run_verb, *run_options);
+  run_verb->add_option("--timeout", run_options->timeout, "seconds until the guest counts as hung")
+      ->capture_default_str();
+  run_verb->add_option("command", run_options->spec.command,
+                       "after --: the command and its arguments");
+  run_verb->callback(
+      [&context, run_options] { context.action = [run_options] { return run(*run_options); }; });
+
+  auto shell_options = std::make_shared<GuestOptions>();
+  CLI::App* shell_verb = lab->add_subcommand("shell", "a prompt in a guest; `exit` ends it");
+  add_guest_options(*shell_verb, *shell_options);
+  shell_verb->callback([&context, shell_options] {
+    context.action = [shell_options] {
+      shell_options->spec.interactive = true;
+      shell_options->spec.command = {"sh", "-l"};
+      return run(*shell_options);
+    };
+  });
+
+  auto json = std::make_shared<bool>(false);
+  CLI::App* doctor_verb =
+      lab->add_subcommand("doctor", "what the lab has here and what is missing");
+  doctor_verb->add_flag("--json", *json, "as JSON");
+  doctor_verb->callback([&context, json] { context.action = [json] { return doctor(*json); }; });
+
+  auto capture_options = std::make_shared<GuestOptions>();
+  auto dir = std::make_shared<std::string>();
+  CLI::App* capture_verb = lab->add_subcommand("capture",
+                                               "save this machine's (or with --kernel, --profile "
+                                               "or --topology a guest's) topology as a tree");
+  add_guest_options(*capture_verb, *capture_options);
+  capture_verb->add_option("dir", *dir, "new folder for the tree; usable as --sysroot")->required();
+  capture_verb->callback([&context, capture_options, capture_verb, dir] {
+    bool guest = false;
+    for (const char* name : {"--kernel", "--profile", "--topology"})
+      guest = guest || capture_verb->count(name) != 0;
+    context.action = [capture_options, dir, guest] {
+      return capture(*capture_options, *dir, guest);
+    };
+  });
+}
+
+}  // namespace thermocline::cli
