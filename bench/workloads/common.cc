@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/workloads/common.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#include "base/text.h"
+
+namespace thermocline::workloads {
+
+std::atomic<bool> stop_requested{false};
+
+void catch_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop_requested.store(true, std::memory_order_relaxed); };
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+double monotonic_seconds(const System& system) {
+  return std::chrono::duration<double>(system.now()).count();
+}
+
+Status write_ready_file(const std::string& path) {
+  if (path.empty()) return {};
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  if (!fd) return fail_errno(errno, "can't create the ready file " + path);
+  return {};
+}
+
+void wait_for_file(const std::string& path) {
+  while (!path.empty() && ::access(path.c_str(), F_OK) != 0 && !stop_requested)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+}
+
+Status write_json(const std::string& path, const nlohmann::json& json) {
+  if (path.empty()) return {};
+  const std::string text = json.dump(2) + "\n";
+  if (path == "-") {
+    std::fputs(text.c_str(), stdout);
+    return {};
+  }
+  const std::string partial = path + ".part";
+  {
+    const UniqueFd fd(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!fd) return fail_errno(errno, "can't write " + partial);
+    for (std::size_t done = 0; done < text.size();) {
+      const ssize_t n = ::write(fd.get(), text.data() + done, text.size() - done);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) {
+        const int error = errno;
+        ::unlink(partial.c_str());
+        return fail_errno(error, "can't write " + partial);
+      }
+      done += static_cast<std::size_t>(n);
+    }
+  }
+  if (std::rename(partial.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(partial.c_str());
+    return fail_errno(error, "can't write " + path);
+  }
+  return {};
+}
+
+std::uint64_t Placement::known() const {
+  std::uint64_t sum = 0;
+  for (const auto& [node, pages] : pages_on_node) sum += pages;
+  return sum;
+}
+
+double Placement::share(int node) const {
+  const auto it = pages_on_node.find(node);
+  if (it == pages_on_node.end()) return 0.0;
+  return static_cast<double>(it->second) / static_cast<double>(known());
+}
+
+nlohmann::json Placement::to_json() const {
+  nlohmann::json nodes = nlohmann::json::object();
+  for (const auto& [node, pages] : pages_on_node) nodes[std::to_string(node)] = pages;
+  return {{"pages_on_node", nodes}, {"unknown_pages", unknown}};
+}
+
+std::string Placement::to_text() const {
+  std::string text;
+  for (const auto& [node, pages] : pages_on_node)
+    text += fmt::format("{}node {}: {} ({:.1f} %)", text.empty() ? "" : ", ", node, pages,
+                        100.0 * share(node));
+  if (unknown > 0) text += fmt::format("{}unknown: {}", text.empty() ? "" : ", ", unknown);
+  return text;
+}
+
+Result<Placement> query_placement(System& system, const std::byte* base,
+                                  std::span<const std::uint32_t> pages) {
+  constexpr std::size_t kBatch = 4096;
+  Placement placement;
+  std::vector<void*> addresses;
+  std::array<int, kBatch> status;
+  while (!pages.empty()) {
+    const auto batch = pages.first(std::min(pages.size(), kBatch));
+    pages = pages.subspan(batch.size());
+    addresses.clear();
+    for (const std::uint32_t page : batch)
+      addresses.push_back(const_cast<std::byte*>(base + std::size_t{page} * kPageSize));
+    const std::span<int> answers = std::span(status).first(batch.size());
+    const long rc = system.move_pages(Pid(0), addresses, {}, answers, 0);
+    if (rc < 0) return fail_errno(static_cast<int>(-rc), "can't ask where pages live (move_pages)");
+    for (const int node : answers) {
+      if (node >= 0)
+        ++placement.pages_on_node[node];
+      else
+        ++placement.unknown;
+    }
+  }
+  return placement;
+}
+
+Status check_node(const System& system, int node) {
+  TC_ASSIGN(const std::string online, system.read_file("/sys/devices/system/node/online"));
+  TC_ASSIGN(const auto nodes, parse_list(online));
+  for (const std::uint32_t n : nodes)
+    if (static_cast<int>(n) == node) return {};
+  return fail(ErrorKind::kUsage, "there is no NUMA node {} here; the nodes are {}", node,
+              trim(online));
+}
+
+int run_program(const char* name, const std::function<Result<int>()>& body) {
+  const Result<int> result = body();
+  std::fflush(stdout);
+  if (result) return *result;
+  fmt::print(stderr, "{}: {}\n", name, result.error().message);
+  return static_cast<int>(result.error().exit_code());
+}
+
+}  // namespace thermocline::workloads
