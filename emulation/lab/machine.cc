@@ -131,7 +131,8 @@ Machine nvdimm_machine(const MachineSpec& spec, Bytes slow) {
 }
 
 Machine cxl_machine(const MachineSpec& spec, Bytes slow) {
-  // A persistent region loses a memory block to metadata, and regions come in steps of 256 MiB.
+  // A persistent namespace is larger than the memory it gives, and regions come in steps of 256
+  // MiB.
   const Bytes device = spec.persistent_cxl ? slow + 256_MiB : slow;
   Arguments out;
   out.add("-M", "q35,cxl=on");
@@ -158,8 +159,9 @@ Machine cxl_machine(const MachineSpec& spec, Bytes slow) {
   else
     machine.modules = {"cxl_acpi", "cxl_port", "cxl_pci", "cxl_mem", "dax_cxl", "kmem"};
   machine.config = fmt::format(
-      "TC_PROFILE=cxl\nTC_FAST_NODE=0\nTC_CXL_DEVICES=1\nTC_CXL_KIND={}\nTC_CXL_BYTES={}\n",
-      spec.persistent_cxl ? "pmem" : "ram", device.get());
+      "TC_PROFILE=cxl\nTC_FAST_NODE=0\nTC_CXL_DEVICES=1\nTC_CXL_KIND={}\nTC_CXL_BYTES={}\nTC_"
+      "NAMESPACE_BYTES={}\n",
+      spec.persistent_cxl ? "pmem" : "ram", device.get(), (slow + kDaxLoss).get());
   return machine;
 }
 

@@ -5,10 +5,10 @@
 cxl=/sys/bus/cxl/devices
 
 wait_for $cxl/decoder0.0
-# Endpoint decoders are the ones that map device memory; one a device, in the order of the ports.
+# Endpoint decoders map device memory; the first of each device, in the order of the ports, is taken.
 for _ in $(seq 100); do
   endpoints=""
-  for decoder in "$cxl"/decoder*; do
+  for decoder in "$cxl"/decoder*.0; do
     [ -e "$decoder/dpa_size" ] && endpoints="$endpoints $(basename "$decoder")"
   done
   [ "$(echo "$endpoints" | wc -w)" -ge "$TC_CXL_DEVICES" ] && break
@@ -36,11 +36,11 @@ for endpoint in $endpoints; do
   if [ "$TC_CXL_KIND" = ram ]; then
     dax_to_memory "dax$window.0"
   else
-    # The persistent region is a libnvdimm region of the same number; its first namespace takes all of it.
+    # The persistent region is a libnvdimm region of the same number.
     wait_for "$nd/devices/region$window/available_size"
     space=$(cat "$nd/devices/region$window/namespace_seed")
     put "$(cat /proc/sys/kernel/random/uuid)" "$nd/devices/$space/uuid"
-    put "$(cat "$nd/devices/region$window/max_available_extent")" "$nd/devices/$space/size"
+    put "$TC_NAMESPACE_BYTES" "$nd/devices/$space/size"
     nd_to_dax "region$window" "$space"
     dax_to_memory "dax$window.0"
   fi
