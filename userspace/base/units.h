@@ -68,7 +68,8 @@ using TierId = Id<struct TierIdTag, std::uint8_t>;
 /// Identity of an address space; survives pid reuse, changes at exec (see tracking/process.h).
 using Asid = Id<struct AsidTag, std::uint64_t>;
 using Epoch = Id<struct EpochTag, std::uint64_t>;
-/// Page temperature: 0 (untouched for long) to 255. See heat/heat_map.h for the scale.
+/// Page temperature: 0 (untouched for long) to 255; at a decision 127 = touched in every window.
+/// See heat/heat_map.h for the scale.
 using Heat = Id<struct HeatTag, std::uint8_t>;
 using Pid = Id<struct PidTag, std::int32_t>;
 

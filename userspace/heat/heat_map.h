@@ -3,13 +3,15 @@
 // in 512-entry blocks (2 MiB of address space); a huge page is one entry. Blocks that hold no page
 // are not there.
 //
-// Scale of heat. A window in which a page was touched adds `increment`; ageing halves the heat once
-// an epoch. With W windows an epoch and increment 128 / W, a page touched in every window settles
-// at 255 and one touched in one window of W at 255 / W: heat is touched-window frequency with a
-// half-life of one epoch, and 255 = "in every window".
+// Scale of heat. A window in which a page was touched adds `increment`; the ageing pass halves all
+// heat once an epoch, after the epoch's windows and before the decision: evidence first, ageing and
+// counting in one pass over memory, then decide. With W windows an epoch and increment 128 / W a
+// page touched in every window is at 255 before the pass and at 127 after it, one touched in half
+// of the windows at about 64: what a decision sees is the touched share of the windows, times 127,
+// with a half-life of one epoch. Seven bits, so the pass compares signed bytes.
 //
 //   worked example, W = 8, increment 16: touched in 8, 8, 0, 0 windows of four epochs:
-//   after each ageing and update: 128, 192, 96, 48.
+//   64, 96, 48, 24 after each ageing pass.
 //
 // Not thread-safe; owned by the engine. Source of the ageing: the classic ageing of page
 // replacement (Tanenbaum), in the frequency form that MEMTIS (SOSP'23) cools with.
@@ -18,10 +20,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -72,8 +74,8 @@ struct HeatCount {
 
 /// The edge of the hot set for a capacity.
 struct Threshold {
-  /// Smallest heat such that the pages at or above it fit the capacity; 255 may still not fit, then
-  /// `fits` is false.
+  /// Smallest heat such that the pages at or above it fit the capacity; 0 when all pages fit. 255
+  /// may still not fit, then `fits` is false (not after ageing: 128 always fits).
   Heat heat;
   bool fits = true;
   PageCount at_or_above;  ///< pages with heat >= `heat`
@@ -81,15 +83,15 @@ struct Threshold {
 };
 
 struct ApplyStats {
-  PageCount pages;          ///< present pages in the record
-  PageCount accessed;       ///< of these accessed (counted only if the record's heat was counted)
+  PageCount pages;          ///< present and observable pages in the record
+  PageCount accessed;       ///< of these accessed, whether or not their heat was counted
   PageCount accessed_fast;  ///< of these on tier 0
 };
 
 /// Pages of one address space, or of the whole map.
 struct Occupancy {
-  std::array<PageCount, kMaxTiers> per_tier{};
-  PageCount unobservable;
+  std::array<PageCount, kMaxTiers> per_tier{};  ///< unobservable pages included
+  PageCount unobservable;  ///< those a policy must leave alone, on whatever tier or none
 };
 
 /// One bin of an address × time picture.
@@ -98,14 +100,18 @@ struct HeatBin {
   PageCount span;  ///< address space covered
   PageCount present;
   PageCount fast;               ///< present pages on tier 0
-  std::uint32_t heat_mean = 0;  ///< over present pages, 0..255
+  std::uint32_t heat_mean = 0;  ///< over present pages; 127 = in every window, right after ageing
 };
+
+struct HeatKernels;
 
 class HeatMap {
  public:
   struct Options {
     /// Heat that one touched window adds; see the scale above. 1..255.
     unsigned increment = 16;
+    /// Vector kernels to use; nullptr = the best that this processor runs.
+    const HeatKernels* kernels = nullptr;
   };
   HeatMap();
   explicit HeatMap(Options options);
@@ -120,8 +126,12 @@ class HeatMap {
 
   /// Take in one record. With `count_accessed` its accessed bits add heat (saturating); without,
   /// only presence, place and observability are taken over. An entry that is not present loses its
-  /// heat. A 2 MiB entry over a block of 4 KiB entries (or the other way round) converts the block:
-  /// 4 KiB entries inherit the huge page's heat, a huge page gets the maximum of its entries.
+  /// heat; an unobservable one keeps what it has (unknown is not cold).
+  ///
+  /// A block has entries of one size. A present 2 MiB entry over 4 KiB entries takes their maximum
+  /// heat; a 4 KiB record that overlaps a 2 MiB entry splits it into 4 KiB entries that inherit its
+  /// heat, and so on for 1 GiB. A 2 MiB or 1 GiB entry that is not present says only that there is
+  /// no page of that size: smaller entries beneath it stay.
   ApplyStats apply(const RecordView& record, bool count_accessed);
   /// Drop what lies in [first, first + count) of an address space that was scanned as a whole but
   /// for which no record came: unmapped. Called by the engine with the gaps between records.
@@ -131,17 +141,20 @@ class HeatMap {
 
   /// Halve all heat, count down cooldowns and count pages above 8 thresholds in the same pass over
   /// memory; the edge for `capacity` is found from these counts (a second pass only when the edge
-  /// left the bracket kept from the last epoch).
+  /// left the bracket kept from the last epoch). The result is exact. Unobservable pages don't age
+  /// and don't count; those on tier 0 stay there, so they are taken off `capacity` first.
   Threshold age_and_select(PageCount capacity);
-  /// As above without ageing.
-  [[nodiscard]] Threshold select(PageCount capacity);
-  /// Pages at or above each of up to 8 heats.
+  /// As above without ageing: one to three counting passes.
+  [[nodiscard]] Threshold select(PageCount capacity) const;
+  /// Observable pages at or above each of up to 8 heats.
   [[nodiscard]] std::vector<HeatCount> count(std::span<const Heat> at_least) const;
   /// 256 counts by heat of present pages on a tier. A full pass; for people and tests.
   [[nodiscard]] std::array<PageCount, 256> histogram(TierId tier) const;
 
   /// Movable pages on `tier` with min <= heat <= max, hottest first when `hottest_first`, else
-  /// coldest first, at most `limit` 4 KiB pages; equal heats in address order. Deterministic.
+  /// coldest first; equal heats in order of address space and address. The list ends before the
+  /// first page that would take it past `limit` 4 KiB pages. Deterministic. One pass; memory is
+  /// bounded by `limit`, not by what matches.
   [[nodiscard]] std::vector<PageRef> candidates(TierId tier, Heat min, Heat max, bool hottest_first,
                                                 PageCount limit) const;
 
@@ -155,7 +168,8 @@ class HeatMap {
   [[nodiscard]] Occupancy occupancy() const;
   [[nodiscard]] Occupancy occupancy(Asid asid) const;
   [[nodiscard]] std::vector<Asid> address_spaces() const;
-  /// At most `max_bins` bins over the blocks that exist, in address order; each spans whole blocks.
+  /// At most `max_bins` bins over the blocks that exist, in address order; each holds the same
+  /// number of blocks (the last one maybe fewer) and spans from its first to its last.
   [[nodiscard]] std::vector<HeatBin> bins(Asid asid, std::size_t max_bins) const;
   /// Bytes of memory that the map holds, all told.
   [[nodiscard]] Bytes memory() const;

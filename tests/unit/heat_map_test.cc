@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "heat/heat_map.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tracking/record.h"
+
+namespace thermocline {
+namespace {
+
+constexpr Asid kProcess{42};
+
+EntryObservation on_node(int node, bool accessed) {
+  return {NodeId(node), true, true, accessed, false};
+}
+EntryObservation absent() {
+  return {};
+}
+EntryObservation blind(int node) {
+  return {NodeId(node), true, false, false, false};
+}
+
+class HeatMapTest : public testing::Test {
+ protected:
+  HeatMapTest() {
+    const TierId tiers[] = {TierId(0), TierId(1)};
+    map_.set_node_tiers(tiers);
+  }
+  ApplyStats see(Vpn first, const std::vector<EntryObservation>& entries, bool count = true,
+                 PageOrder order = kOrder4K, Asid asid = kProcess) {
+    std::vector<std::byte> bytes;
+    RecordHeader header;
+    header.asid = asid;
+    RecordWriter(bytes).append(header, 0, first, order, entries);
+    RecordReader reader(bytes);
+    return map_.apply(*reader.next(), count);
+  }
+  unsigned heat(Vpn vpn) const { return map_.look_up(kProcess, vpn)->first.get(); }
+  PageState state(Vpn vpn) const { return map_.look_up(kProcess, vpn)->second; }
+
+  HeatMap map_;
+};
+
+TEST_F(HeatMapTest, WorkedExampleOfTheHeader) {
+  const unsigned windows[] = {8, 8, 0, 0};
+  const unsigned expected[] = {64, 96, 48, 24};
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    for (unsigned w = 0; w < 8; ++w) see(Vpn(1000), {on_node(0, w < windows[epoch])});
+    (void)map_.age_and_select(PageCount(10));
+    EXPECT_EQ(heat(Vpn(1000)), expected[epoch]);
+  }
+}
+
+TEST_F(HeatMapTest, TouchedInEveryWindowSettlesAt127) {
+  for (int epoch = 0; epoch < 12; ++epoch) {
+    for (int w = 0; w < 8; ++w) see(Vpn(0), {on_node(0, true)});
+    (void)map_.age_and_select(PageCount(10));
+  }
+  EXPECT_EQ(heat(Vpn(0)), 127u);
+}
+
+TEST_F(HeatMapTest, StatsCountOnlyWhatIsObservable) {
+  const ApplyStats stats =
+      see(Vpn(510), {on_node(0, true), on_node(1, true), blind(0), absent(), on_node(1, false)});
+  EXPECT_EQ(stats.pages, PageCount(3));
+  EXPECT_EQ(stats.accessed, PageCount(2));
+  EXPECT_EQ(stats.accessed_fast, PageCount(1));
+  const Occupancy o = map_.occupancy(kProcess);
+  EXPECT_EQ(o.per_tier[0], PageCount(2));
+  EXPECT_EQ(o.per_tier[1], PageCount(2));
+  EXPECT_EQ(o.unobservable, PageCount(1));
+}
+
+TEST_F(HeatMapTest, UncountedRecordsBringPlaceButNoHeat) {
+  see(Vpn(7), {on_node(1, true)}, false);
+  EXPECT_EQ(heat(Vpn(7)), 0u);
+  EXPECT_EQ(state(Vpn(7)).tier(), TierId(1));
+}
+
+TEST_F(HeatMapTest, UnknownIsNotCold) {
+  for (int w = 0; w < 8; ++w) see(Vpn(0), {on_node(0, true), on_node(0, true)});
+  see(Vpn(0), {blind(0), on_node(0, false)});
+  for (int epoch = 0; epoch < 8; ++epoch) (void)map_.age_and_select(PageCount(10));
+  EXPECT_EQ(heat(Vpn(0)), 128u) << "heat of an unobservable page ages";
+  EXPECT_EQ(heat(Vpn(1)), 0u);
+  EXPECT_TRUE(state(Vpn(0)).unobservable());
+  const auto coldest = map_.candidates(TierId(0), Heat(0), Heat(255), false, PageCount(10));
+  ASSERT_EQ(coldest.size(), 1u);
+  EXPECT_EQ(coldest[0].vpn, Vpn(1));
+  see(Vpn(0), {on_node(0, false)});
+  EXPECT_EQ(heat(Vpn(0)), 128u);
+  EXPECT_FALSE(state(Vpn(0)).unobservable());
+}
+
+TEST_F(HeatMapTest, PagesOnANodeOfNoTierAreLeftAlone) {
+  see(Vpn(0), {on_node(5, true), {std::nullopt, true, true, true, false}});
+  EXPECT_EQ(map_.occupancy().unobservable, PageCount(2));
+  EXPECT_EQ(state(Vpn(0)).tier(), kNoTier);
+  for (std::uint8_t t = 0; t < 8; ++t)
+    EXPECT_TRUE(map_.candidates(TierId(t), Heat(0), Heat(255), true, PageCount(9)).empty());
+}
+
+TEST_F(HeatMapTest, UnobservablePagesOnTheFastTierTakeRoom) {
+  see(Vpn(0), {blind(0), blind(0), on_node(0, true), on_node(1, true), on_node(1, false)});
+  const Threshold edge = map_.select(PageCount(4));
+  EXPECT_EQ(edge.at_or_above, PageCount(2));
+  EXPECT_EQ(edge.heat, Heat(1));
+  EXPECT_EQ(edge.below_edge, PageCount(3));
+}
+
+TEST_F(HeatMapTest, AbsentPagesAreForgottenAndEmptyBlocksFreed) {
+  const Bytes empty = map_.memory();
+  see(Vpn(512), std::vector<EntryObservation>(512, on_node(0, true)));
+  EXPECT_GT(map_.memory(), empty);
+  see(Vpn(512), std::vector<EntryObservation>(512, absent()));
+  EXPECT_FALSE(map_.look_up(kProcess, Vpn(512)));
+  EXPECT_TRUE(map_.address_spaces().empty());
+  EXPECT_EQ(map_.occupancy().per_tier[0], PageCount(0));
+  see(Vpn(512), std::vector<EntryObservation>(512, on_node(0, false)));
+  EXPECT_EQ(heat(Vpn(512)), 0u) << "heat came back from the dead";
+}
+
+TEST_F(HeatMapTest, HugePageSplitsAndMerges) {
+  see(Vpn(1024), {on_node(1, true)}, true, kOrder2M);
+  EXPECT_EQ(map_.occupancy().per_tier[1], PageCount(512));
+  EXPECT_EQ(heat(Vpn(1500)), 16u) << "any page of a huge page is the huge page";
+  std::vector<EntryObservation> small(512, on_node(1, false));
+  small[3] = on_node(1, true);
+  see(Vpn(1024), small);
+  EXPECT_EQ(heat(Vpn(1024)), 16u);
+  EXPECT_EQ(heat(Vpn(1027)), 32u);
+  see(Vpn(1024), {absent()}, true, kOrder2M);
+  EXPECT_EQ(heat(Vpn(1027)), 32u) << "an absent huge page says nothing of small ones";
+  see(Vpn(1024), {on_node(0, false)}, true, kOrder2M);
+  EXPECT_EQ(heat(Vpn(1024)), 32u);
+  EXPECT_EQ(map_.occupancy().per_tier[0], PageCount(512));
+  EXPECT_EQ(map_.occupancy().per_tier[1], PageCount(0));
+}
+
+TEST_F(HeatMapTest, GiantPagesAreOneEntry) {
+  const std::uint64_t gib = 1u << 18;
+  see(Vpn(gib), {on_node(1, true)}, true, kOrder1G);
+  EXPECT_EQ(map_.occupancy().per_tier[1], PageCount(gib));
+  EXPECT_LT(map_.memory(), Bytes(10000));
+  const auto pages = map_.candidates(TierId(1), Heat(1), Heat(255), true, PageCount(gib));
+  ASSERT_EQ(pages.size(), 1u);
+  EXPECT_EQ(pages[0].order, kOrder1G);
+  see(Vpn(gib + 512), {on_node(1, false)}, true, kOrder2M);
+  EXPECT_EQ(heat(Vpn(gib)), 16u);
+  EXPECT_EQ(map_.candidates(TierId(1), Heat(0), Heat(255), true, PageCount(gib)).size(), 512u);
+}
+
+TEST_F(HeatMapTest, CandidatesComeBestFirstAndStopAtTheLimit) {
+  std::vector<EntryObservation> entries;
+  for (int w = 1; w <= 3; ++w) {
+    entries.assign(6, on_node(1, false));
+    for (std::size_t i = 0; i < 6; ++i) entries[i].accessed = static_cast<int>(i) % 3 < w;
+    see(Vpn(0), entries);
+  }  // heats 48 32 16 48 32 16
+  const auto hot = map_.candidates(TierId(1), Heat(17), Heat(255), true, PageCount(3));
+  ASSERT_EQ(hot.size(), 3u);
+  EXPECT_EQ(hot[0].vpn, Vpn(0));
+  EXPECT_EQ(hot[1].vpn, Vpn(3));
+  EXPECT_EQ(hot[2].vpn, Vpn(1));
+  const auto cold = map_.candidates(TierId(1), Heat(0), Heat(255), false, PageCount(3));
+  ASSERT_EQ(cold.size(), 3u);
+  EXPECT_EQ(cold[0].vpn, Vpn(2));
+  EXPECT_EQ(cold[1].vpn, Vpn(5));
+  EXPECT_EQ(cold[2].vpn, Vpn(1));
+  EXPECT_TRUE(map_.candidates(TierId(1), Heat(0), Heat(255), true, PageCount(0)).empty());
+}
+
+TEST_F(HeatMapTest, AHugePageThatDoesNotFitEndsTheList) {
+  see(Vpn(0), {on_node(1, true), on_node(1, true)});
+  see(Vpn(512), {on_node(1, true)}, true, kOrder2M);
+  see(Vpn(512), {on_node(1, true)}, true, kOrder2M);
+  EXPECT_TRUE(map_.candidates(TierId(1), Heat(0), Heat(255), true, PageCount(511)).empty());
+  EXPECT_EQ(map_.candidates(TierId(1), Heat(0), Heat(255), true, PageCount(513)).size(), 2u);
+  EXPECT_EQ(map_.candidates(TierId(1), Heat(0), Heat(255), false, PageCount(513)).size(), 2u);
+}
+
+TEST_F(HeatMapTest, MovedPagesRestForTheirCooldown) {
+  see(Vpn(0), {on_node(1, true)});
+  map_.moved(kProcess, Vpn(0), TierId(0), true, 2);
+  EXPECT_EQ(state(Vpn(0)).tier(), TierId(0));
+  EXPECT_TRUE(state(Vpn(0)).promoted());
+  EXPECT_EQ(map_.occupancy().per_tier[0], PageCount(1));
+  EXPECT_FALSE(state(Vpn(0)).movable());
+  see(Vpn(0), {on_node(0, false)});
+  EXPECT_EQ(state(Vpn(0)).cooldown(), 2u);
+  (void)map_.age_and_select(PageCount(1));
+  EXPECT_FALSE(state(Vpn(0)).movable());
+  (void)map_.age_and_select(PageCount(1));
+  EXPECT_TRUE(state(Vpn(0)).movable());
+}
+
+TEST_F(HeatMapTest, StuckUntilSeenElsewhere) {
+  see(Vpn(0), {on_node(1, true)});
+  map_.mark_stuck(kProcess, Vpn(0));
+  see(Vpn(0), {on_node(1, true)});
+  EXPECT_TRUE(state(Vpn(0)).stuck());
+  EXPECT_TRUE(map_.candidates(TierId(1), Heat(0), Heat(255), true, PageCount(9)).empty());
+  see(Vpn(0), {on_node(0, true)});
+  EXPECT_TRUE(state(Vpn(0)).movable());
+}
+
+TEST_F(HeatMapTest, ThresholdWhenEverythingFitsOrNothingDoes) {
+  see(Vpn(0), {on_node(0, true), on_node(1, true), on_node(1, false)});
+  Threshold edge = map_.age_and_select(PageCount(3));
+  EXPECT_EQ(edge.heat, Heat(0));
+  EXPECT_EQ(edge.at_or_above, PageCount(3));
+  edge = map_.age_and_select(PageCount(0));
+  EXPECT_TRUE(edge.fits);
+  EXPECT_EQ(edge.at_or_above, PageCount(0));
+  HeatMap hot(HeatMap::Options{.increment = 255});
+  std::vector<std::byte> bytes;
+  RecordHeader header;
+  header.asid = kProcess;
+  RecordWriter(bytes).append(header, 0, Vpn(0), kOrder4K, std::vector(4, on_node(0, true)));
+  const TierId tiers[] = {TierId(0)};
+  hot.set_node_tiers(tiers);
+  RecordReader reader(bytes);
+  hot.apply(*reader.next(), true);
+  edge = hot.select(PageCount(3));
+  EXPECT_EQ(edge.heat, Heat(255));
+  EXPECT_FALSE(edge.fits);
+  EXPECT_EQ(edge.at_or_above, PageCount(4));
+}
+
+TEST_F(HeatMapTest, BinsCoverTheBlocksThatExist) {
+  see(Vpn(0), std::vector<EntryObservation>(1024, on_node(0, false)));
+  see(Vpn(512 * 100), std::vector<EntryObservation>(512, on_node(1, true)));
+  see(Vpn(512 * 200), {on_node(1, true)}, true, kOrder2M);
+  const auto all = map_.bins(kProcess, 100);
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[1].first, Vpn(512));
+  EXPECT_EQ(all[1].fast, PageCount(512));
+  EXPECT_EQ(all[2].heat_mean, 16u);
+  EXPECT_EQ(all[3].present, PageCount(512));
+  const auto two = map_.bins(kProcess, 3);
+  ASSERT_EQ(two.size(), 2u);
+  EXPECT_EQ(two[0].present, PageCount(1024));
+  EXPECT_EQ(two[1].span, PageCount(512 * 101));
+  EXPECT_EQ(two[1].heat_mean, 16u);
+}
+
+TEST_F(HeatMapTest, ForgetGivesTheMemoryBack) {
+  const Bytes empty = map_.memory();
+  for (std::uint64_t b = 0; b < 64; ++b)
+    see(Vpn(b << 15), std::vector<EntryObservation>(32768, on_node(0, true)), true, kOrder4K,
+        Asid(1 + b % 2));
+  map_.forget(Asid(1));
+  EXPECT_EQ(map_.address_spaces(), std::vector<Asid>{Asid(2)});
+  EXPECT_EQ(map_.occupancy().per_tier[0], PageCount(32u << 15));
+  map_.forget(Asid(2));
+  EXPECT_LT(map_.memory(), empty + Bytes(4096));
+}
+
+TEST_F(HeatMapTest, StateIsTwoBytesAPage) {
+  const std::vector<EntryObservation> entries(32768, on_node(1, true));
+  constexpr std::uint64_t kRecords = 128;  // 4 Mi pages, 16 GiB
+  for (std::uint64_t r = 0; r < kRecords; ++r) see(Vpn(r << 15), entries);
+  const std::uint64_t pages = kRecords << 15;
+  EXPECT_EQ(map_.occupancy().per_tier[1], PageCount(pages));
+  // Two bytes, and 36 bytes a block of 512 of book-keeping.
+  EXPECT_LT(map_.memory().get(), pages * 2 + pages * 2 * 5 / 100);
+}
+
+}  // namespace
+}  // namespace thermocline

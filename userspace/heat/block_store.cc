@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "heat/block_store.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace thermocline {
+
+namespace {
+
+constexpr std::size_t kBytesPerSlot = sizeof(BlockStore::Chunk) / BlockStore::kChunkSlots;
+
+}  // namespace
+
+BlockStore::~BlockStore() {
+  for (const Held& held : chunks_)
+    if (held.memory != nullptr) ::munmap(held.memory, sizeof(Chunk));
+}
+
+Slot BlockStore::allocate() {
+  const auto has_room = [](const Held& held) {
+    return held.memory == nullptr || !held.free.empty() || held.touched < kChunkSlots;
+  };
+  while (first_with_room_ < chunks_.size() && !has_room(chunks_[first_with_room_]))
+    ++first_with_room_;
+  if (first_with_room_ == chunks_.size()) chunks_.emplace_back();
+  Held& held = chunks_[first_with_room_];
+  if (held.memory == nullptr) {
+    void* memory = ::mmap(nullptr, sizeof(Chunk), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    held.memory = static_cast<Chunk*>(memory);
+  }
+  std::size_t index = held.touched;
+  if (held.free.empty()) {
+    ++held.touched;
+  } else {
+    index = held.free.back();
+    held.free.pop_back();
+  }
+  Chunk& chunk = *held.memory;
+  std::memset(chunk.heat[index], 0, kBlockEntries);
+  std::memset(chunk.state[index], PageState().raw(), kBlockEntries);
+  chunk.counts[index] = {};
+  chunk.counts[index][kNoTier.get()] = kBlockEntries;
+  chunk.hottest[index] = 0;
+  chunk.cooling[index] = false;
+  chunk.unobservable[index] = false;
+  return static_cast<Slot>(first_with_room_ * kChunkSlots + index);
+}
+
+void BlockStore::free(Slot slot) {
+  const std::size_t number = slot / kChunkSlots;
+  Held& held = chunks_[number];
+  held.memory->hottest[index_of(slot)] = 0;
+  held.memory->cooling[index_of(slot)] = false;
+  held.free.push_back(static_cast<std::uint16_t>(index_of(slot)));
+  first_with_room_ = std::min(first_with_room_, number);
+  if (held.free.size() < held.touched) return;
+  ::munmap(held.memory, sizeof(Chunk));
+  held = Held{};
+}
+
+Bytes BlockStore::memory() const {
+  std::size_t bytes = chunks_.capacity() * sizeof(Held);
+  for (const Held& held : chunks_)
+    bytes += held.touched * kBytesPerSlot + held.free.capacity() * sizeof(std::uint16_t);
+  return Bytes(bytes);
+}
+
+}  // namespace thermocline
