@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tries to bring thermocline.ko down, and counts what is left behind.
+//
+//   kmod_stress MODULE.ko [ROUNDS]      default: 50 rounds; 1000 when TC_SOAK is 1
+//
+// A round is one process that maps, unmaps, protects, moves, splits and collapses memory in two
+// threads, forks children that do the same, and then exits, is killed, or execs, while three
+// threads attach to it and its children and scan, and another keeps trying to unload the module. At
+// the end of each round the module is unloaded and loaded again. Afterwards the kernel must have
+// raised no warning, and as many mm_structs, task_structs and page tables must exist as before.
+// Exit status: 0 all held, 1 something did not, 2 usage.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "device.h"
+
+namespace thermocline::labtest {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kHuge = 2u << 20;
+constexpr int kMoveOwnPages = 1 << 1;  // MPOL_MF_MOVE
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/// What the processes of a round share.
+struct Shared {
+  std::atomic<pid_t> target, child;
+  std::atomic<std::uint64_t> operations, forks, collapses, failed_collapses;
+};
+
+struct Totals {
+  std::atomic<std::uint64_t> opens{0}, attaches{0}, gone_at_attach{0}, scans{0}, gone_at_scan{0},
+      records{0}, busy_unloads{0}, unloads{0}, failures{0};
+};
+Totals totals;
+
+template <class... Args>
+void complain(const char* format, Args... args) {
+  std::fprintf(stderr, format, args...);
+  std::fputc('\n', stderr);
+  ++totals.failures;
+}
+
+// ------------------------------------------------------------------ the processes that are scanned
+
+char* map_huge(std::uint64_t bytes, int flags, int fd) {
+  void* p = mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (p == MAP_FAILED) return nullptr;
+  const auto start = (reinterpret_cast<std::uintptr_t>(p) + kHuge - 1) / kHuge * kHuge;
+  madvise(reinterpret_cast<void*>(start), bytes, MADV_HUGEPAGE);
+  return reinterpret_cast<char*>(start);
+}
+
+void touch(char* p, std::uint64_t bytes, std::uint64_t step) {
+  for (std::uint64_t i = 0; i < bytes; i += step) *static_cast<volatile char*>(p + i) = 1;
+}
+
+/// Changes one address space in every way that frees, moves, splits or joins page tables.
+void churn(Shared& shared, unsigned seed, int operations) {
+  constexpr std::uint64_t kBytes = 2 * kHuge;
+  std::mt19937 random(seed);
+  const auto below = [&](std::uint64_t n) { return random() % n; };
+  for (int n = 0; n < operations; ++n) {
+    ++shared.operations;
+    const bool file = below(3) == 0;
+    int fd = -1;
+    if (file) {
+      fd = memfd_create("stress", MFD_CLOEXEC);
+      if (fd < 0 || ftruncate(fd, kBytes + kHuge) != 0) _exit(5);
+    }
+    char* p = map_huge(kBytes, (file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), fd);
+    if (fd >= 0) close(fd);
+    if (p == nullptr) continue;
+    touch(p, kBytes, below(2) ? kPage : kHuge);
+    char* const page = p + below(kBytes / kPage) * kPage;
+    char* const area = p + below(kBytes / kHuge) * kHuge;
+    switch (below(8)) {
+      case 0:
+        madvise(page, kPage, MADV_DONTNEED);
+        break;
+      case 1:
+        munmap(area + 16 * kPage, 64 * kPage);
+        break;
+      case 2:
+        mprotect(page, kPage, PROT_READ);
+        mprotect(area, kHuge, PROT_NONE);
+        break;
+      case 3: {
+        void* to = mmap(nullptr, 2 * kHuge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (to != MAP_FAILED) (void)!mremap(area, kHuge, kHuge, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        break;
+      }
+      case 4:
+        madvise(area, kHuge, MADV_NOHUGEPAGE);
+        madvise(area, kHuge, MADV_DONTNEED);
+        touch(area, kHuge, kPage);
+        madvise(area, kHuge, MADV_HUGEPAGE);
+        ++(madvise(area, kHuge, MADV_COLLAPSE) == 0 ? shared.collapses : shared.failed_collapses);
+        break;
+      case 5: {
+        std::array<void*, 64> pages{};
+        std::array<int, 64> nodes{}, status{};
+        for (std::size_t i = 0; i < pages.size(); ++i) pages[i] = area + i * kPage;
+        nodes.fill(static_cast<int>(below(2)));
+        syscall(SYS_move_pages, 0, pages.size(), pages.data(), nodes.data(), status.data(),
+                kMoveOwnPages);
+        break;
+      }
+      case 6: {
+        const pid_t child = fork();
+        if (child == 0) {
+          touch(p, kBytes, kPage);
+          munmap(area, kHuge);
+          if (below(2)) execl("/proc/self/exe", "kmod_stress", "--nothing", nullptr);
+          _exit(0);
+        }
+        ++shared.forks;
+        shared.child = child;
+        if (child > 0) waitpid(child, nullptr, 0);
+        break;
+      }
+      default:
+        madvise(p, kBytes, MADV_FREE);
+        break;
+    }
+    munmap(p, kBytes);
+  }
+}
+
+[[noreturn]] void run_target(Shared& shared, unsigned round) {
+  std::thread other(churn, std::ref(shared), round * 2 + 1, 4);
+  churn(shared, round * 2, 4);
+  other.join();
+  if (round % 3 == 1) execl("/proc/self/exe", "kmod_stress", "--nothing", nullptr);
+  if (round % 3 == 2) {  // a child on the same address space, until it execs
+    const pid_t child = vfork();
+    if (child == 0) {
+      execl("/proc/self/exe", "kmod_stress", "--nothing", nullptr);
+      _exit(1);
+    }
+    waitpid(child, nullptr, 0);
+  }
+  _exit(0);
+}
+
+// ------------------------------------------------------------------ the scanners
+
+std::vector<Range> random_ranges(std::mt19937& random) {
+  std::vector<Range> ranges;
+  std::uint64_t at = random() % 1024;
+  // Around where mmap places things, in steps that end in the middle of tables.
+  at += (0x7f0000000000ull + (random() % 256) * (1ull << 32)) / kPage;
+  for (unsigned i = 0; i < 1 + random() % 64; ++i) {
+    const std::uint64_t count = 1 + random() % 5000000;
+    if (at + count >= 0x7ffffffff000ull / kPage) break;
+    ranges.push_back({at, count});
+    at += count + random() % 3000;
+  }
+  return ranges;
+}
+
+void scan_target(const Device& device, std::mt19937& random, bool own_sequence) {
+  constexpr std::array<std::uint32_t, 3> kFlags{0, THERMOCLINE_SCAN_CLEAR,
+                                                THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH};
+  constexpr std::array<std::size_t, 3> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 64 << 10, 1 << 20};
+  const auto ranges = random() % 3 == 0 ? random_ranges(random) : std::vector<Range>{};
+  const Pass pass = device.scan(kFlags[random() % 3], ranges, kBuffers[random() % 3], 0, false);
+  ++totals.scans;
+  totals.records += pass.records;
+  if (pass.error == ESRCH)
+    ++totals.gone_at_scan;
+  else if (pass.error != 0 && pass.error != ENOTCONN)
+    complain("a scan failed: %s", std::strerror(pass.error));
+  if (own_sequence && !pass.malformed.empty())
+    complain("a scan is wrong: %s", pass.malformed.c_str());
+}
+
+/// Attaches to what there is and scans it a few times, until told to stop.
+void scanner(Shared& shared, const std::atomic<bool>& stop, unsigned seed) {
+  std::mt19937 random(seed);
+  while (!stop) {
+    const pid_t pid = random() % 3 == 0 ? shared.child : shared.target;
+    if (pid <= 0) {
+      usleep(200);
+      continue;
+    }
+    const Device device;
+    if (!device.opened()) {
+      if (device.error() != ENOENT && device.error() != ENODEV && device.error() != ENXIO)
+        complain("the device can't be opened: %s", std::strerror(device.error()));
+      usleep(200);
+      continue;
+    }
+    ++totals.opens;
+    const std::uint64_t ticks = start_ticks(pid);
+    const int error = ticks == 0 ? ESRCH : device.attach(pid, 1, ticks);
+    if (error != 0 && error != ESRCH) complain("can't attach: %s", std::strerror(error));
+    ++(error == 0 ? totals.attaches : totals.gone_at_attach);
+    if (error == 0 && random() % 4 == 0) {  // two threads on one file
+      std::mt19937 other_random(random());
+      std::thread other([&] { scan_target(device, other_random, false); });
+      scan_target(device, random, false);
+      other.join();
+    } else {
+      for (unsigned i = 0; i < 1 + random() % 4 && !stop; ++i) scan_target(device, random, true);
+    }
+  }
+}
+
+// ------------------------------------------------------------------ the module
+
+std::string module_bytes;
+
+int load_module() {
+  return syscall(SYS_init_module, module_bytes.data(), module_bytes.size(), "") < 0 ? errno : 0;
+}
+int unload_module() {
+  return syscall(SYS_delete_module, "thermocline", O_NONBLOCK) < 0 ? errno : 0;
+}
+
+void unloader(const std::atomic<bool>& stop) {
+  while (!stop) {
+    const int error = unload_module();
+    if (error == 0) {
+      ++totals.unloads;
+      if (const int loaded = load_module(); loaded != 0)
+        complain("the module can't be loaded again: %s", std::strerror(loaded));
+    } else if (error == EWOULDBLOCK || error == EBUSY) {
+      ++totals.busy_unloads;
+    } else {
+      complain("unloading failed: %s", std::strerror(error));
+    }
+    usleep(2000);
+  }
+}
+
+// ------------------------------------------------------------------ what is left behind
+
+struct Counts {
+  std::uint64_t mm_structs = 0, task_structs = 0, vm_areas = 0, page_tables_kib = 0, anon_kib = 0;
+};
+
+/// Objects in use of a slab cache. Shrinking it first empties the per-CPU slabs, whose free objects
+/// would be counted as in use.
+std::uint64_t slab_objects(const std::string& cache) {
+  std::ofstream("/sys/kernel/slab/" + cache + "/shrink") << "1" << std::flush;
+  std::ifstream file("/proc/slabinfo");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string name;
+    std::uint64_t active = 0;
+    if (words >> name >> active && name == cache) return active;
+  }
+  complain("no %s in /proc/slabinfo", cache.c_str());
+  return 0;
+}
+
+/// The number after `name:` in a file of /proc.
+std::uint64_t proc_kib(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  std::string word;
+  std::uint64_t value = 0;
+  while (file >> word)
+    if (word == name + ":" && file >> value) return value;
+  complain("no %s in %s", name.c_str(), path);
+  return 0;
+}
+
+/// Memory of a kind on the whole machine without what this program has itself.
+std::uint64_t others_kib(const std::string& machine_name, const std::string& own_name) {
+  return proc_kib("/proc/meminfo", machine_name) - proc_kib("/proc/self/status", own_name);
+}
+
+Counts count() {
+  sleep(2);  // RCU callbacks, lazily kept address spaces, per-CPU counters
+  return {slab_objects("mm_struct"), slab_objects("task_struct"), slab_objects("vm_area_struct"),
+          others_kib("PageTables", "VmPTE"), others_kib("AnonPages", "RssAnon")};
+}
+
+void compare(const char* what, std::uint64_t before, std::uint64_t after, std::uint64_t tolerance) {
+  std::printf("  %-22s %8lu -> %8lu   (may differ by %lu)\n", what, before, after, tolerance);
+  if (after > before + tolerance) complain("%s grew from %lu to %lu", what, before, after);
+}
+
+// ------------------------------------------------------------------ rounds
+
+void round(Shared& shared, unsigned number) {
+  if (const int error = load_module(); error != 0) {
+    complain("round %u: the module can't be loaded: %s", number, std::strerror(error));
+    return;
+  }
+  shared.target = shared.child = 0;
+  const pid_t target = fork();
+  if (target == 0) run_target(shared, number);
+  shared.target = target;
+
+  std::atomic<bool> stop{false};
+  std::thread unload(unloader, std::cref(stop));
+  std::array<std::thread, 3> scanners;
+  for (unsigned i = 0; i < scanners.size(); ++i)
+    scanners[i] = std::thread(scanner, std::ref(shared), std::cref(stop), number * 16 + i);
+  if (number % 4 == 3) {
+    usleep(20000 + number % 7 * 5000);
+    kill(target, SIGKILL);
+  }
+  int status = 0;
+  waitpid(target, &status, 0);
+  const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+  if (status != 0 && !(killed && number % 4 == 3))
+    complain("round %u: the scanned process ended with status %#x", number, status);
+  stop = true;
+  for (auto& thread : scanners) thread.join();
+  unload.join();
+  if (const int error = unload_module(); error != 0)
+    complain("round %u: the module can't be unloaded: %s", number, std::strerror(error));
+  // A child of a killed target may still be about.
+  while (waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+}
+
+int run(unsigned rounds) {
+  auto* shared = static_cast<Shared*>(
+      mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  for (unsigned i = 0; i < 3; ++i) round(*shared, i);  // so that caches and pools have their size
+  const Counts before = count();
+  for (unsigned i = 0; i < rounds; ++i) {
+    round(*shared, 3 + i);
+    if ((i + 1) % 100 == 0) std::printf("round %u of %u\n", i + 1, rounds);
+  }
+  const Counts after = count();
+
+  std::printf("%u rounds: %lu operations, %lu forks, %lu collapses (%lu refused)\n", rounds,
+              shared->operations.load(), shared->forks.load(), shared->collapses.load(),
+              shared->failed_collapses.load());
+  std::printf(
+      "%lu opens, %lu attachments (%lu came too late), %lu scans (%lu lost their process), "
+      "%lu records\n",
+      totals.opens.load(), totals.attaches.load(), totals.gone_at_attach.load(),
+      totals.scans.load(), totals.gone_at_scan.load(), totals.records.load());
+  std::printf("%lu unloads between opens, %lu refused as busy\n", totals.unloads.load(),
+              totals.busy_unloads.load());
+  compare("mm_struct", before.mm_structs, after.mm_structs, 4);
+  compare("task_struct", before.task_structs, after.task_structs, 8);
+  compare("vm_area_struct", before.vm_areas, after.vm_areas, 32);
+  compare("page tables, KiB", before.page_tables_kib, after.page_tables_kib, 64);
+  compare("anonymous memory, KiB", before.anon_kib, after.anon_kib, 512);
+  if (totals.attaches == 0 || totals.scans < rounds || totals.records < rounds)
+    complain("the scanners did next to nothing");
+
+  std::ifstream file("/proc/sys/kernel/tainted");
+  std::uint64_t tainted = 0;
+  file >> tainted;
+  constexpr std::uint64_t kBad =
+      1u << 5 | 1u << 7 | 1u << 9 | 1u << 14;  // bad page, oops, WARN, lock-up
+  if ((tainted & kBad) != 0) complain("the kernel is tainted: %#lx", tainted & kBad);
+  std::printf(totals.failures == 0 ? "stress: all held\n" : "stress: FAILED\n");
+  return totals.failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace thermocline::labtest
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "--nothing") == 0) return 0;
+  if (argc < 2 || argc > 3) {
+    std::fprintf(stderr, "usage: kmod_stress MODULE.ko [ROUNDS]\n");
+    return 2;
+  }
+  std::ifstream file(argv[1], std::ios::binary);
+  thermocline::labtest::module_bytes.assign(std::istreambuf_iterator<char>(file), {});
+  if (thermocline::labtest::module_bytes.empty()) {
+    std::fprintf(stderr, "kmod_stress: can't read the module %s\n", argv[1]);
+    return 2;
+  }
+  const char* soak = std::getenv("TC_SOAK");
+  const bool is_soak = soak != nullptr && std::strcmp(soak, "1") == 0;
+  const unsigned long rounds = argc == 3 ? std::strtoul(argv[2], nullptr, 10) : is_soak ? 1000 : 50;
+  return thermocline::labtest::run(static_cast<unsigned>(rounds));
+}
