@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <numa.h>
 #include <numaif.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -14,6 +15,8 @@
 #include <array>
 #include <cerrno>
 #include <utility>
+
+#include "base/text.h"
 
 namespace thermocline {
 
@@ -31,6 +34,22 @@ void UniqueFd::reset(int fd) {
   fd_ = fd;
 }
 
+Result<std::vector<NodeId>> System::allowed_nodes() const {
+  constexpr std::string_view kKey = "Mems_allowed_list:";
+  TC_ASSIGN(const std::string status, read_file("/proc/self/status"));
+  for (const std::string_view line : split(status, '\n')) {
+    if (!line.starts_with(kKey)) continue;
+    const auto list = parse_list(line.substr(kKey.size()));
+    if (!list)
+      return fail(ErrorKind::kCorrupt, "can't parse Mems_allowed_list in /proc/self/status: {}",
+                  list.error().message);
+    std::vector<NodeId> nodes;
+    for (const std::uint32_t node : *list) nodes.emplace_back(static_cast<std::int32_t>(node));
+    return nodes;
+  }
+  return fail(ErrorKind::kNotFound, "/proc/self/status has no line Mems_allowed_list");
+}
+
 namespace {
 
 Nanoseconds read_clock(clockid_t id) {
@@ -42,6 +61,21 @@ Nanoseconds read_clock(clockid_t id) {
 class RealSystem final : public System {
  public:
   explicit RealSystem(std::string sysroot) : sysroot_(std::move(sysroot)) {}
+
+  std::optional<std::string> root() const override { return sysroot_; }
+
+  Result<std::vector<NodeId>> allowed_nodes() const override {
+    if (!sysroot_.empty()) return System::allowed_nodes();
+    if (::numa_available() < 0)
+      return fail(ErrorKind::kUnsupported, "this kernel was built without NUMA support");
+    std::vector<NodeId> nodes;
+    const std::unique_ptr<bitmask, void (*)(bitmask*)> allowed(::numa_get_mems_allowed(),
+                                                               ::numa_bitmask_free);
+    for (unsigned node = 0; node < allowed->size; ++node)
+      if (::numa_bitmask_isbitset(allowed.get(), node) != 0)
+        nodes.emplace_back(static_cast<std::int32_t>(node));
+    return nodes;
+  }
 
   Result<std::string> read_file(const std::string& path) const override {
     const UniqueFd fd(::open((sysroot_ + path).c_str(), O_RDONLY | O_CLOEXEC));

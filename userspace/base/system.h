@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,6 +42,14 @@ class UniqueFd {
 class System {
  public:
   virtual ~System() = default;
+
+  /// Directory of this host that stands for the machine's "/": "" for the real one, a captured
+  /// tree's folder for a sysroot, nothing for a scripted machine. For libraries that read /sys by
+  /// themselves (hwloc); everyone else goes through the calls below.
+  [[nodiscard]] virtual std::optional<std::string> root() const { return std::nullopt; }
+  /// NUMA nodes that the cpuset of this process lets it allocate from, as the kernel tells it: may
+  /// name nodes that are offline. From /proc/self/status, or libnuma on the real machine.
+  [[nodiscard]] virtual Result<std::vector<NodeId>> allowed_nodes() const;
 
   /// Whole content of a file such as /sys/devices/system/node/online. `path` is absolute; a system
   /// with a sysroot prefixes it. Fails with kNotFound, kPermission or kFailure.
