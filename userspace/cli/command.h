@@ -23,5 +23,6 @@ void print_line(const std::string& text);
 
 // One function a verb, called once by main.cc.
 void register_lab(CLI::App& app, Context& context);
+void register_tiers(CLI::App& app, Context& context);
 
 }  // namespace thermocline::cli

@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("thermocline ") + THERMOCLINE_VERSION);
   Context context;
   register_lab(app, context);
+  register_tiers(app, context);
 
   try {
     app.parse(argc, argv);
