@@ -36,7 +36,7 @@ std::vector<std::uint32_t> rank_units(const HotSetOptions& o, std::uint32_t unit
 
   // Weighted sampling without replacement (Efraimidis and Spirakis, 2006): the unit with the
   // smallest -ln(u) / weight comes first. Scattered is the case of equal weights.
-  constexpr std::uint64_t kClusterPages = 256;
+  constexpr std::uint64_t kClusterPages = 512;
   const std::uint32_t units_per_cluster =
       static_cast<std::uint32_t>(std::max<std::uint64_t>(1, kClusterPages / o.unit.get()));
   std::vector<double> weight(units / units_per_cluster + 1, 1.0);

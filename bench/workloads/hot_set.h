@@ -13,7 +13,7 @@ namespace thermocline::workloads {
 
 enum class HotLayout {
   kScattered,   ///< every unit is as likely as any other
-  kClustered,   ///< regions of 1 MiB differ in how many of their units are hot, from none to most
+  kClustered,   ///< regions of 2 MiB differ in how many of their units are hot, from none to most
   kContiguous,  ///< one run of units, at a random place (it may wrap around the end)
 };
 

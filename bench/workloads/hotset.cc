@@ -407,7 +407,7 @@ Result<int> run(int argc, char** argv) {
   app.add_option("--hot-share", o.hot_share, "share of operations that go to hot pages")
       ->capture_default_str();
   app.add_option("--layout", o.layout,
-                 "scattered: any page is as likely to be hot; clustered: some MiB hold many hot "
+                 "scattered: any page is as likely to be hot; clustered: some 2 MiB hold many hot "
                  "pages, others few; contiguous: one run (default: scattered)")
       ->transform(CLI::CheckedTransformer(layouts));
   app.add_option("--hot-unit", hot_unit,

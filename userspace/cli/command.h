@@ -23,6 +23,8 @@ void print_line(const std::string& text);
 
 // One function a verb, called once by main.cc.
 void register_lab(CLI::App& app, Context& context);
+void register_oracle(CLI::App& app, Context& context);
+void register_report(CLI::App& app, Context& context);
 void register_tiers(CLI::App& app, Context& context);
 
 }  // namespace thermocline::cli

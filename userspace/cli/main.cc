@@ -21,6 +21,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("thermocline ") + THERMOCLINE_VERSION);
   Context context;
   register_lab(app, context);
+  register_oracle(app, context);
+  register_report(app, context);
   register_tiers(app, context);
 
   try {

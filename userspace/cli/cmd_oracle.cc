@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// `thermocline oracle`: what the best static placement would have caught of a recording, so that a
+// policy's share can be told against what was possible.
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/system.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "cli/oracle.h"
+
+namespace thermocline::cli {
+
+namespace {
+
+struct OracleOptions {
+  std::string records;
+  std::optional<std::uint64_t> fast_pages;
+  int fast_node = 0;
+  double longest_window = 3.0;
+  bool json = false;
+};
+
+std::string to_text(const oracle::Answer& a) {
+  return fmt::format(
+      "windows    {} of {} (median), {} left out\n"
+      "pages      {}, of which {:.1f} % were set in a window (mean)\n"
+      "recorded   {:.2f} % of the accessed page-windows were on the fast node (measured)\n"
+      "best       {:.2f} % would be with the best static {} there (modelled)",
+      a.windows.size(), format_duration(a.median_window()), a.windows_left_out, a.pages.get(),
+      100 * a.mean_set_share(), 100 * a.recorded_share(), 100 * a.best_share(),
+      format_bytes(bytes_of(a.fast_pages)));
+}
+
+nlohmann::ordered_json to_json(const oracle::Answer& a) {
+  nlohmann::ordered_json windows = nlohmann::ordered_json::array();
+  for (const oracle::Window& w : a.windows)
+    windows.push_back({{"asid", fmt::format("{:#x}", w.asid.get())},
+                       {"epoch", w.epoch.get()},
+                       {"scan_ns", w.scan_time.count()},
+                       {"window_ns", w.length.count()},
+                       {"present_pages", w.present.get()},
+                       {"fast_pages", w.fast.get()},
+                       {"accessed_pages", w.accessed.get()},
+                       {"accessed_pages_fast", w.fast_accessed.get()}});
+  return {{"fast_pages", a.fast_pages.get()},
+          {"pages", a.pages.get()},
+          {"accessed_page_windows", a.accessed_page_windows.get()},
+          {"accessed_page_windows_fast", a.accessed_page_windows_fast.get()},
+          {"best_page_windows", a.best_page_windows.get()},
+          {"recorded_share", a.recorded_share()},
+          {"best_static_share", a.best_share()},
+          {"mean_set_share", a.mean_set_share()},
+          {"median_window_ns", a.median_window().count()},
+          {"windows_left_out", a.windows_left_out},
+          {"windows", std::move(windows)}};
+}
+
+Result<int> consult(const OracleOptions& o) {
+  oracle::Options options;
+  if (o.fast_pages) options.fast_pages = PageCount(*o.fast_pages);
+  options.fast_node = NodeId(o.fast_node);
+  options.longest_window = o.longest_window;
+  const std::unique_ptr<System> system = make_real_system();
+  TC_ASSIGN(const std::string bytes, system->read_file(o.records));
+  auto answer = oracle::best_static_placement(std::as_bytes(std::span(bytes)), options);
+  if (!answer) return fail(answer.error().kind, "{}: {}", o.records, answer.error().message);
+  print_line(o.json ? to_json(*answer).dump(2) : to_text(*answer));
+  return 0;
+}
+
+}  // namespace
+
+void register_oracle(CLI::App& app, Context& context) {
+  auto options = std::make_shared<OracleOptions>();
+  CLI::App* verb = app.add_subcommand(
+      "oracle", "what the best static placement would have caught of recorded accesses");
+  verb->add_option("--records", options->records,
+                   "file that [record] of the daemon wrote, best with mode = \"observe\"")
+      ->required();
+  verb->add_option("--fast-pages", options->fast_pages,
+                   "4 KiB pages that the placement may hold (default: as many as were on the fast "
+                   "node)");
+  verb->add_option("--fast-node", options->fast_node, "node of the fast tier")
+      ->capture_default_str();
+  verb->add_option("--longest-window", options->longest_window,
+                   "leave out windows longer than this many times the median; 0: none")
+      ->capture_default_str();
+  verb->add_flag("--json", options->json, "as JSON");
+  verb->callback([&context, options] { context.action = [options] { return consult(*options); }; });
+}
+
+}  // namespace thermocline::cli

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/oracle.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <map>
+#include <unordered_map>
+
+#include "tracking/record.h"
+
+namespace thermocline::oracle {
+
+namespace {
+
+/// Calls `take(record, window number)` for every record. Records of one address space come in
+/// address order within a window, so going back, or another epoch, is a new window.
+template <class Take>
+Status for_each_record(std::span<const std::byte> bytes, Take take) {
+  struct Position {
+    std::size_t window = 0;
+    Epoch epoch;
+    Vpn end;
+  };
+  std::map<Asid, Position> positions;
+  std::size_t windows = 0;
+  RecordReader reader(bytes);
+  while (const auto record = reader.next()) {
+    auto [it, is_new] = positions.try_emplace(record->asid);
+    Position& position = it->second;
+    if (is_new || record->epoch != position.epoch || record->first < position.end)
+      position.window = windows++;
+    position.epoch = record->epoch;
+    position.end = record->first + record->pages();
+    take(*record, position.window);
+  }
+  if (reader.error() && !reader.truncated()) return tl::make_unexpected(*reader.error());
+  return {};
+}
+
+/// Calls `entry(index, is on the fast node)` for every present entry.
+template <class Entry>
+void for_each_present(const RecordView& record, NodeId fast_node, Entry entry) {
+  std::uint32_t at = 0;
+  for (std::uint32_t r = 0; r < record.node_run_count; ++r) {
+    const NodeRun run = record.node_run(r);
+    for (std::uint32_t i = at; i < at + run.count; ++i)
+      if (record.present.test(i)) entry(i, run.node == fast_node);
+    at += run.count;
+  }
+}
+
+Window& at_window(std::vector<Window>& windows, std::size_t number, const RecordView& record) {
+  if (number >= windows.size()) windows.resize(number + 1);
+  Window& window = windows[number];
+  if (window.present.get() == 0 && window.length.count() == 0) {
+    window.asid = record.asid;
+    window.epoch = record.epoch;
+    window.scan_time = record.scan_time;
+    window.length = record.cleared ? record.window : Nanoseconds(0);
+  }
+  return window;
+}
+
+Nanoseconds median_length(const std::vector<Window>& windows) {
+  std::vector<Nanoseconds> lengths;
+  for (const Window& window : windows)
+    if (window.length.count() > 0) lengths.push_back(window.length);
+  if (lengths.empty()) return Nanoseconds(0);
+  const auto middle = lengths.begin() + static_cast<std::ptrdiff_t>(lengths.size() / 2);
+  std::nth_element(lengths.begin(), middle, lengths.end());
+  return *middle;
+}
+
+/// Windows in which each page was found accessed; pages are grouped by 2 MiB, as records are.
+class PageCounts {
+ public:
+  void add(Asid asid, Vpn first, PageCount pages) {
+    for (std::uint64_t page = first.get(); page < (first + pages).get(); ++page)
+      ++blocks_[asid][page / kBlock][page % kBlock];
+  }
+  /// Page-windows of the `capacity` pages that have the most.
+  [[nodiscard]] PageCount best(PageCount capacity) const {
+    std::map<std::uint32_t, std::uint64_t, std::greater<>> pages_with;
+    for (const auto& [asid, blocks] : blocks_)
+      for (const auto& [number, counts] : blocks)
+        for (const std::uint32_t count : counts)
+          if (count > 0) ++pages_with[count];
+    std::uint64_t room = capacity.get();
+    std::uint64_t sum = 0;
+    for (const auto& [count, pages] : pages_with) {
+      const std::uint64_t taken = std::min(room, pages);
+      sum += taken * count;
+      room -= taken;
+    }
+    return PageCount(sum);
+  }
+
+ private:
+  static constexpr std::uint64_t kBlock = 512;
+  std::map<Asid, std::unordered_map<std::uint64_t, std::array<std::uint32_t, kBlock>>> blocks_;
+};
+
+/// Mean of the fast pages of each address space, added up: they share the fast tier.
+PageCount mean_fast_pages(const std::vector<Window>& windows) {
+  std::map<Asid, std::pair<std::uint64_t, std::uint64_t>> sums;
+  for (const Window& window : windows) {
+    sums[window.asid].first += window.fast.get();
+    ++sums[window.asid].second;
+  }
+  PageCount total;
+  for (const auto& [asid, sum] : sums) total += PageCount(sum.first / sum.second);
+  return total;
+}
+
+double ratio(PageCount part, PageCount whole) {
+  return whole.get() == 0 ? 0 : static_cast<double>(part.get()) / static_cast<double>(whole.get());
+}
+
+}  // namespace
+
+double Answer::best_share() const {
+  return ratio(best_page_windows, accessed_page_windows);
+}
+double Answer::recorded_share() const {
+  return ratio(accessed_page_windows_fast, accessed_page_windows);
+}
+
+double Answer::mean_set_share() const {
+  double sum = 0;
+  for (const Window& window : windows) sum += ratio(window.accessed, window.present);
+  return windows.empty() ? 0 : sum / static_cast<double>(windows.size());
+}
+
+Nanoseconds Answer::median_window() const {
+  return median_length(windows);
+}
+
+Result<Answer> best_static_placement(std::span<const std::byte> records, const Options& options) {
+  // First pass: how long the windows are. Second: count in those that are evidence.
+  std::vector<Window> all;
+  TC_TRY(for_each_record(records, [&all](const RecordView& record, std::size_t number) {
+    at_window(all, number, record).present += record.pages();
+  }));
+  const Nanoseconds median = median_length(all);
+  const auto counts = [&](const Window& window) {
+    return window.length.count() > 0 &&
+           (options.longest_window <= 0 ||
+            static_cast<double>(window.length.count()) <=
+                options.longest_window * static_cast<double>(median.count()));
+  };
+  std::vector<bool> kept;
+  for (const Window& window : all) kept.push_back(counts(window));
+  for (Window& window : all) window.present = PageCount(0);
+
+  Answer answer;
+  PageCounts accessed;
+  TC_TRY(for_each_record(records, [&](const RecordView& record, std::size_t number) {
+    if (!kept[number]) return;
+    Window& window = all[number];
+    const PageCount entry = record.order.pages();
+    for_each_present(record, options.fast_node, [&](std::uint32_t i, bool fast) {
+      window.present += entry;
+      if (fast) window.fast += entry;
+      if (!record.accessed.test(i)) return;
+      window.accessed += entry;
+      if (fast) window.fast_accessed += entry;
+      accessed.add(record.asid, record.first + PageCount(std::uint64_t{i} * entry.get()), entry);
+    });
+  }));
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (kept[i]) answer.windows.push_back(all[i]);
+  answer.windows_left_out = all.size() - answer.windows.size();
+  if (answer.windows.empty())
+    return fail(ErrorKind::kFailure,
+                "the records hold no clearing scan with a known window; record for longer");
+  for (const Window& window : answer.windows) {
+    answer.accessed_page_windows += window.accessed;
+    answer.accessed_page_windows_fast += window.fast_accessed;
+    answer.pages = std::max(answer.pages, window.present);
+  }
+  answer.fast_pages = options.fast_pages.value_or(mean_fast_pages(answer.windows));
+  answer.best_page_windows = accessed.best(answer.fast_pages);
+  return answer;
+}
+
+}  // namespace thermocline::oracle

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The best that a placement which never changes could have done, computed afterwards from access
+// records. It knows the whole recording, so no policy that has to find out can be held to more.
+//
+// The measure is the page-window: one page found accessed in one window. A placement of N pages
+// catches the page-windows of its pages; the best one holds the N pages with the most of them.
+// Worked example: page A accessed in 8 of 8 windows, B in 5, C in 1, and room for one page: the
+// best share is 8 / 14 = 57.1 %.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+
+namespace thermocline::oracle {
+
+/// One pass over one address space.
+struct Window {
+  Asid asid;
+  Epoch epoch;
+  Nanoseconds scan_time{};
+  Nanoseconds length{};  ///< 0 = not known
+  PageCount present, accessed, fast_accessed, fast;
+};
+
+struct Options {
+  /// Pages that the placement may hold; nullopt: as many as were on the fast node, on average.
+  std::optional<PageCount> fast_pages = std::nullopt;
+  NodeId fast_node{0};
+  /// Windows that are longer than this many times the median are left out: they are the pauses
+  /// between epochs, not evidence. 0 keeps all.
+  double longest_window = 3.0;
+};
+
+struct Answer {
+  std::vector<Window> windows;       ///< that count
+  std::size_t windows_left_out = 0;  ///< of unknown length, not clearing, or too long
+  PageCount fast_pages;              ///< the capacity that was used
+  PageCount pages;                   ///< present, in the window that saw the most
+  PageCount accessed_page_windows;
+  PageCount accessed_page_windows_fast;  ///< on the fast node when they were recorded
+  PageCount best_page_windows;           ///< that the best static placement would have caught
+  [[nodiscard]] double best_share() const;
+  [[nodiscard]] double recorded_share() const;
+  /// Mean over the windows of the share of present pages that were set.
+  [[nodiscard]] double mean_set_share() const;
+  [[nodiscard]] Nanoseconds median_window() const;
+};
+
+/// Untrusted bytes: kCorrupt with the offset when they aren't records. A last record that was cut
+/// is dropped. kFailure when there is no window to judge by.
+[[nodiscard]] Result<Answer> best_static_placement(std::span<const std::byte> records,
+                                                   const Options& options);
+
+}  // namespace thermocline::oracle
