@@ -13,6 +13,11 @@ namespace thermocline {
 
 namespace {
 
+// No memory is that slow or that fast; 576 * 2 * 10^7 * 2 * 10^8 (see abstract_distance()) fits 64
+// bits.
+constexpr std::uint64_t kMostNanoseconds = 10'000'000;
+constexpr std::uint64_t kMostMegabytes = 100'000'000;
+
 bool contains(const std::vector<NodeId>& nodes, NodeId node) {
   return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
 }
@@ -71,7 +76,7 @@ Result<std::optional<Performance>> read_performance(const System& system, NodeId
   const auto latency = [&](const char* name, std::optional<Nanoseconds>& field) -> Status {
     TC_ASSIGN(const auto value, read_number(system, dir + "/" + name));
     if (!value || *value == 0) return {};  // 0: the kernel has no figure
-    if (*value > 1'000'000'000)
+    if (*value > kMostNanoseconds)
       return fail(ErrorKind::kCorrupt, "{}/{}: {} ns is no latency of memory", dir, name, *value);
     field = Nanoseconds(*value);
     return {};
@@ -79,7 +84,7 @@ Result<std::optional<Performance>> read_performance(const System& system, NodeId
   const auto bandwidth = [&](const char* name, std::optional<MegabytesPerSecond>& field) -> Status {
     TC_ASSIGN(const auto value, read_number(system, dir + "/" + name));
     if (!value || *value == 0) return {};
-    if (*value > 1'000'000'000)
+    if (*value > kMostMegabytes)
       return fail(ErrorKind::kCorrupt, "{}/{}: {} MB/s is no bandwidth of memory", dir, name,
                   *value);
     field = MegabytesPerSecond(*value);

@@ -236,15 +236,12 @@ std::optional<std::uint64_t> abstract_distance(const Performance& memory, const 
     return p.read_bandwidth->get() + p.write_bandwidth->get();
   };
   if (latency(dram) == 0) return std::nullopt;
-  // Figures are below 2^31 (discover() checks), so the products fit 128 bits with room to spare.
-  __extension__ using Wide = unsigned __int128;
-  Wide distance = Wide{kDramDistance} * latency(memory);
-  Wide divisor = latency(dram);
-  if (bandwidth(memory) != 0 && bandwidth(dram) != 0) {
-    distance *= bandwidth(dram);
-    divisor *= bandwidth(memory);
-  }
-  return static_cast<std::uint64_t>(distance / divisor);
+  // Divided step by step, as the kernel does: its integers round down twice. discover() lets no
+  // figure pass that could overflow here.
+  std::uint64_t distance = kDramDistance * latency(memory) / latency(dram);
+  if (bandwidth(memory) != 0 && bandwidth(dram) != 0)
+    distance = distance * bandwidth(dram) / bandwidth(memory);
+  return distance;
 }
 
 Status order_tiers(Topology& topology, std::span<const TierDeclaration> declared) {
