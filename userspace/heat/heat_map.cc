@@ -917,21 +917,39 @@ std::vector<HeatCount> HeatMap::count(std::span<const Heat> at_least) const {
   return result;
 }
 
-std::array<PageCount, 256> HeatMap::histogram(TierId tier) const {
-  std::array<PageCount, 256> bins{};
+std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only) const {
+  // Four tables in turn, so that neighbours of equal heat don't wait for each other's counter.
+  std::array<std::array<std::uint64_t, 256>, 4> tables{};
+  const std::uint8_t mask = movable_only ? byte(kMovableMask) : byte(kTierBits);
   for (const auto& [asid, space] : impl_->spaces) {
     Impl::for_each(space, [&](Vpn, PageOrder order, const HugeEntry* huge, const Slot* slot) {
       if (huge != nullptr) {
-        if ((huge->state & kTierBits) == tier.get()) bins[huge->heat] += order.pages();
+        if ((huge->state & mask) == tier.get()) tables[0][huge->heat] += order.pages().get();
         return true;
       }
       const auto& chunk = impl_->store.chunk_of(*slot);
       const std::size_t i = BlockStore::index_of(*slot);
-      for (std::size_t e = 0; e < kBlockEntries; ++e)
-        if ((chunk.state[i][e] & kTierBits) == tier.get()) bins[chunk.heat[i][e]] += PageCount(1);
+      if (chunk.counts[i][tier.get() & kTierBits] +
+              chunk.counts[i][(tier.get() & kTierBits) | kUnobservableBit] ==
+          0)
+        return true;
+      const std::uint8_t* heat = chunk.heat[i];
+      const BlockBits hits = impl_->kernels->match(heat, chunk.state[i], mask, tier.get(), 0, 255);
+      for (std::size_t w = 0; w < kBlockWords; ++w) {
+        std::uint64_t word = hits[w];
+        if (word == ~std::uint64_t{0}) {
+          for (std::size_t e = w * 64; e < w * 64 + 64; ++e) ++tables[e % 4][heat[e]];
+          continue;
+        }
+        for (; word != 0; word &= word - 1)
+          ++tables[0][heat[w * 64 + static_cast<unsigned>(std::countr_zero(word))]];
+      }
       return true;
     });
   }
+  std::array<PageCount, 256> bins{};
+  for (const auto& table : tables)
+    for (std::size_t h = 0; h < bins.size(); ++h) bins[h] += PageCount(table[h]);
   return bins;
 }
 

@@ -148,8 +148,9 @@ class HeatMap {
   [[nodiscard]] Threshold select(PageCount capacity) const;
   /// Observable pages at or above each of up to 8 heats.
   [[nodiscard]] std::vector<HeatCount> count(std::span<const Heat> at_least) const;
-  /// 256 counts by heat of present pages on a tier. A full pass; for people and tests.
-  [[nodiscard]] std::array<PageCount, 256> histogram(TierId tier) const;
+  /// 256 counts by heat of the pages on a tier: all that are present, or those a policy may move. A
+  /// full pass over heat and state.
+  [[nodiscard]] std::array<PageCount, 256> histogram(TierId tier, bool movable_only) const;
 
   /// Movable pages on `tier` with min <= heat <= max, hottest first when `hottest_first`, else
   /// coldest first; equal heats in order of address space and address. The list ends before the

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policy `heat`: capacity-fitted hotness.
+//
+// The hot set is what fits the fast tier: its edge is the smallest heat such that all pages at or
+// above it fit (View::threshold). Pages at the edge or hotter are promoted, hottest first; to make
+// room the coldest pages are demoted, and no more than needed. A pair (promotion, demotion) must
+// pay: the pages of a pair lie at least a band apart, so that pages at the edge don't bounce.
+//
+// How wide a band? Heat is a sample: a page touched in the share p of W windows an epoch shows a
+// heat of 127 p with a variance of 127^2 p (1 - p) / 3W; at 8 windows the deviation is up to 13.
+// Among many such pages the luckiest and the unluckiest are 90 apart, and exchanging them is work
+// for nothing. But a band as wide as that would be blind for epochs to a hot set that has just
+// moved, whose pages are 50 hotter than yesterday's after two epochs. So the crowd decides:
+//   - When a fiftieth of the fast tier could be exchanged with pairs further apart than luck puts
+//     that many (4.5 deviations, a little more when the slow tier is much larger and so has more
+//     lucky pages), the placement is off, and the narrow `warm_band` holds for all pairs.
+//   - Else only pairs that are 6.8 deviations apart are exchanged: stragglers.
+//
+//   worked example, 8 windows: fast tier 1000 pages, 850 of them hot at 120 +- 5, 150 at 32 +- 11;
+//   slow tier 2000 pages at 32 +- 11. The 20th hottest slow page has 60, the 20th coldest fast one
+//   20: 40 apart, not off; no pair is far enough apart, nothing moves. Now the hot set moves to the
+//   slow tier; two epochs later its pages have 100, yesterday's 55: the 20th pair is 105 and 20, 85
+//   apart, so every pair that is 24 apart is exchanged: all 850.
+//
+// Every pair of neighbouring tiers is treated so, fastest pair first; the edge of a lower pair is
+// that of all tiers above it together.
+//
+// Sources: capacity-fitted threshold from counts by hotness, and a warm set between hot and cold
+// that is left where it is: MEMTIS (Lee et al., SOSP'23). Exchange of the hottest slow with the
+// coldest fast page: Nimble (Yan et al., ASPLOS'19). The test for luck is ours.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <set>
+
+#include "base/text.h"
+#include "policies/builtin.h"
+
+namespace thermocline {
+
+namespace {
+
+struct HeatOptions {
+  unsigned warm_band = 24;
+  unsigned min_heat = 8;
+};
+
+enum Rule : std::uint8_t { kRoom, kHotter, kMakeRoom, kOverfull };
+constexpr std::array<std::string_view, 4> kRules = {
+    "hot enough for the faster tier, which has room",
+    "hotter than the page it replaces by more than the band",
+    "coldest on its tier, makes room for a hotter page",
+    "coldest on its tier, which holds more than its share",
+};
+
+/// Heat of a page that was touched in every window, at a decision.
+constexpr unsigned kAlways = 127;
+
+/// One in how many pages of a tier must be far from its place to call the placement off.
+constexpr std::uint64_t kCrowd = 50;
+constexpr std::uint64_t kOne = 1;
+
+/// Squared numbers of deviations beyond luck. At 1:1 the 98 % quantiles of two equal crowds are 4.1
+/// deviations apart, and further by about a quarter for every doubling of one of them.
+constexpr std::uint64_t kFarSquared = 20;
+constexpr std::uint64_t kFarSquaredPerDoubling = 5;  // for two doublings
+constexpr std::uint64_t kSureSquared = 46;
+
+/// Whether heats this far apart are no luck: more than sqrt(`deviations_squared`) deviations of a
+/// page whose true heat is half way between them. In integers, the same everywhere.
+bool beyond_luck(unsigned hot, unsigned cold, std::uint64_t windows,
+                 std::uint64_t deviations_squared) {
+  if (hot <= cold) return false;
+  const std::uint64_t apart = hot - cold;
+  const std::uint64_t sum = std::min(hot + cold, 2 * kAlways);
+  return apart * apart * 12 * windows >= deviations_squared * sum * (2 * kAlways - sum);
+}
+
+using Histogram = std::array<PageCount, 256>;
+
+/// Heats of the last of the first `pages` pairs, when the hottest of the slow tier are paired with
+/// the coldest of the fast one; equal heats when there are not that many pages.
+std::pair<unsigned, unsigned> pair_at(const Histogram& slow, const Histogram& fast,
+                                      std::uint64_t pages) {
+  unsigned hot = 255, cold = 0;
+  for (std::uint64_t n = slow[hot].get(); n < pages; n += slow[hot].get())
+    if (hot-- == 0) return {0, 0};
+  for (std::uint64_t n = fast[cold].get(); n < pages; n += fast[cold].get())
+    if (cold++ == 255) return {0, 0};
+  return {hot, cold};
+}
+
+class HeatPolicy final : public Policy {
+ public:
+  explicit HeatPolicy(const HeatOptions& options) : options_(options) {}
+  [[nodiscard]] std::string_view name() const override { return "heat"; }
+  [[nodiscard]] std::span<const std::string_view> rules() const override { return kRules; }
+
+  [[nodiscard]] Plan decide(const View& view) override {
+    Plan plan;
+    State state{view, plan, view.budget.moves.get(), {}, {}};
+    for (const TierView& tier : view.tiers)
+      state.room.push_back(static_cast<std::int64_t>(tier.free.get()));
+    PageCount above;
+    for (std::size_t fast = 0; fast + 1 < view.tiers.size(); ++fast) {
+      above += view.tiers[fast].capacity;
+      balance(state, fast, fast == 0 ? view.threshold : view.heat.select(above));
+    }
+    plan.advice = advise(view);
+    return plan;
+  }
+
+ private:
+  using PageSet = std::set<std::pair<Asid, Vpn>>;
+  struct State {
+    const View& view;
+    Plan& plan;
+    std::uint64_t budget;  ///< pages that may still be moved
+    /// Free pages of each tier after what is planned; below 0 between the halves of an exchange.
+    std::vector<std::int64_t> room;
+    PageSet promoted;  ///< by the pair of tiers before: not this pair's to demote
+  };
+
+  static std::int64_t pages_of(const PageRef& page) {
+    return static_cast<std::int64_t>(page.order.pages().get());
+  }
+
+  static void move(State& state, const PageRef& page, std::size_t to, Rule rule) {
+    const View& view = state.view;
+    const TierId tier = view.tiers[to].id;
+    std::vector<Move>& moves = tier > page.tier ? state.plan.demotions : state.plan.promotions;
+    moves.push_back({page.asid, page.vpn, page.order, page.tier, tier, page.heat, rule});
+    const std::int64_t size = pages_of(page);
+    state.budget -= static_cast<std::uint64_t>(size);
+    state.room[to] -= size;
+    for (std::size_t from = 0; from < view.tiers.size(); ++from)
+      if (view.tiers[from].id == page.tier) state.room[from] += size;
+  }
+
+  static bool placement_is_off(const View& view, std::size_t fast, std::uint64_t windows) {
+    const std::uint64_t fast_pages = std::max<std::uint64_t>(view.tiers[fast].used.get(), 1);
+    const std::uint64_t slow_pages = view.tiers[fast + 1].used.get();
+    const auto doublings =
+        static_cast<std::uint64_t>(std::bit_width(std::max(slow_pages / fast_pages, kOne)) - 1);
+    const auto [hot, cold] = pair_at(view.heat.histogram(view.tiers[fast + 1].id, true),
+                                     view.heat.histogram(view.tiers[fast].id, true),
+                                     std::max(fast_pages / kCrowd, kOne));
+    return beyond_luck(hot, cold, windows, kFarSquared + kFarSquaredPerDoubling * doublings / 2);
+  }
+
+  void balance(State& state, std::size_t fast, const Threshold& edge) const {
+    const View& view = state.view;
+    const TierView& tier = view.tiers[fast];
+    const std::size_t slow = fast + 1;
+    std::vector<PageRef> cold =
+        view.heat.candidates(tier.id, Heat(0), Heat(255), false,
+                             PageCount(state.budget) + PageCount(state.promoted.size()));
+    if (!state.promoted.empty())
+      std::erase_if(cold, [&](const PageRef& page) {
+        return state.promoted.contains({page.asid, page.vpn});
+      });
+    state.promoted.clear();
+    std::size_t next = 0;
+
+    // A tier that holds more than its share gives its coldest pages away.
+    auto over = static_cast<std::int64_t>(tier.used.minus_floor(tier.capacity).get());
+    for (; next < cold.size() && over > 0; ++next) {
+      const std::int64_t size = pages_of(cold[next]);
+      if (size > state.room[slow] || static_cast<std::uint64_t>(size) > state.budget) break;
+      move(state, cold[next], slow, kOverfull);
+      state.room[fast] -= std::min(over, size);  // that much wasn't its own
+      over -= size;
+    }
+
+    // One below the edge: what fits the capacity only in part.
+    const unsigned floor =
+        std::max(edge.heat.get() > 0 ? edge.heat.get() - 1u : 0u, options_.min_heat);
+    const std::vector<PageRef> hot =
+        view.heat.candidates(view.tiers[slow].id, Heat(static_cast<std::uint8_t>(floor)), Heat(255),
+                             true, PageCount(state.budget));
+    if (hot.empty()) return;
+    const std::uint64_t windows = std::max<std::uint64_t>(view.feedback.windows, 1);
+    const std::uint64_t deviations_squared =
+        placement_is_off(view, fast, windows) ? 0 : kSureSquared;
+    const auto pays = [&](const PageRef& hotter, const PageRef& colder) {
+      return hotter.heat.get() >= colder.heat.get() + options_.warm_band &&
+             beyond_luck(hotter.heat.get(), colder.heat.get(), windows, deviations_squared);
+    };
+    const bool last_pair = slow + 1 == view.tiers.size();
+    for (const PageRef& page : hot) {
+      const std::int64_t size = pages_of(page);
+      std::int64_t room = state.room[fast];
+      std::int64_t cost = size;
+      std::size_t end = next;
+      for (; room < size && end < cold.size() && pays(page, cold[end]); ++end) {
+        room += pages_of(cold[end]);
+        cost += pages_of(cold[end]);
+      }
+      if (room < size || static_cast<std::uint64_t>(cost) > state.budget) {
+        if (page.order == kOrder4K) break;  // what follows is no hotter
+        continue;
+      }
+      const Rule rule = end > next ? kHotter : kRoom;
+      for (; next < end; ++next) move(state, cold[next], slow, kMakeRoom);
+      move(state, page, fast, rule);
+      if (!last_pair) state.promoted.emplace(page.asid, page.vpn);
+    }
+  }
+
+  /// An accessed bit tells most when a page at the edge has it set in half of the windows. Edge
+  /// heat lags by epochs; the share of pages that are set does not.
+  static ScanAdvice advise(const View& view) {
+    ScanAdvice advice;
+    const std::uint64_t seen = view.feedback.present_page_windows.get();
+    const std::uint64_t set = view.feedback.accessed_page_windows.get();
+    std::uint64_t total = 0;
+    for (const TierView& tier : view.tiers) total += tier.used.get();
+    if (seen == 0 || total == 0) return advice;
+    const std::uint64_t fits = std::min(view.tiers.front().capacity.get(), total);
+    // In 1/1024ths. If what fits were always set, a third of the rest may be too.
+    const std::uint64_t share = set * 1024 / seen;
+    const std::uint64_t fit_share = fits * 1024 / total;
+    const unsigned edge = view.threshold.heat.get();
+    if (share > fit_share + (1024 - fit_share) / 3 || edge > kAlways * 7 / 8) {
+      advice.window_eighths = 4;
+    } else if (share < fit_share / 2 && edge < kAlways / 8) {
+      advice.window_eighths = 16;
+    }
+    return advice;
+  }
+
+  HeatOptions options_;
+};
+
+Result<std::unique_ptr<Policy>> make_heat(std::span<const PolicyOption> options, std::uint64_t) {
+  HeatOptions parsed;
+  const std::pair<std::string, unsigned*> known[] = {{"warm_band", &parsed.warm_band},
+                                                     {"min_heat", &parsed.min_heat}};
+  for (const PolicyOption& option : options) {
+    const auto* found = std::find_if(std::begin(known), std::end(known),
+                                     [&](const auto& k) { return k.first == option.key; });
+    if (found == std::end(known))
+      return fail(ErrorKind::kUsage,
+                  "policy heat has no option \"{}\"; it has warm_band and min_heat", option.key);
+    const Result<std::uint64_t> value = parse_u64(option.value);
+    if (!value || *value > kAlways)
+      return fail(ErrorKind::kUsage,
+                  "option {} of policy heat is \"{}\"; give a number from 0 to {}", option.key,
+                  option.value, kAlways);
+    *found->second = static_cast<unsigned>(*value);
+  }
+  return std::make_unique<HeatPolicy>(parsed);
+}
+
+}  // namespace
+
+PolicyFactory heat_policy() {
+  PolicyFactory factory;
+  factory.name = "heat";
+  factory.summary =
+      "fits the hottest pages to the fast tier; pages at the edge stay where they are";
+  factory.source =
+      "capacity-fitted threshold and warm set of MEMTIS (SOSP'23), exchange of Nimble "
+      "(ASPLOS'19)";
+  const HeatOptions defaults;
+  factory.option_help = {
+      fmt::format(
+          "warm_band: heat by which a promoted page must be hotter than the one demoted for "
+          "it, at least. Default {}.",
+          defaults.warm_band),
+      fmt::format("min_heat: colder pages are never promoted. Default {}.", defaults.min_heat),
+  };
+  factory.make = make_heat;
+  return factory;
+}
+
+}  // namespace thermocline

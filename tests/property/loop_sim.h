@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop without a machine: pages with a probability of being touched in a window, records as a
+// tracker would write them, the heat map, a policy, and moves that succeed. Ages, cools down and
+// limits moves as the engine does.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "heat/heat_map.h"
+#include "policies/policy.h"
+#include "tracking/record.h"
+
+namespace thermocline {
+
+class LoopSim {
+ public:
+  static constexpr Asid kAsid{9};
+  static constexpr std::uint64_t kFirst = 512 * 1000;
+
+  struct Epoch {
+    Plan plan;
+    Threshold threshold;
+    std::size_t promoted = 0, demoted = 0;
+  };
+
+  /// All pages start on tier `place[i]`; tiers hold `capacity` pages. The last tier holds the rest.
+  LoopSim(std::vector<std::uint8_t> place, std::vector<std::size_t> capacity, std::uint32_t seed)
+      : touch(place.size(), 0.0),
+        place_(std::move(place)),
+        capacity_(std::move(capacity)),
+        rng_(seed) {
+    capacity_.push_back(place_.size());
+    std::vector<TierId> tiers;
+    for (std::size_t t = 0; t < capacity_.size(); ++t)
+      tiers.push_back(TierId(static_cast<std::uint8_t>(t)));
+    heat_.set_node_tiers(tiers);
+  }
+
+  Epoch run(Policy& policy) {
+    heat_.set_increment(128 / windows);
+    PageCount present, accessed, accessed_fast;
+    for (unsigned w = 0; w < windows; ++w) {
+      const ApplyStats stats = window();
+      present += stats.pages;
+      accessed += stats.accessed;
+      accessed_fast += stats.accessed_fast;
+    }
+    std::vector<TierView> tiers;
+    const Occupancy held = heat_.occupancy();
+    for (std::size_t t = 0; t < capacity_.size(); ++t) {
+      TierView tier{};
+      tier.id = TierId(static_cast<std::uint8_t>(t));
+      tier.capacity = PageCount(capacity_[t]);
+      tier.used = held.per_tier[t];
+      tier.free = tier.capacity.minus_floor(tier.used);
+      tiers.push_back(tier);
+    }
+    Epoch epoch;
+    epoch.threshold = heat_.age_and_select(tiers[0].capacity);
+    ++epoch_;
+    Feedback feedback{};
+    feedback.windows = windows;
+    feedback.present_page_windows = present;
+    feedback.accessed_page_windows = accessed;
+    feedback.accessed_page_windows_fast = accessed_fast;
+    const View view{
+        thermocline::Epoch(epoch_), heat_, tiers, epoch.threshold, feedback, Budget{budget}};
+    epoch.plan = policy.decide(view);
+    for (const Move& move : epoch.plan.demotions) execute(move, false);
+    for (const Move& move : epoch.plan.promotions) execute(move, true);
+    epoch.promoted = epoch.plan.promotions.size();
+    epoch.demoted = epoch.plan.demotions.size();
+    return epoch;
+  }
+
+  [[nodiscard]] std::uint8_t place(std::size_t page) const { return place_[page]; }
+  [[nodiscard]] std::size_t size() const { return place_.size(); }
+  static std::size_t index(const Move& move) {
+    return static_cast<std::size_t>(move.vpn.get() - kFirst);
+  }
+  [[nodiscard]] std::size_t on_tier(std::uint8_t tier) const {
+    return static_cast<std::size_t>(std::count(place_.begin(), place_.end(), tier));
+  }
+  [[nodiscard]] const HeatMap& heat() const { return heat_; }
+
+  unsigned windows = 8;
+  PageCount budget{1u << 30};
+  unsigned cooldown = 3;
+  /// Probability that a page is touched in a window.
+  std::vector<double> touch;
+
+ private:
+  ApplyStats window() {
+    std::vector<EntryObservation> entries;
+    ApplyStats total;
+    for (std::size_t at = 0; at < size(); at += entries.size()) {
+      entries.clear();
+      for (std::size_t i = at; i < std::min(size(), at + 512); ++i) {
+        const bool accessed = std::uniform_real_distribution<>(0, 1)(rng_) < touch[i];
+        entries.push_back({NodeId(place_[i]), true, true, accessed, false});
+      }
+      std::vector<std::byte> bytes;
+      RecordHeader header;
+      header.asid = kAsid;
+      RecordWriter(bytes).append(header, 0, Vpn(kFirst + at), kOrder4K, entries);
+      RecordReader reader(bytes);
+      const ApplyStats stats = heat_.apply(*reader.next(), true);
+      total.pages += stats.pages;
+      total.accessed += stats.accessed;
+      total.accessed_fast += stats.accessed_fast;
+    }
+    return total;
+  }
+
+  void execute(const Move& move, bool promotion) {
+    place_[index(move)] = move.to.get();
+    heat_.moved(move.asid, move.vpn, move.to, promotion, cooldown);
+  }
+
+  std::vector<std::uint8_t> place_;
+  std::vector<std::size_t> capacity_;
+  std::mt19937 rng_;
+  HeatMap heat_;
+  std::uint64_t epoch_ = 0;
+};
+
+}  // namespace thermocline
