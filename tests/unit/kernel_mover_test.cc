@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mover against a model of what move_pages(2) does, with its gaps in the statuses.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <map>
+#include <set>
+
+#include "mover/mover.h"
+
+namespace thermocline {
+namespace {
+
+using testing::Each;
+using testing::ElementsAre;
+
+/// do_pages_move(): runs end at another destination or at a page that can't be isolated; a run with
+/// a page that doesn't migrate ends the call, and its statuses are not written.
+class ModelKernel : public System {
+ public:
+  Result<std::string> read_file(const std::string& p) const override {
+    return fail(ErrorKind::kNotFound, "no {}", p);
+  }
+  Result<std::vector<std::string>> list_dir(const std::string& p) const override {
+    return fail(ErrorKind::kNotFound, "no {}", p);
+  }
+  bool exists(const std::string&) const override { return false; }
+  Result<std::string> read_link_name(const std::string& p) const override {
+    return fail(ErrorKind::kNotFound, "no {}", p);
+  }
+  Status write_file(const std::string&, std::string_view) override { return {}; }
+  Nanoseconds now() const override { return {}; }
+  Nanoseconds process_cpu_time() const override { return {}; }
+  Result<UniqueFd> open_device(const std::string&, int) override {
+    return fail(ErrorKind::kNotFound, "none");
+  }
+  int ioctl(int, unsigned long, void*) override { return -ENOTTY; }
+  Result<UniqueFd> pidfd_open(Pid) override { return fail(ErrorKind::kNotFound, "none"); }
+  bool pidfd_exited(int) const override { return false; }
+
+  long move_pages(Pid, std::span<void* const> pages, std::span<const int> nodes,
+                  std::span<int> status, int) override {
+    ++calls;
+    if (dead) return -ESRCH;
+    if (nodes.empty()) {
+      for (std::size_t i = 0; i < pages.size(); ++i) status[i] = query(vpn(pages[i]));
+      return 0;
+    }
+    std::vector<std::size_t> run;
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      if (!run.empty() && nodes[run.front()] != nodes[i]) {
+        const long rc = flush(pages, nodes, status, run, i);
+        if (rc != 0) return rc;
+      }
+      const std::uint64_t page = vpn(pages[i]);
+      int error = 0;
+      if (!where.contains(page)) error = -EFAULT;
+      if (shared.contains(page)) error = -EACCES;
+      if (error == 0 && where[page] != nodes[i]) {
+        run.push_back(i);
+        continue;
+      }
+      status[i] = error != 0 ? error : nodes[i];
+      const long rc = flush(pages, nodes, status, run, i);
+      if (rc != 0) return rc > 0 ? rc - 1 : rc;
+    }
+    return flush(pages, nodes, status, run, pages.size());
+  }
+
+  std::map<std::uint64_t, int> where;  // page -> node
+  std::set<std::uint64_t> busy, shared, hinted;
+  int free_pages = 1 << 20;
+  bool dead = false;
+  unsigned calls = 0;
+
+ private:
+  static std::uint64_t vpn(void* page) {
+    return reinterpret_cast<std::uintptr_t>(page) >> kPageShift;
+  }
+  int query(std::uint64_t page) {
+    if (hinted.contains(page)) return -ENOENT;  // Linux 6.1 under NUMA hinting
+    return where.contains(page) ? where[page] : -EFAULT;
+  }
+  long flush(std::span<void* const> pages, std::span<const int> nodes, std::span<int> status,
+             std::vector<std::size_t>& run, std::size_t i) {
+    long failed = 0;
+    for (const std::size_t k : run) {
+      const std::uint64_t page = vpn(pages[k]);
+      if (busy.contains(page)) {
+        ++failed;
+      } else if (free_pages == 0) {
+        return -ENOMEM;
+      } else {
+        --free_pages;
+        where[page] = nodes[k];
+      }
+    }
+    if (failed > 0) return failed + static_cast<long>(pages.size() - i);
+    for (const std::size_t k : run) status[k] = nodes[k];
+    run.clear();
+    return 0;
+  }
+};
+
+class KernelMoverTest : public testing::Test {
+ protected:
+  KernelMoverTest() {
+    for (std::uint64_t page = 0; page < 64; ++page) kernel_.where[page] = 1;
+  }
+  std::vector<MoveOutcome> move(std::uint64_t first, std::uint64_t count, int to = 0) {
+    std::vector<PageMove> moves;
+    for (std::uint64_t i = 0; i < count; ++i)
+      moves.push_back({Asid(1), Vpn(first + i), kOrder4K, NodeId(to)});
+    std::vector<MoveOutcome> outcomes(count, MoveOutcome::kRefused);
+    mover_->execute(moves, outcomes);
+    return outcomes;
+  }
+  ModelKernel kernel_;
+  Pid pid_{42};
+  std::unique_ptr<Mover> mover_ = make_kernel_mover(kernel_, [this](Asid) { return pid_; });
+};
+
+TEST_F(KernelMoverTest, MovesABatchInOneCall) {
+  EXPECT_THAT(move(0, 64), Each(MoveOutcome::kMoved));
+  EXPECT_EQ(kernel_.calls, 1u);
+  for (const auto& [page, node] : kernel_.where) EXPECT_EQ(node, 0) << page;
+}
+
+TEST_F(KernelMoverTest, ABusyPageCostsOnlyItself) {
+  kernel_.busy = {10, 40};
+  const auto outcomes = move(0, 64);
+  for (std::uint64_t page = 0; page < 64; ++page) {
+    const bool busy = kernel_.busy.contains(page);
+    EXPECT_EQ(outcomes[page], busy ? MoveOutcome::kBusy : MoveOutcome::kMoved) << page;
+    EXPECT_EQ(kernel_.where[page], busy ? 1 : 0) << page;
+  }
+}
+
+TEST_F(KernelMoverTest, SharedUnmappedAndBusyTogether) {
+  kernel_.shared = {1};
+  kernel_.where.erase(3);
+  kernel_.busy = {5};
+  EXPECT_THAT(move(0, 8),
+              ElementsAre(MoveOutcome::kMoved, MoveOutcome::kDenied, MoveOutcome::kMoved,
+                          MoveOutcome::kGone, MoveOutcome::kMoved, MoveOutcome::kBusy,
+                          MoveOutcome::kMoved, MoveOutcome::kMoved));
+}
+
+TEST_F(KernelMoverTest, BusyBeforeAPageThatEndsTheRun) {
+  kernel_.busy = {0};
+  kernel_.shared = {2};
+  EXPECT_THAT(move(0, 5), ElementsAre(MoveOutcome::kBusy, MoveOutcome::kMoved, MoveOutcome::kDenied,
+                                      MoveOutcome::kMoved, MoveOutcome::kMoved));
+}
+
+TEST_F(KernelMoverTest, AFullDestinationSaysNoMemoryForTheRest) {
+  kernel_.free_pages = 3;
+  const auto outcomes = move(0, 8);
+  for (std::size_t i = 0; i < 8; ++i)
+    EXPECT_EQ(outcomes[i], i < 3 ? MoveOutcome::kMoved : MoveOutcome::kNoMemory) << i;
+}
+
+TEST_F(KernelMoverTest, AlreadyThereCountsAsMoved) {
+  EXPECT_THAT(move(0, 4, 1), Each(MoveOutcome::kMoved));
+}
+
+TEST_F(KernelMoverTest, AHintedPageIsNotTakenForGone) {
+  kernel_.busy = {2};
+  kernel_.hinted = {2};
+  EXPECT_EQ(move(0, 4)[2], MoveOutcome::kBusy);
+}
+
+TEST_F(KernelMoverTest, AnExitedProcessIsGone) {
+  kernel_.dead = true;
+  EXPECT_THAT(move(0, 4), Each(MoveOutcome::kGone));
+  pid_ = Pid(0);
+  EXPECT_THAT(move(0, 4), Each(MoveOutcome::kGone));
+}
+
+}  // namespace
+}  // namespace thermocline

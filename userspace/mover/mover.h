@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract of what carries out moves, and the mover that asks the kernel (move_pages(2)).
+// A mover has no opinions: it moves what it is given, in that order, and says what became of each
+// page.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "base/system.h"
+#include "base/units.h"
+
+namespace thermocline {
+
+/// What became of one page. Every value but the first is a failure with its reason.
+enum class MoveOutcome : std::uint8_t {
+  kMoved,     ///< it is where it was to go
+  kGone,      ///< not mapped any more, or the process has exited (ENOENT, EFAULT, ESRCH)
+  kBusy,      ///< in use by the kernel or by a device right now (EBUSY, EAGAIN); worth another try
+  kNoMemory,  ///< the destination has no free page (ENOMEM)
+  kDenied,    ///< not allowed: shared page, memory policy, cpuset (EACCES, EPERM)
+  kRefused,   ///< the kernel refuses the destination or the page for good (EINVAL, ENODEV, other)
+};
+inline constexpr std::size_t kMoveOutcomes = 6;
+
+/// Stable name, also the JSON key: "moved", "gone", "busy", "no_memory", "denied",
+/// "refused".
+[[nodiscard]] std::string_view outcome_name(MoveOutcome outcome);
+
+struct PageMove {
+  Asid asid;
+  Vpn vpn;  ///< of a huge page: its first
+  PageOrder order;
+  NodeId to;
+};
+
+class Mover {
+ public:
+  virtual ~Mover() = default;
+  /// Moves every page, all of one address space, and fills `outcomes` (same size). One call blocks
+  /// for as long as the kernel takes: callers bound it by the batch they hand in.
+  virtual void execute(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) = 0;
+};
+
+/// Moves pages with move_pages(2), MPOL_MF_MOVE: pages that other processes map too are left alone
+/// (kDenied). `pid_of` tells the process of an address space, or Pid(0) when it has gone.
+/// Requires CAP_SYS_NICE for processes of other users.
+[[nodiscard]] std::unique_ptr<Mover> make_kernel_mover(System& system,
+                                                       std::function<Pid(Asid)> pid_of);
+
+}  // namespace thermocline
