@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// The epoch loop on a scripted machine: one process, two tiers, a clock that the test moves.
+#include "engine/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace thermocline {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A machine of two nodes. Pages are touched by `hot` in every window; a move changes `node`.
+struct World {
+  std::vector<NodeId> node;  // of each page
+  std::vector<bool> hot;
+  PageCount fast_free{0};
+  Nanoseconds clock{1s};
+  bool process_exists = true;
+  bool address_space_gone = false;
+  std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
+  std::uint64_t moves = 0;
+  std::vector<std::size_t> batch_sizes;
+};
+
+class ScriptedSystem final : public System {
+ public:
+  explicit ScriptedSystem(World& world) : world_(world) {}
+  Result<std::string> read_file(const std::string& p) const override { return none(p); }
+  Result<std::vector<std::string>> list_dir(const std::string&) const override {
+    return std::vector<std::string>{};
+  }
+  bool exists(const std::string&) const override { return false; }
+  Result<std::string> read_link_name(const std::string& p) const override { return none(p); }
+  Status write_file(const std::string&, std::string_view) override { return {}; }
+  Nanoseconds now() const override { return world_.clock; }
+  Nanoseconds process_cpu_time() const override { return cpu; }
+  Result<UniqueFd> open_device(const std::string&, int) override {
+    return fail(ErrorKind::kNotFound, "no device");
+  }
+  int ioctl(int, unsigned long, void*) override { return -1; }
+  long move_pages(Pid, std::span<void* const>, std::span<const int>, std::span<int>, int) override {
+    return -1;
+  }
+  Result<UniqueFd> pidfd_open(Pid) override { return UniqueFd(); }
+  bool pidfd_exited(int) const override { return false; }
+  mutable Nanoseconds cpu{0};
+
+ private:
+  static Result<std::string> none(const std::string& p) {
+    return fail(ErrorKind::kNotFound, "no {}", p);
+  }
+  World& world_;
+};
+
+class ScriptedTracker final : public Tracker {
+ public:
+  ScriptedTracker(World& world, ScriptedSystem& system) : world_(world), system_(system) {}
+  const std::string& name() const override {
+    static const std::string kName = "scripted";
+    return kName;
+  }
+  TrackerAbilities abilities() const override { return {}; }
+  Status attach(const ProcessIdentity& process) override {
+    attached.push_back(process.asid);
+    world_.address_space_gone = false;
+    return {};
+  }
+  void detach(Asid) override {}
+  Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
+    if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
+    system_.cpu += scan_cpu;
+    std::vector<std::byte> bytes;
+    RecordWriter writer(bytes);
+    RecordHeader header;
+    header.asid = request.asid;
+    header.epoch = request.epoch;
+    header.window = request.window;
+    for (std::size_t at = 0; at < world_.node.size(); at += 512) {
+      std::vector<EntryObservation> entries;
+      for (std::size_t i = at; i < std::min(at + 512, world_.node.size()); ++i)
+        entries.push_back({world_.node[i], true, true, world_.hot[i], false});
+      writer.append(header, sequence_++, Vpn(0x1000 + at), kOrder4K, entries);
+    }
+    sink(bytes);
+    ++scans;
+    ScanStats stats;
+    stats.entries = world_.node.size();
+    return stats;
+  }
+  std::vector<Asid> attached;
+  unsigned scans = 0;
+  Nanoseconds scan_cpu{0};
+
+ private:
+  World& world_;
+  ScriptedSystem& system_;
+  std::uint64_t sequence_ = 0;
+};
+
+class ScriptedMover final : public Mover {
+ public:
+  explicit ScriptedMover(World& world) : world_(world) {}
+  void execute(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) override {
+    world_.batch_sizes.push_back(moves.size());
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      outcomes[i] = MoveOutcome::kMoved;
+      if (world_.moves < world_.script.size()) outcomes[i] = world_.script[world_.moves];
+      ++world_.moves;
+      if (outcomes[i] != MoveOutcome::kMoved) continue;
+      const std::size_t page = moves[i].vpn.get() - 0x1000;
+      if (moves[i].to == NodeId(0)) {
+        if (world_.fast_free == PageCount(0)) {
+          outcomes[i] = MoveOutcome::kNoMemory;
+          continue;
+        }
+        world_.fast_free -= PageCount(1);
+      } else {
+        world_.fast_free += PageCount(1);
+      }
+      world_.node[page] = moves[i].to;
+    }
+  }
+
+ private:
+  World& world_;
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  EngineTest() {
+    options_.epoch = 1s;
+    options_.window = 10ms;
+    options_.window_auto = false;
+    options_.cpu_budget = 1.0;
+    options_.headroom = PageCount(0);
+    options_.batch = PageCount(64);
+    process_.pid = Pid(7);
+    process_.start_ticks = 5;
+    process_.command = "app";
+    // Fast tier full of cold pages, hot pages on the slow one: every promotion needs a demotion.
+    world_.node.assign(2048, NodeId(1));
+    world_.hot.assign(2048, false);
+    for (std::size_t i = 0; i < 512; ++i) world_.node[i] = NodeId(0);
+    for (std::size_t i = 1024; i < 1024 + 400; ++i) world_.hot[i] = true;
+    world_.fast_free = PageCount(16);
+  }
+
+  void build(const std::string& policy = "heat") {
+    PolicyRegistry registry;
+    register_builtin_policies(registry);
+    auto tracker = std::make_unique<ScriptedTracker>(world_, system_);
+    tracker_ = tracker.get();
+    EngineHooks hooks;
+    hooks.on_epoch = [this](const EpochReport& report) { reports_.push_back(report); };
+    hooks.log = [this](const std::string& text) { log_ += text + "\n"; };
+    engine_ = std::make_unique<Engine>(
+        Engine::Parts{system_, std::move(tracker), *registry.make(policy, {}, 1),
+                      std::make_unique<ScriptedMover>(world_),
+                      [this]() -> Result<std::vector<TierState>> {
+                        TierState fast{TierId(0), {NodeId(0)}, {world_.fast_free}, PageCount(0)};
+                        TierState slow{TierId(1), {NodeId(1)}, {PageCount(100000)}, PageCount(0)};
+                        return std::vector{fast, slow};
+                      },
+                      [this]() -> Result<std::vector<ProcessIdentity>> {
+                        if (!world_.process_exists) return std::vector<ProcessIdentity>{};
+                        return std::vector{process_};
+                      },
+                      hooks},
+        options_);
+  }
+
+  void run_until(Nanoseconds end) {
+    while (world_.clock < end) {
+      const Nanoseconds next = engine_->step(world_.clock);
+      world_.clock = std::max(world_.clock + 10us, next);
+    }
+  }
+
+  std::size_t hot_on_fast() const {
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < world_.node.size(); ++i)
+      if (world_.hot[i] && world_.node[i] == NodeId(0)) ++n;
+    return n;
+  }
+
+  EngineOptions options_;
+  World world_;
+  ScriptedSystem system_{world_};
+  ProcessIdentity process_;
+  ScriptedTracker* tracker_ = nullptr;
+  std::unique_ptr<Engine> engine_;
+  std::vector<EpochReport> reports_;
+  std::string log_;
+};
+
+TEST_F(EngineTest, HotPagesEndUpOnAFullFastTier) {
+  build();
+  run_until(world_.clock + 5s);
+  EXPECT_GE(hot_on_fast(), 396u) << "of 400";
+  EXPECT_EQ(engine_->ledger().totals().promotions.applied.get(), hot_on_fast());
+  EXPECT_GE(engine_->ledger().totals().demotions.applied.get(), hot_on_fast() - 16);
+}
+
+TEST_F(EngineTest, ANewHotSetFollowsWithinThreeEpochs) {
+  build();
+  run_until(world_.clock + 6s);
+  world_.hot.assign(2048, false);
+  for (std::size_t i = 1500; i < 1900; ++i) world_.hot[i] = true;
+  run_until(world_.clock + 3s);
+  EXPECT_GE(hot_on_fast(), 360u) << "of 400";
+}
+
+TEST_F(EngineTest, EachEpochArmsOnceAndCountsItsWindows) {
+  options_.windows_per_epoch = 4;
+  build();
+  run_until(world_.clock + 3s - 1ms);
+  EXPECT_EQ(tracker_->scans, 3 * (4 + 1));
+  EXPECT_EQ(engine_->counters().windows, 12u);
+  EXPECT_EQ(engine_->counters().present_page_windows.get(), 12u * 2048u);
+  EXPECT_EQ(engine_->counters().accessed_page_windows.get(), 12u * 400u);
+}
+
+TEST_F(EngineTest, ObserveMovesNothing) {
+  options_.mode = EngineMode::kObserve;
+  build();
+  run_until(world_.clock + 5s);
+  EXPECT_EQ(world_.moves, 0u);
+  EXPECT_GT(engine_->counters().windows, 0u);
+}
+
+TEST_F(EngineTest, StaticMovesNothing) {
+  build("static");
+  run_until(world_.clock + 5s);
+  EXPECT_EQ(world_.moves, 0u);
+}
+
+TEST_F(EngineTest, TheRateLimitHolds) {
+  options_.rate_limit = bytes_of(PageCount(100));  // 100 pages a second
+  options_.batch = PageCount(10);
+  build();
+  run_until(world_.clock + 4s);
+  EXPECT_GT(world_.moves, 100u);
+  EXPECT_LE(world_.moves, 4 * 100u + 20u);
+}
+
+TEST_F(EngineTest, BatchesAreNoLargerThanAllowed) {
+  build();
+  run_until(world_.clock + 3s);
+  ASSERT_FALSE(world_.batch_sizes.empty());
+  for (const std::size_t size : world_.batch_sizes) EXPECT_LE(size, 64u);
+}
+
+TEST_F(EngineTest, FailuresAreCountedByReasonAndDeniedPagesAreLeftAlone) {
+  // The first moves are demotions; two of them are refused for good.
+  world_.script = {MoveOutcome::kDenied, MoveOutcome::kBusy, MoveOutcome::kDenied};
+  build();
+  run_until(world_.clock + 5s);
+  const MoveTotals& totals = engine_->ledger().totals().demotions;
+  EXPECT_EQ(totals.by_outcome[static_cast<std::size_t>(MoveOutcome::kDenied)].get(), 2u);
+  EXPECT_EQ(totals.by_outcome[static_cast<std::size_t>(MoveOutcome::kBusy)].get(), 1u);
+  EXPECT_EQ(totals.tried.get(), totals.applied.get() + 3);
+  EXPECT_GE(hot_on_fast(), 396u);
+}
+
+TEST_F(EngineTest, AnExecIsFollowedUnderANewIdentity) {
+  build();
+  run_until(world_.clock + 1500ms);
+  world_.address_space_gone = true;
+  run_until(world_.clock + 2s);
+  ASSERT_EQ(tracker_->attached.size(), 2u);
+  EXPECT_NE(tracker_->attached[0], tracker_->attached[1]);
+}
+
+TEST_F(EngineTest, AnExitedProcessIsForgotten) {
+  build();
+  run_until(world_.clock + 1500ms);
+  EXPECT_EQ(engine_->targets().size(), 1u);
+  world_.process_exists = false;
+  world_.address_space_gone = true;
+  run_until(world_.clock + 2s);
+  EXPECT_TRUE(engine_->targets().empty());
+  EXPECT_EQ(engine_->heat().occupancy().per_tier[0], PageCount(0));
+}
+
+TEST_F(EngineTest, TheCpuBudgetStretchesTheEpoch) {
+  options_.cpu_budget = 0.05;
+  build();
+  tracker_->scan_cpu = 20ms;  // nine scans an epoch: 180 ms of CPU want 3.6 s at 5 %
+  const Nanoseconds begin = world_.clock;
+  run_until(begin + 36s);
+  const std::chrono::duration<double> elapsed = world_.clock - begin;
+  const std::chrono::duration<double> cpu = system_.cpu;
+  EXPECT_LE(cpu / elapsed, 0.055);
+  EXPECT_GE(engine_->counters().epochs_stretched, 8u);
+}
+
+TEST_F(EngineTest, StopMovingStopsAtOnce) {
+  options_.rate_limit = bytes_of(PageCount(100));
+  options_.batch = PageCount(10);
+  build();
+  run_until(world_.clock + 1500ms);
+  const std::uint64_t before = world_.moves;
+  engine_->stop_moving();
+  run_until(world_.clock + 3s);
+  EXPECT_EQ(world_.moves, before);
+  EXPECT_GT(engine_->ledger().totals().abandoned.get(), 0u);
+}
+
+TEST_F(EngineTest, ReportsAddUpToTheTotals) {
+  build();
+  run_until(world_.clock + 5s);
+  ASSERT_GE(reports_.size(), 3u);
+  PageCount promoted, demoted;
+  for (const EpochReport& report : reports_) {
+    promoted += report.promoted;
+    demoted += report.demoted;
+  }
+  EXPECT_EQ(promoted, engine_->ledger().totals().promotions.applied);
+  EXPECT_EQ(demoted, engine_->ledger().totals().demotions.applied);
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <set>
+
+namespace thermocline {
+
+namespace {
+
+constexpr Nanoseconds kShortestWindow = std::chrono::milliseconds(1);
+/// Share of a second that the token bucket may save up.
+constexpr double kBurstSeconds = 0.1;
+
+PageCount sum(const std::vector<PageCount>& pages) {
+  PageCount total;
+  for (const PageCount p : pages) total += p;
+  return total;
+}
+
+PageCount pages_of(const std::deque<Move>& moves) {
+  PageCount total;
+  for (const Move& move : moves) total += move.order.pages();
+  return total;
+}
+
+PageCount failures(const MoveTotals& totals) {
+  return totals.tried - totals.applied;
+}
+
+}  // namespace
+
+Engine::Engine(Parts parts, const EngineOptions& options)
+    : parts_(std::move(parts)),
+      options_(options),
+      next_options_(options),
+      window_(options.window) {}
+
+Engine::~Engine() = default;
+
+void Engine::log(const std::string& text) const {
+  if (parts_.hooks.log) parts_.hooks.log(text);
+}
+
+Nanoseconds Engine::step(Nanoseconds now) {
+  switch (phase_) {
+    case Phase::kRest:
+      if (now < next_epoch_) return next_epoch_;
+      begin_epoch(now);
+      return now;
+    case Phase::kScan:
+      if (!scan_queue_.empty()) {
+        const auto target = targets_.find(scan_queue_.back());
+        scan_queue_.pop_back();
+        if (target != targets_.end()) scan_target(target->second, now, !arming_);
+        return now;
+      }
+      if (arming_) {
+        arming_ = false;
+      } else {
+        ++windows_done_;
+        ++counters_.windows;
+      }
+      if (windows_done_ >= options_.windows_per_epoch) {
+        phase_ = Phase::kDecide;
+        return now;
+      }
+      phase_ = Phase::kWindow;
+      deadline_ = now + window_;
+      return deadline_;
+    case Phase::kWindow:
+      if (now < deadline_) return deadline_;
+      for (const auto& [pid, target] : targets_)
+        if (target.attached) scan_queue_.push_back(pid);
+      phase_ = Phase::kScan;
+      return now;
+    case Phase::kDecide:
+      decide(now);
+      return now;
+    case Phase::kMove: {
+      if (now >= next_epoch_ || moving_stopped_) {
+        ledger_.abandon(pages_of(demotions_) + pages_of(promotions_));
+        demotions_.clear();
+        promotions_.clear();
+        phase_ = Phase::kRest;
+        return now;
+      }
+      if (demotions_.empty() && promotions_.empty()) {
+        phase_ = Phase::kRest;
+        return next_epoch_;
+      }
+      const auto rate = static_cast<double>(options_.rate_limit.get());
+      const auto batch_bytes = static_cast<double>(bytes_of(options_.batch).get());
+      const std::chrono::duration<double> passed = now - tokens_at_;
+      tokens_ =
+          std::min(tokens_ + rate * passed.count(), std::max(rate * kBurstSeconds, batch_bytes));
+      tokens_at_ = now;
+      const PageCount planned = pages_of(demotions_) + pages_of(promotions_);
+      const double need = std::min(batch_bytes, static_cast<double>(bytes_of(planned).get()));
+      if (tokens_ < need) {
+        const auto wait = std::chrono::duration<double>((need - tokens_) / rate);
+        return std::min(next_epoch_, now + std::chrono::ceil<Nanoseconds>(wait));
+      }
+      if (!move_batch(now)) phase_ = Phase::kRest;
+      return now;
+    }
+  }
+  return now;
+}
+
+void Engine::begin_epoch(Nanoseconds now) {
+  if (epoch_.get() > 0) end_epoch(now);
+  options_ = next_options_;
+  if (next_policy_) parts_.policy = std::move(next_policy_);
+  epoch_ = Epoch(epoch_.get() + 1);
+  ++counters_.epochs;
+  epoch_start_ = now;
+  next_epoch_ = now + options_.epoch;
+  epoch_base_ = counters_;
+  epoch_base_ledger_ = ledger_.totals();
+  tracking_cpu_epoch_ = Nanoseconds(0);
+  longest_scan_ = Nanoseconds(0);
+  heat_.set_increment(std::max(1u, 128u / options_.windows_per_epoch));
+  if (!options_.window_auto) window_ = options_.window;
+
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  refresh_targets();
+  refresh_tiers();
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+
+  windows_done_ = 0;
+  arming_ = true;
+  scan_queue_.clear();
+  for (const auto& [pid, target] : targets_)
+    if (target.attached) scan_queue_.push_back(pid);
+  phase_ = scan_queue_.empty() ? Phase::kRest : Phase::kScan;
+}
+
+void Engine::refresh_targets() {
+  auto found = parts_.targets();
+  if (!found) {
+    log(fmt::format("can't look for targets: {}", found.error().message));
+    return;
+  }
+  std::set<Pid> seen;
+  for (ProcessIdentity& process : *found) {
+    seen.insert(process.pid);
+    auto [it, is_new] = targets_.try_emplace(process.pid);
+    Target& target = it->second;
+    if (!is_new && target.process.start_ticks != process.start_ticks) {
+      parts_.tracker->detach(target.process.asid);
+      heat_.forget(target.process.asid);
+      target = Target{};
+    }
+    if (target.attached) {
+      target.process.command = process.command;
+      continue;
+    }
+    process.asid = make_asid(process.pid, process.start_ticks, target.generation);
+    target.process = std::move(process);
+    // The pidfd first: if the tracker then finds the start time right, both mean the same process.
+    auto pidfd = parts_.system.pidfd_open(target.process.pid);
+    const Status attached =
+        pidfd ? parts_.tracker->attach(target.process) : tl::make_unexpected(pidfd.error());
+    if (attached) {
+      target.pidfd = std::move(*pidfd);
+      target.attached = true;
+      target.attach_failed = false;
+      log(fmt::format("following process {} ({})", target.process.pid.get(),
+                      target.process.command));
+    } else if (!target.attach_failed) {
+      target.attach_failed = true;
+      log(attached.error().message);
+    }
+  }
+  for (auto it = targets_.begin(); it != targets_.end();) {
+    if (seen.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    const ProcessIdentity& process = it->second.process;
+    if (it->second.attached)
+      log(fmt::format("process {} ({}) is gone", process.pid.get(), process.command));
+    parts_.tracker->detach(process.asid);
+    heat_.forget(process.asid);
+    it = targets_.erase(it);
+  }
+}
+
+void Engine::refresh_tiers() {
+  auto tiers = parts_.tiers();
+  if (!tiers) {
+    log(fmt::format("can't read the tiers: {}", tiers.error().message));
+    return;
+  }
+  tiers_ = std::move(*tiers);
+  std::vector<TierId> tier_of_node;
+  for (const TierState& tier : tiers_) {
+    for (const NodeId node : tier.nodes) {
+      const auto index = static_cast<std::size_t>(node.get());
+      if (tier_of_node.size() <= index) tier_of_node.resize(index + 1, kNoTier);
+      tier_of_node[index] = tier.id;
+    }
+  }
+  heat_.set_node_tiers(tier_of_node);
+}
+
+void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  ScanRequest request;
+  request.asid = target.process.asid;
+  request.clear = true;
+  request.epoch = epoch_;
+  if (target.last_clear.count() > 0) request.window = now - target.last_clear;
+  target.last_clear = now;
+
+  // Records come in address order; what lies between them is not mapped (any more).
+  Vpn cursor(0);
+  bool intact = true;
+  const auto take = [&](std::span<const std::byte> bytes) {
+    if (parts_.hooks.on_records) parts_.hooks.on_records(bytes);
+    RecordReader reader(bytes);
+    while (const auto record = reader.next()) {
+      if (record->asid != target.process.asid || record->first < cursor) {
+        intact = false;
+        ++counters_.corrupt_records;
+        continue;
+      }
+      if (record->first > cursor) heat_.clear_range(record->asid, cursor, record->first - cursor);
+      cursor = record->first + record->pages();
+      const ApplyStats stats = heat_.apply(*record, count);
+      if (!count) continue;
+      counters_.present_page_windows += stats.pages;
+      counters_.accessed_page_windows += stats.accessed;
+      counters_.accessed_page_windows_fast += stats.accessed_fast;
+    }
+    if (reader.error()) {
+      intact = false;
+      ++counters_.corrupt_records;
+    }
+  };
+  const Result<ScanStats> stats = parts_.tracker->scan(request, take);
+  ++counters_.scan_calls;
+  if (stats) {
+    counters_.scans += *stats;
+    longest_scan_ = std::max(longest_scan_, stats->elapsed);
+    constexpr std::uint64_t kEnd = std::uint64_t{1} << (57 - kPageShift);
+    if (intact && cursor.get() < kEnd)
+      heat_.clear_range(target.process.asid, cursor, PageCount(kEnd - cursor.get()));
+  } else {
+    if (stats.error().kind != ErrorKind::kNotFound) {
+      ++counters_.scan_errors;
+      log(stats.error().message);
+    }
+    // Exit or exec. If the process is still there in the next epoch, it has a new image.
+    parts_.tracker->detach(target.process.asid);
+    heat_.forget(target.process.asid);
+    target.attached = false;
+    ++target.generation;
+  }
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+}
+
+PageCount Engine::room(TierId tier) const {
+  for (const TierState& state : tiers_)
+    if (state.id == tier)
+      return sum(state.node_free).minus_floor(state.reserve + options_.headroom);
+  return PageCount(0);
+}
+
+NodeId Engine::emptiest_node(TierId tier) const {
+  NodeId best(-1);
+  PageCount most;
+  for (const TierState& state : tiers_) {
+    if (state.id != tier) continue;
+    for (std::size_t i = 0; i < state.nodes.size(); ++i) {
+      if (best.get() >= 0 && state.node_free[i] <= most) continue;
+      best = state.nodes[i];
+      most = state.node_free[i];
+    }
+  }
+  return best;
+}
+
+void Engine::decide(Nanoseconds now) {
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  refresh_tiers();
+  const Occupancy occupancy = heat_.occupancy();
+  std::vector<TierView> views;
+  for (const TierState& state : tiers_) {
+    TierView view;
+    view.id = state.id;
+    view.used = occupancy.per_tier[state.id.get()];
+    view.free = room(state.id);
+    view.capacity = view.used + view.free;
+    // Below its reserve a tier must give pages back: capacity is then less than what is used.
+    const PageCount kept = state.reserve + options_.headroom;
+    const PageCount missing = kept.minus_floor(sum(state.node_free));
+    view.capacity = view.capacity.minus_floor(missing);
+    view.latency_ns = state.latency_ns;
+    view.bandwidth_mbps = state.bandwidth_mbps;
+    views.push_back(view);
+  }
+
+  feedback_.windows = windows_done_;
+  feedback_.window = window_;
+  feedback_.accessed_page_windows =
+      counters_.accessed_page_windows - epoch_base_.accessed_page_windows;
+  feedback_.accessed_page_windows_fast =
+      counters_.accessed_page_windows_fast - epoch_base_.accessed_page_windows_fast;
+  feedback_.present_page_windows =
+      counters_.present_page_windows - epoch_base_.present_page_windows;
+
+  Plan plan;
+  if (!views.empty()) {
+    threshold_ = heat_.age_and_select(views.front().capacity);
+    View view{epoch_, heat_, views, threshold_, feedback_, Budget{}};
+    const std::chrono::duration<double> epoch_seconds = options_.epoch;
+    view.budget.moves = thermocline::pages_of(Bytes(static_cast<std::uint64_t>(
+        static_cast<double>(options_.rate_limit.get()) * epoch_seconds.count())));
+    plan = parts_.policy->decide(view);
+  }
+
+  if (options_.window_auto) {
+    const auto eighths = std::clamp(plan.advice.window_eighths, 1u, 64u);
+    const Nanoseconds longest = options_.epoch / (options_.windows_per_epoch + 1);
+    window_ = std::clamp(window_ * eighths / 8, std::max(kShortestWindow, longest_scan_),
+                         std::max({longest, kShortestWindow, longest_scan_}));
+  }
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+  counters_.tracking_cpu += tracking_cpu_epoch_;
+  const auto stretched =
+      std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double, std::nano>(
+          static_cast<double>(tracking_cpu_epoch_.count()) / options_.cpu_budget));
+  if (stretched > options_.epoch) {
+    next_epoch_ = epoch_start_ + stretched;
+    ++counters_.epochs_stretched;
+  }
+  queue_plan(std::move(plan));
+  tokens_at_ = std::max(tokens_at_, epoch_start_);
+  phase_ = Phase::kMove;
+  if (now >= next_epoch_) next_epoch_ = now + options_.epoch / 2;  // moves get their share of time
+}
+
+void Engine::queue_plan(Plan plan) {
+  demotions_.clear();
+  promotions_.clear();
+  if (options_.mode == EngineMode::kObserve || moving_stopped_) return;
+  // A policy may be anybody's: only pages that are where it thinks, and free to move, are moved.
+  const auto admit = [&](const std::vector<Move>& moves, std::deque<Move>& queue, bool slower) {
+    for (const Move& move : moves) {
+      if (slower ? move.to <= move.from : move.to >= move.from) continue;
+      if (emptiest_node(move.to).get() < 0) continue;
+      const auto page = heat_.look_up(move.asid, move.vpn);
+      if (page && page->second.movable() && page->second.tier() == move.from) queue.push_back(move);
+    }
+  };
+  admit(plan.demotions, demotions_, true);
+  admit(plan.promotions, promotions_, false);
+}
+
+bool Engine::move_batch(Nanoseconds now) {
+  refresh_tiers();
+  if (!promotions_.empty()) {
+    const PageCount space = room(promotions_.front().to);
+    const PageCount wanted = std::min(options_.batch, pages_of(promotions_));
+    if (space >= wanted || (demotions_.empty() && space >= promotions_.front().order.pages())) {
+      run_moves(promotions_, std::min(space, options_.batch), Direction::kPromotion, now);
+      return true;
+    }
+    if (demotions_.empty()) {
+      ledger_.abandon(pages_of(promotions_));
+      promotions_.clear();
+      return false;
+    }
+  }
+  run_moves(demotions_, options_.batch, Direction::kDemotion, now);
+  return true;
+}
+
+void Engine::run_moves(std::deque<Move>& queue, PageCount limit, Direction direction,
+                       Nanoseconds now) {
+  // One call moves pages of one address space; the queue keeps its order.
+  batch_.clear();
+  batch_moves_.clear();
+  PageCount taken;
+  const Asid asid = queue.front().asid;
+  const NodeId node = emptiest_node(queue.front().to);
+  const TierId to = queue.front().to;
+  for (auto it = queue.begin(); it != queue.end();) {
+    const PageCount pages = it->order.pages();
+    if (!batch_.empty() && taken + pages > limit) break;
+    if (it->asid != asid || it->to != to) {
+      ++it;
+      continue;
+    }
+    batch_.push_back({it->asid, it->vpn, it->order, node});
+    batch_moves_.push_back(*it);
+    taken += pages;
+    it = queue.erase(it);
+  }
+  // The kernel's cost of a batch is lower when neighbours come together.
+  std::sort(batch_.begin(), batch_.end(),
+            [](const PageMove& a, const PageMove& b) { return a.vpn < b.vpn; });
+  std::sort(batch_moves_.begin(), batch_moves_.end(),
+            [](const Move& a, const Move& b) { return a.vpn < b.vpn; });
+  outcomes_.assign(batch_.size(), MoveOutcome::kRefused);
+
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  const Nanoseconds begun = parts_.system.now();
+  parts_.mover->execute(batch_, outcomes_);
+  counters_.longest_batch = std::max(counters_.longest_batch, parts_.system.now() - begun);
+  counters_.moving_cpu += parts_.system.process_cpu_time() - cpu;
+
+  PageCount moved;
+  for (std::size_t i = 0; i < batch_moves_.size(); ++i) {
+    const Move& move = batch_moves_[i];
+    ledger_.record(move, direction, epoch_, outcomes_[i]);
+    switch (outcomes_[i]) {
+      case MoveOutcome::kMoved:
+        moved += move.order.pages();
+        heat_.moved(move.asid, move.vpn, move.to, direction == Direction::kPromotion,
+                    options_.cooldown);
+        break;
+      case MoveOutcome::kDenied:
+      case MoveOutcome::kRefused:
+        heat_.mark_stuck(move.asid, move.vpn);
+        break;
+      case MoveOutcome::kGone:
+      case MoveOutcome::kBusy:
+      case MoveOutcome::kNoMemory:
+        break;  // the next scan shows what is there; the policy may ask again
+    }
+  }
+  tokens_ -= static_cast<double>(bytes_of(moved).get());
+  tokens_at_ = std::max(tokens_at_, now);
+}
+
+void Engine::end_epoch(Nanoseconds now) {
+  const LedgerTotals& totals = ledger_.totals();
+  last_epoch_duration_ = now - epoch_start_;
+  feedback_.promoted = totals.promotions.applied - epoch_base_ledger_.promotions.applied;
+  feedback_.demoted = totals.demotions.applied - epoch_base_ledger_.demotions.applied;
+  feedback_.failed = failures(totals.promotions) + failures(totals.demotions) -
+                     failures(epoch_base_ledger_.promotions) -
+                     failures(epoch_base_ledger_.demotions);
+  feedback_.regretted = totals.regretted - epoch_base_ledger_.regretted;
+  if (!parts_.hooks.on_epoch) return;
+  EpochReport report;
+  report.epoch = epoch_;
+  report.time = epoch_start_;
+  report.duration = last_epoch_duration_;
+  report.window = feedback_.window;
+  report.threshold = threshold_;
+  report.promoted = feedback_.promoted;
+  report.demoted = feedback_.demoted;
+  report.failed = feedback_.failed;
+  report.accessed_page_windows =
+      counters_.accessed_page_windows - epoch_base_.accessed_page_windows;
+  report.accessed_page_windows_fast =
+      counters_.accessed_page_windows_fast - epoch_base_.accessed_page_windows_fast;
+  report.present_page_windows = counters_.present_page_windows - epoch_base_.present_page_windows;
+  parts_.hooks.on_epoch(report);
+}
+
+void Engine::stop_moving() {
+  moving_stopped_ = true;
+  if (phase_ != Phase::kMove) return;
+  ledger_.abandon(pages_of(demotions_) + pages_of(promotions_));
+  demotions_.clear();
+  promotions_.clear();
+}
+
+Pid Engine::pid_of(Asid asid) const {
+  for (const auto& [pid, target] : targets_)
+    if (target.attached && target.process.asid == asid)
+      return parts_.system.pidfd_exited(target.pidfd.get()) ? Pid(0) : pid;
+  return Pid(0);
+}
+
+std::vector<TargetStatus> Engine::targets() const {
+  std::vector<TargetStatus> result;
+  for (const auto& [pid, target] : targets_)
+    if (target.attached) result.push_back({target.process, heat_.occupancy(target.process.asid)});
+  return result;
+}
+
+}  // namespace thermocline

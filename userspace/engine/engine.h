@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// The epoch loop: watch windows go by, decide, move, and hold every policy to its limits.
+//
+// One epoch:  arm │ window │ window │ … │ decide │ moves in batches │ rest ┊ next epoch
+//
+// "Arm" is a clearing scan whose evidence is not counted (its window is as long as the rest was).
+// Then come windows_per_epoch windows, each closed by a clearing scan that opens the next one. The
+// policy decides on what they showed, and the plan is carried out batch by batch under the rate
+// limit; what is not done when the next epoch is due is dropped, because its evidence is old.
+//
+// The engine knows no clock and no machine of its own: step() is told the time and says when it
+// wants to be called again. The daemon drives it with real time, tests and the simulator with
+// theirs. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/system.h"
+#include "base/units.h"
+#include "engine/ledger.h"
+#include "heat/heat_map.h"
+#include "mover/mover.h"
+#include "policies/policy.h"
+#include "tracking/process.h"
+#include "tracking/tracker.h"
+
+namespace thermocline {
+
+enum class EngineMode : std::uint8_t {
+  kManage,   ///< decide and move
+  kObserve,  ///< decide and report, move nothing
+};
+
+struct EngineOptions {
+  EngineMode mode = EngineMode::kManage;
+  /// Decision period. Default 2 s. Longer when the CPU budget asks for it.
+  Nanoseconds epoch = std::chrono::seconds(2);
+  /// Length of a window. Default 10 ms to start with.
+  Nanoseconds window = std::chrono::milliseconds(10);
+  /// Follow the policy's advice on the window length, between 1 ms and epoch / windows. Default
+  /// true.
+  bool window_auto = true;
+  /// Windows an epoch, 1..64. Default 8.
+  unsigned windows_per_epoch = 8;
+  /// Share of one core that tracking and deciding may take, 0.0001..1; kept by stretching the
+  /// epoch. Default 0.05.
+  double cpu_budget = 0.05;
+  /// Bytes per second that may be moved, both directions together. Default 256 MiB/s.
+  Bytes rate_limit = Bytes(256ull << 20);
+  /// Pages a call to the mover, 1..4096. Default 512.
+  PageCount batch{512};
+  /// Epochs in which a moved page is not moved again, 0..3. Default 3.
+  unsigned cooldown = 3;
+  /// Pages kept free on every tier beyond what its nodes keep back themselves (their high
+  /// watermark). Default 512.
+  PageCount headroom{512};
+};
+
+/// A tier as the host of the engine knows it now.
+struct TierState {
+  TierId id;
+  std::vector<NodeId> nodes;
+  std::vector<PageCount> node_free;  ///< free pages of each node
+  PageCount reserve;                 ///< pages the kernel keeps back on these nodes
+  std::uint64_t latency_ns = 0;      ///< 0 = not known
+  std::uint64_t bandwidth_mbps = 0;  ///< 0 = not known
+};
+
+/// Counters since the start. Every number is in the man page of `thermocline status`.
+struct EngineCounters {
+  std::uint64_t epochs = 0;
+  std::uint64_t windows = 0;
+  ScanStats scans;
+  std::uint64_t scan_calls = 0;
+  std::uint64_t scan_errors = 0;
+  std::uint64_t corrupt_records = 0;
+  Nanoseconds tracking_cpu{};   ///< CPU time of scanning, heat and deciding
+  Nanoseconds moving_cpu{};     ///< CPU time inside the mover
+  Nanoseconds longest_batch{};  ///< wall time of the longest mover call
+  PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
+  std::uint64_t epochs_stretched = 0;  ///< epochs made longer to keep the CPU budget
+};
+
+struct TargetStatus {
+  ProcessIdentity process;
+  Occupancy occupancy;
+};
+
+/// What is told at the end of each epoch.
+struct EpochReport {
+  Epoch epoch;
+  Nanoseconds time{};      ///< when it began, of the clock given to step()
+  Nanoseconds duration{};  ///< since the one before
+  Nanoseconds window{};
+  Threshold threshold;
+  PageCount promoted, demoted, failed;
+  PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
+};
+
+/// Wishes and sinks of the host; all optional.
+struct EngineHooks {
+  /// Whole records as they arrive (record files, agents).
+  std::function<void(std::span<const std::byte>)> on_records;
+  std::function<void(const EpochReport&)> on_epoch;
+  /// One sentence for the log.
+  std::function<void(const std::string&)> log;
+};
+
+class Engine {
+ public:
+  struct Parts {
+    System& system;
+    std::unique_ptr<Tracker> tracker;
+    std::unique_ptr<Policy> policy;
+    std::unique_ptr<Mover> mover;
+    /// Asked once an epoch and after every batch of moves.
+    std::function<Result<std::vector<TierState>>()> tiers;
+    /// Asked once an epoch: the processes to look after.
+    std::function<Result<std::vector<ProcessIdentity>>()> targets;
+    EngineHooks hooks;
+  };
+
+  Engine(Parts parts, const EngineOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// Do what is due. Bounded by one scan of one target or one batch of moves. Returns the time at
+  /// which it wants to be called again (at once when <= now).
+  Nanoseconds step(Nanoseconds now);
+
+  /// From the next epoch on.
+  void set_options(const EngineOptions& options) { next_options_ = options; }
+  void set_policy(std::unique_ptr<Policy> policy) { next_policy_ = std::move(policy); }
+  /// Drop the rest of the plan and move no more; tracking goes on. For shutdown.
+  void stop_moving();
+
+  [[nodiscard]] const EngineOptions& options() const { return options_; }
+  [[nodiscard]] const EngineCounters& counters() const { return counters_; }
+  [[nodiscard]] const Ledger& ledger() const { return ledger_; }
+  [[nodiscard]] const HeatMap& heat() const { return heat_; }
+  [[nodiscard]] const Tracker& tracker() const { return *parts_.tracker; }
+  [[nodiscard]] const Policy& policy() const { return *parts_.policy; }
+  [[nodiscard]] Nanoseconds window() const { return window_; }
+  [[nodiscard]] Nanoseconds last_epoch_duration() const { return last_epoch_duration_; }
+  [[nodiscard]] Threshold threshold() const { return threshold_; }
+  [[nodiscard]] const std::vector<TierState>& tiers() const { return tiers_; }
+  [[nodiscard]] std::vector<TargetStatus> targets() const;
+  /// The process of an address space, or Pid(0) once it has exited, so that a pid that was reused
+  /// is never taken for it.
+  [[nodiscard]] Pid pid_of(Asid asid) const;
+
+ private:
+  enum class Phase : std::uint8_t { kRest, kScan, kWindow, kDecide, kMove };
+
+  struct Target {
+    ProcessIdentity process;
+    UniqueFd pidfd;
+    unsigned generation = 0;
+    bool attach_failed = false;  ///< said so in the log already
+    bool attached = false;
+    Nanoseconds last_clear{};  ///< when its bits were last cleared
+  };
+
+  void begin_epoch(Nanoseconds now);
+  void refresh_targets();
+  void refresh_tiers();
+  void scan_target(Target& target, Nanoseconds now, bool count);
+  void decide(Nanoseconds now);
+  void queue_plan(Plan plan);
+  /// One batch; false when nothing is left to do.
+  bool move_batch(Nanoseconds now);
+  void end_epoch(Nanoseconds now);
+  void run_moves(std::deque<Move>& queue, PageCount limit, Direction direction, Nanoseconds now);
+  [[nodiscard]] PageCount room(TierId tier) const;
+  [[nodiscard]] NodeId emptiest_node(TierId tier) const;
+  void log(const std::string& text) const;
+
+  Parts parts_;
+  EngineOptions options_, next_options_;
+  std::unique_ptr<Policy> next_policy_;
+  HeatMap heat_;
+  Ledger ledger_;
+  EngineCounters counters_;
+  std::map<Pid, Target> targets_;
+  std::vector<TierState> tiers_;
+
+  Phase phase_ = Phase::kRest;
+  Epoch epoch_{0};
+  Nanoseconds epoch_start_{};
+  Nanoseconds next_epoch_{};
+  Nanoseconds deadline_{};  ///< end of the window that is open
+  Nanoseconds window_;
+  unsigned windows_done_ = 0;
+  bool arming_ = false;
+  std::vector<Pid> scan_queue_;
+  Threshold threshold_;
+  Nanoseconds last_epoch_duration_{};
+  Nanoseconds tracking_cpu_epoch_{};
+  Nanoseconds longest_scan_{};
+
+  std::deque<Move> demotions_, promotions_;
+  bool moving_stopped_ = false;
+  double tokens_ = 0;  ///< bytes that may be moved now
+  Nanoseconds tokens_at_{};
+  EngineCounters epoch_base_;       ///< counters when the epoch began
+  LedgerTotals epoch_base_ledger_;  ///< the same of the ledger
+  Feedback feedback_;
+  std::vector<PageMove> batch_;
+  std::vector<Move> batch_moves_;
+  std::vector<MoveOutcome> outcomes_;
+};
+
+}  // namespace thermocline
