@@ -26,5 +26,6 @@ void register_lab(CLI::App& app, Context& context);
 void register_oracle(CLI::App& app, Context& context);
 void register_report(CLI::App& app, Context& context);
 void register_tiers(CLI::App& app, Context& context);
+void register_daemon_verbs(CLI::App& app, Context& context);  // status, config, policies, …
 
 }  // namespace thermocline::cli

@@ -24,6 +24,7 @@ int run(int argc, char** argv) {
   register_oracle(app, context);
   register_report(app, context);
   register_tiers(app, context);
+  register_daemon_verbs(app, context);
 
   try {
     app.parse(argc, argv);

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace thermocline {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+std::string error_of(const std::string& text) {
+  const auto config = parse_config(text, "f.toml");
+  if (config) return "accepted";
+  EXPECT_EQ(config.error().kind, ErrorKind::kUsage);
+  return config.error().message;
+}
+
+TEST(Config, EmptyIsAllDefaults) {
+  const auto config = parse_config("", "f.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->policy, "heat");
+  EXPECT_TRUE(config->engine.window_auto);
+  EXPECT_EQ(config->engine.epoch, 2s);
+}
+
+TEST(Config, ReadsEveryKey) {
+  const auto config = parse_config(R"(
+[engine]
+mode = "observe"
+epoch = "500ms"
+window = "5ms"
+windows_per_epoch = 4
+cpu_budget = 0.1
+cooldown_epochs = 1
+headroom = "4M"
+[policy]
+name = "static"
+seed = 7
+[tracker]
+name = "kmod"
+flush = true
+[mover]
+rate_limit = "64M"
+batch_pages = 128
+[control]
+socket = "/tmp/x.sock"
+[history]
+file = "/tmp/h"
+[record]
+file = "/tmp/r"
+[[target]]
+pid = 12
+[[target]]
+command = "redis-server"
+cgroup = "/a"
+[[tier]]
+name = "near"
+nodes = [0]
+[[tier]]
+nodes = [1, 2]
+)",
+                                   "f.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->engine.mode, EngineMode::kObserve);
+  EXPECT_EQ(config->engine.window, 5ms);
+  EXPECT_FALSE(config->engine.window_auto);
+  EXPECT_EQ(config->engine.headroom, PageCount(1024));
+  EXPECT_EQ(config->engine.rate_limit, 64_MiB);
+  EXPECT_EQ(config->policy, "static");
+  EXPECT_TRUE(config->tracker_options.flush);
+  ASSERT_EQ(config->targets.size(), 2u);
+  EXPECT_EQ(config->targets[0].pid, Pid(12));
+  EXPECT_EQ(config->targets[1].command, "redis-server");
+  ASSERT_EQ(config->tiers.size(), 2u);
+  EXPECT_EQ(config->tiers[1].nodes.size(), 2u);
+}
+
+TEST(Config, WhatIsWrittenReadsBackTheSame) {
+  const auto config = parse_config(
+      "[engine]\nepoch=\"750ms\"\n[policy]\nname=\"static\"\n[[target]]\ncommand=\"a\\\"b\"\n"
+      "[[tier]]\nname=\"x\"\nnodes=[3]\n",
+      "f.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  const std::string written = config_to_toml(*config);
+  const auto again = parse_config(written, "again.toml");
+  ASSERT_TRUE(again) << again.error().message << "\n" << written;
+  EXPECT_EQ(config_to_toml(*again), written);
+}
+
+TEST(Config, MistakesAreNamedWithTheirPlaceAndTheNearestWord) {
+  EXPECT_EQ(error_of("[engine]\nepohc = \"1s\"\n"),
+            "f.toml:2:1: unknown key \"epohc\" in [engine]; did you mean \"epoch\"?");
+  EXPECT_THAT(error_of("[enginee]\nepoch = \"1s\"\n"),
+              HasSubstr("unknown table \"enginee\"; did you mean \"engine\"?"));
+  EXPECT_THAT(error_of("[engine]\n  epoch = 5\n"), StartsWith("f.toml:2:3: engine.epoch needs"));
+  EXPECT_THAT(error_of("[engine]\nepoch = \"1 parsec\"\n"), HasSubstr("engine.epoch needs a time"));
+  EXPECT_THAT(error_of("[engine\n"), StartsWith("f.toml:1:"));
+  EXPECT_THAT(error_of("[[target]]\nproc = 1\n"), HasSubstr("valid here: pid, command, cgroup"));
+  EXPECT_THAT(error_of("[[target]]\n"), HasSubstr("at least one of"));
+  EXPECT_THAT(error_of("[[target]]\npid = -4\n"), HasSubstr("target.pid needs"));
+  EXPECT_THAT(error_of("[target]\npid = 4\n"), HasSubstr("write [[target]]"));
+  EXPECT_THAT(error_of("[[tier]]\nnodes = []\n"), HasSubstr("tier.nodes needs a list"));
+  EXPECT_THAT(error_of("[[tier]]\nnodes=[0]\n[[tier]]\nnodes=[0]\n"), HasSubstr("two [[tier]]s"));
+  EXPECT_THAT(error_of("[policy]\nname = \"heta\"\n"), HasSubstr("heat"));
+  EXPECT_THAT(error_of("[engine]\nepoch=\"100ms\"\nwindow=\"90ms\"\n"), HasSubstr("do not fit"));
+  EXPECT_THAT(error_of("[engine]\ncpu_budget = 3\n"), HasSubstr("engine.cpu_budget needs"));
+  EXPECT_THAT(error_of("engine = 4\n"), HasSubstr("write [engine]"));
+}
+
+TEST(Config, DropInsWinAndAddTargets) {
+  const auto dir = std::filesystem::path(testing::TempDir()) / "tc_config_test";
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir / "main.toml.d");
+  std::ofstream(dir / "main.toml") << "[engine]\nepoch=\"1s\"\n[[target]]\npid=1\n";
+  std::ofstream(dir / "main.toml.d" / "20-b.toml") << "[engine]\nepoch=\"3s\"\n[[target]]\npid=2\n";
+  std::ofstream(dir / "main.toml.d" / "10-a.toml") << "[engine]\nepoch=\"2s\"\n";
+  std::ofstream(dir / "main.toml.d" / "ignored.txt") << "nonsense";
+  auto config = load_config((dir / "main.toml").string());
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->engine.epoch, 3s);
+  EXPECT_EQ(config->targets.size(), 2u);
+
+  std::ofstream(dir / "main.toml.d" / "30-c.toml") << "\n\n[engine]\nmoed = \"observe\"\n";
+  config = load_config((dir / "main.toml").string());
+  ASSERT_FALSE(config);
+  EXPECT_THAT(config.error().message, HasSubstr("30-c.toml:4:1: unknown key \"moed\""));
+  std::filesystem::remove_all(dir);
+}
+
+TEST(Config, AMissingFileSaysWhatToDo) {
+  const auto config = load_config("/nonexistent/x.toml");
+  ASSERT_FALSE(config);
+  EXPECT_EQ(config.error().kind, ErrorKind::kNotFound);
+  EXPECT_THAT(config.error().message, HasSubstr("--config"));
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs around the daemon: status, config show, check-config, policies, trackers.
+#include <nlohmann/json.hpp>
+
+#include "base/system.h"
+#include "cli/command.h"
+#include "cli/table.h"
+#include "control/config.h"
+#include "control/control_socket.h"
+#include "control/status.h"
+#include "policies/policy.h"
+#include "tracking/tracker.h"
+
+namespace thermocline::cli {
+
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  bool as_json = false;
+  std::string socket = Config{}.socket;
+  std::string config;
+};
+
+CLI::App* read_verb(CLI::App& parent, Options& options, const std::string& name,
+                    const std::string& help) {
+  CLI::App* verb = parent.add_subcommand(name, help);
+  verb->add_flag("--json", options.as_json, "print JSON with stable keys");
+  return verb;
+}
+
+Result<int> show_status(const Options& options) {
+  TC_ASSIGN(const auto status, ask_daemon(options.socket, {{"command", "status"}}));
+  print_line(options.as_json ? status.dump(2) : status_text(status));
+  return 0;
+}
+
+json keys_json() {
+  json keys = json::array();
+  for (const ConfigKey& key : config_keys())
+    keys.push_back({{"table", key.table},
+                    {"key", key.key},
+                    {"help", key.help},
+                    {"default_toml", key.default_text}});
+  return keys;
+}
+
+Result<int> show_config(const Options& options) {
+  std::string toml;
+  if (options.config.empty()) {
+    TC_ASSIGN(const auto answer, ask_daemon(options.socket, {{"command", "config"}}));
+    toml = answer.value("toml", "");
+  } else {
+    TC_ASSIGN(const auto config, load_config(options.config));
+    toml = config_to_toml(config);
+  }
+  if (!toml.empty() && toml.back() == '\n') toml.pop_back();
+  print_line(options.as_json ? json{{"toml", toml}}.dump(2) : toml);
+  return 0;
+}
+
+Result<int> show_keys(const Options& options) {
+  if (options.as_json) {
+    print_line(keys_json().dump(2));
+    return 0;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const ConfigKey& key : config_keys())
+    rows.push_back(
+        {key.table + "." + key.key, key.default_text.empty() ? "-" : key.default_text, key.help});
+  print_line(format_table({{"KEY"}, {"DEFAULT"}, {"MEANING"}}, rows));
+  return 0;
+}
+
+Result<int> check_config(const Options& options) {
+  TC_ASSIGN(const auto config, load_config(options.config));
+  if (options.as_json) {
+    print_line(json{{"file", options.config},
+                    {"valid", true},
+                    {"targets", config.targets.size()},
+                    {"tiers", config.tiers.size()}}
+                   .dump(2));
+  } else {
+    print_line(fmt::format("{}: valid; policy {}, {} target{}", options.config, config.policy,
+                           config.targets.size(), config.targets.size() == 1 ? "" : "s"));
+  }
+  return 0;
+}
+
+Result<int> list_policies(const Options& options) {
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  json list = json::array();
+  std::vector<std::vector<std::string>> rows;
+  for (const PolicyFactory& policy : registry.factories()) {
+    list.push_back({{"name", policy.name},
+                    {"summary", policy.summary},
+                    {"source", policy.source},
+                    {"options", policy.option_help}});
+    rows.push_back({policy.name, policy.summary, policy.source});
+    for (const std::string& option : policy.option_help) rows.push_back({"", "  " + option, ""});
+  }
+  print_line(options.as_json ? list.dump(2)
+                             : format_table({{"POLICY"}, {"WHAT IT DOES"}, {"SOURCE"}}, rows));
+  return 0;
+}
+
+Result<int> list_trackers(const Options& options) {
+  const auto system = make_real_system();
+  json list = json::array();
+  std::vector<std::vector<std::string>> rows;
+  for (const TrackerFactory& tracker : tracker_factories()) {
+    const Status works = tracker.probe(*system);
+    const std::string why = works ? "" : works.error().message;
+    list.push_back({{"name", tracker.name},
+                    {"summary", tracker.summary},
+                    {"works_here", works.has_value()},
+                    {"why_not", why}});
+    rows.push_back({tracker.name, works ? "yes" : "no", tracker.summary});
+    if (!works) rows.push_back({"", "", "  " + why});
+  }
+  print_line(options.as_json ? list.dump(2)
+                             : format_table({{"TRACKER"}, {"WORKS HERE"}, {"WHAT IT SEES"}}, rows));
+  return 0;
+}
+
+}  // namespace
+
+void register_daemon_verbs(CLI::App& app, Context& context) {
+  const auto options = std::make_shared<Options>();
+  const auto run = [&context, options](CLI::App* verb, Result<int> (*action)(const Options&)) {
+    verb->callback([&context, options, action] {
+      context.action = [options, action] { return action(*options); };
+    });
+  };
+
+  CLI::App* status =
+      read_verb(app, *options, "status", "what the running daemon does and has done");
+  status->add_option("--socket", options->socket, "the daemon's control socket")
+      ->capture_default_str();
+  run(status, show_status);
+
+  run(read_verb(app, *options, "policies", "the policies that are built in"), list_policies);
+  run(read_verb(app, *options, "trackers", "sources of access records, and which work here"),
+      list_trackers);
+
+  CLI::App* config = app.add_subcommand("config", "the configuration");
+  config->require_subcommand(1);
+  CLI::App* show = read_verb(*config, *options, "show",
+                             "the effective configuration: of the daemon, or of --config FILE");
+  show->add_option("--socket", options->socket, "the daemon's control socket")
+      ->capture_default_str();
+  show->add_option("-c,--config", options->config, "read FILE and its drop-ins instead");
+  run(show, show_config);
+  run(read_verb(*config, *options, "keys", "every key with its default and meaning"), show_keys);
+
+  CLI::App* check = read_verb(app, *options, "check-config",
+                              "check a configuration file and its drop-ins; needs no root");
+  check->add_option("FILE", options->config, "the file")->default_str(kDefaultConfigPath);
+  options->config.clear();
+  check->callback([&context, options] {
+    if (options->config.empty()) options->config = kDefaultConfigPath;
+    context.action = [options] { return check_config(*options); };
+  });
+}
+
+}  // namespace thermocline::cli

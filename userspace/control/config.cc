@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/config.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <set>
+#include <sstream>
+
+#define TOML_EXCEPTIONS 0
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include "base/text.h"
+
+namespace thermocline {
+
+namespace {
+
+/// Where we are, for messages.
+struct Place {
+  std::string file;
+  toml::source_position position;
+};
+
+tl::unexpected<Error> refuse(const Place& place, const std::string& what) {
+  return fail(ErrorKind::kUsage, "{}:{}:{}: {}", place.file, place.position.line,
+              place.position.column, what);
+}
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\u{:04x}", byte);
+      continue;
+    }
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+// ---- Values: each reader names what it wanted.
+
+Result<std::string> read_string(const toml::node& node) {
+  if (const auto* value = node.as_string()) return value->get();
+  return fail(ErrorKind::kUsage, "needs a text in quotes");
+}
+
+Result<bool> read_bool(const toml::node& node) {
+  if (const auto* value = node.as_boolean()) return value->get();
+  return fail(ErrorKind::kUsage, "needs true or false");
+}
+
+Result<std::uint64_t> read_integer(const toml::node& node, std::uint64_t low, std::uint64_t high) {
+  const auto* value = node.as_integer();
+  if (value == nullptr || value->get() < 0 || static_cast<std::uint64_t>(value->get()) < low ||
+      static_cast<std::uint64_t>(value->get()) > high)
+    return fail(ErrorKind::kUsage, "needs a whole number from {} to {}", low, high);
+  return static_cast<std::uint64_t>(value->get());
+}
+
+Result<double> read_share(const toml::node& node, double low, double high) {
+  double value = -1.0;
+  if (const auto* real = node.as_floating_point()) value = real->get();
+  if (const auto* whole = node.as_integer()) value = static_cast<double>(whole->get());
+  if (!(value >= low && value <= high))
+    return fail(ErrorKind::kUsage, "needs a number from {} to {}", low, high);
+  return value;
+}
+
+Result<Nanoseconds> read_duration(const toml::node& node, Nanoseconds low, Nanoseconds high) {
+  const auto text = read_string(node);
+  const auto time = text ? parse_duration(*text) : Result<Nanoseconds>(tl::unexpect, text.error());
+  if (!time || *time < low || *time > high)
+    return fail(ErrorKind::kUsage, "needs a time from \"{}\" to \"{}\", such as \"250ms\"",
+                format_duration(low), format_duration(high));
+  return *time;
+}
+
+Result<Bytes> read_size(const toml::node& node, Bytes low) {
+  const auto text = read_string(node);
+  const auto size = text ? parse_bytes(*text) : Result<Bytes>(tl::unexpect, text.error());
+  if (!size || *size < low)
+    return fail(ErrorKind::kUsage, "needs a size of at least {}, such as \"256M\"",
+                format_bytes(low));
+  return *size;
+}
+
+std::string duration_text(Nanoseconds time) {
+  const auto ns = time.count();
+  if (ns % 1'000'000'000 == 0) return fmt::format("\"{}s\"", ns / 1'000'000'000);
+  if (ns % 1'000'000 == 0) return fmt::format("\"{}ms\"", ns / 1'000'000);
+  if (ns % 1'000 == 0) return fmt::format("\"{}us\"", ns / 1'000);
+  return fmt::format("\"{}ns\"", ns);
+}
+
+std::string size_text(Bytes size) {
+  const auto bytes = size.get();
+  if (bytes % (1u << 20) == 0) return fmt::format("\"{}M\"", bytes >> 20);
+  if (bytes % 1024 == 0) return fmt::format("\"{}K\"", bytes >> 10);
+  return fmt::format("\"{}\"", bytes);
+}
+
+// ---- The keys.
+
+struct KeyRule {
+  std::string table, key, help;
+  std::function<Status(const toml::node&, Config&)> read;
+  std::function<std::string(const Config&)> write;  ///< "" = not set
+};
+
+template <class Reader, class Store>
+auto reader(Reader read, Store store) {
+  return [read, store](const toml::node& node, Config& config) -> Status {
+    auto value = read(node);
+    if (!value) return tl::make_unexpected(value.error());
+    store(config, *value);
+    return {};
+  };
+}
+
+auto duration_between(Nanoseconds low, Nanoseconds high) {
+  return [low, high](const toml::node& node) { return read_duration(node, low, high); };
+}
+
+auto integer_between(std::uint64_t low, std::uint64_t high) {
+  return [low, high](const toml::node& node) { return read_integer(node, low, high); };
+}
+
+Status read_mode(const toml::node& node, Config& config) {
+  const auto text = read_string(node);
+  if (text && *text == "manage") {
+    config.engine.mode = EngineMode::kManage;
+  } else if (text && *text == "observe") {
+    config.engine.mode = EngineMode::kObserve;
+  } else {
+    return fail(ErrorKind::kUsage, "needs \"manage\" or \"observe\"");
+  }
+  return {};
+}
+
+Status read_window(const toml::node& node, Config& config) {
+  const auto text = read_string(node);
+  config.engine.window_auto = text && *text == "auto";
+  if (config.engine.window_auto) {
+    config.engine.window = EngineOptions{}.window;
+    return {};
+  }
+  using namespace std::chrono_literals;
+  auto time = read_duration(node, 1ms, 60s);
+  if (!time) return fail(ErrorKind::kUsage, "{}, or \"auto\"", time.error().message);
+  config.engine.window = *time;
+  return {};
+}
+
+const std::vector<KeyRule>& rules() {
+  using namespace std::chrono_literals;
+  static const std::vector<KeyRule> kRules{
+      {"engine", "mode", "\"manage\" moves pages, \"observe\" only watches and reports", read_mode,
+       [](const Config& c) {
+         return c.engine.mode == EngineMode::kManage ? "\"manage\"" : "\"observe\"";
+       }},
+      {"engine", "epoch", "decision period",
+       reader(duration_between(50ms, 3600s), [](Config& c, Nanoseconds v) { c.engine.epoch = v; }),
+       [](const Config& c) { return duration_text(c.engine.epoch); }},
+      {"engine", "window",
+       "time from clearing an accessed bit to reading it, or \"auto\": the policy steers it",
+       read_window,
+       [](const Config& c) {
+         return c.engine.window_auto ? std::string("\"auto\"") : duration_text(c.engine.window);
+       }},
+      {"engine", "windows_per_epoch", "windows that are watched in each epoch, 1 to 64",
+       reader(integer_between(1, 64),
+              [](Config& c, std::uint64_t v) {
+                c.engine.windows_per_epoch = static_cast<unsigned>(v);
+              }),
+       [](const Config& c) { return fmt::format("{}", c.engine.windows_per_epoch); }},
+      {"engine", "cpu_budget",
+       "share of one core for tracking and deciding, 0.0001 to 1; the epoch is stretched to keep "
+       "it",
+       reader([](const toml::node& n) { return read_share(n, 0.0001, 1.0); },
+              [](Config& c, double v) { c.engine.cpu_budget = v; }),
+       [](const Config& c) { return fmt::format("{}", c.engine.cpu_budget); }},
+      {"engine", "cooldown_epochs", "epochs for which a moved page rests, 0 to 3",
+       reader(integer_between(0, 3),
+              [](Config& c, std::uint64_t v) { c.engine.cooldown = static_cast<unsigned>(v); }),
+       [](const Config& c) { return fmt::format("{}", c.engine.cooldown); }},
+      {"engine", "headroom",
+       "memory kept free on every tier, beyond the kernel's own high watermark",
+       reader([](const toml::node& n) { return read_size(n, Bytes(0)); },
+              [](Config& c, Bytes v) { c.engine.headroom = pages_of(v); }),
+       [](const Config& c) { return size_text(bytes_of(c.engine.headroom)); }},
+      {"policy", "name", "which policy decides; see `thermocline policies`",
+       reader(read_string, [](Config& c, const std::string& v) { c.policy = v; }),
+       [](const Config& c) { return quoted(c.policy); }},
+      {"policy", "seed", "seed of policies that draw lots",
+       reader(integer_between(0, INT64_MAX), [](Config& c, std::uint64_t v) { c.seed = v; }),
+       [](const Config& c) { return fmt::format("{}", c.seed); }},
+      {"tracker", "name", "source of access records; see `thermocline trackers`",
+       reader(read_string, [](Config& c, const std::string& v) { c.tracker = v; }),
+       [](const Config& c) { return quoted(c.tracker); }},
+      {"tracker", "flush",
+       "flush the TLBs of the target's CPUs after clearing: exact, but dearer; needed under "
+       "software "
+       "emulation",
+       reader(read_bool, [](Config& c, bool v) { c.tracker_options.flush = v; }),
+       [](const Config& c) { return c.tracker_options.flush ? "true" : "false"; }},
+      {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
+       reader([](const toml::node& n) { return read_size(n, Bytes(kPageSize)); },
+              [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
+       [](const Config& c) { return size_text(c.engine.rate_limit); }},
+      {"mover", "batch_pages", "pages a call to the kernel, 1 to 4096",
+       reader(integer_between(1, 4096),
+              [](Config& c, std::uint64_t v) { c.engine.batch = PageCount(v); }),
+       [](const Config& c) { return fmt::format("{}", c.engine.batch.get()); }},
+      {"control", "socket", "path of the control socket",
+       reader(read_string, [](Config& c, const std::string& v) { c.socket = v; }),
+       [](const Config& c) { return quoted(c.socket); }},
+      {"history", "file", "append one JSON line an epoch to this file; not set: none",
+       reader(read_string, [](Config& c, const std::string& v) { c.history_file = v; }),
+       [](const Config& c) { return c.history_file ? quoted(*c.history_file) : ""; }},
+      {"record", "file", "append all access records to this file; not set: none",
+       reader(read_string, [](Config& c, const std::string& v) { c.record_file = v; }),
+       [](const Config& c) { return c.record_file ? quoted(*c.record_file) : ""; }},
+  };
+  return kRules;
+}
+
+std::vector<std::string> table_names() {
+  std::vector<std::string> names{"target", "tier"};
+  for (const KeyRule& rule : rules())
+    if (std::find(names.begin(), names.end(), rule.table) == names.end())
+      names.push_back(rule.table);
+  return names;
+}
+
+std::vector<std::string> keys_of(const std::string& table) {
+  std::vector<std::string> keys;
+  for (const KeyRule& rule : rules())
+    if (rule.table == table) keys.push_back(rule.key);
+  return keys;
+}
+
+tl::unexpected<Error> unknown(const Place& place, std::string_view what, std::string_view name,
+                              const std::string& where, const std::vector<std::string>& valid) {
+  const std::string near = nearest_word(name, valid);
+  std::string hint = near.empty() ? fmt::format("valid here: {}", fmt::join(valid, ", "))
+                                  : fmt::format("did you mean \"{}\"?", near);
+  return refuse(place, fmt::format("unknown {} \"{}\"{}; {}", what, name, where, hint));
+}
+
+// ---- [[target]] and [[tier]].
+
+Status read_target(const std::string& file, const toml::table& table, Config& config) {
+  static const std::vector<std::string> kKeys{"pid", "command", "cgroup"};
+  TargetSelector target;
+  for (const auto& [key, node] : table) {
+    const Place place{file, key.source().begin};
+    Status status;
+    if (key == "pid") {
+      const auto pid = read_integer(node, 1, 1u << 22);
+      if (pid) target.pid = Pid(static_cast<std::int32_t>(*pid));
+      if (!pid) status = tl::make_unexpected(pid.error());
+    } else if (key == "command" || key == "cgroup") {
+      const auto text = read_string(node);
+      if (!text || text->empty()) {
+        status = fail(ErrorKind::kUsage, "needs a text in quotes that is not empty");
+      } else if (key == "cgroup" && text->front() != '/') {
+        status = fail(ErrorKind::kUsage,
+                      "needs a path below the cgroup mount, such as \"/system.slice/db.service\"");
+      } else {
+        (key == "command" ? target.command : target.cgroup) = *text;
+      }
+    } else {
+      return unknown(place, "key", key.str(), " in [[target]]", kKeys);
+    }
+    if (!status)
+      return refuse(place, fmt::format("target.{} {}", key.str(), status.error().message));
+  }
+  if (!target.pid && !target.command && !target.cgroup)
+    return refuse({file, table.source().begin},
+                  "a [[target]] needs at least one of pid, command, cgroup");
+  config.targets.push_back(std::move(target));
+  return {};
+}
+
+Status read_tier(const std::string& file, const toml::table& table, Config& config) {
+  static const std::vector<std::string> kKeys{"name", "nodes"};
+  TierDeclaration tier;
+  for (const auto& [key, node] : table) {
+    const Place place{file, key.source().begin};
+    if (key == "name") {
+      const auto text = read_string(node);
+      if (!text) return refuse(place, fmt::format("tier.name {}", text.error().message));
+      tier.name = *text;
+    } else if (key == "nodes") {
+      const auto* array = node.as_array();
+      if (array == nullptr || array->empty())
+        return refuse(place, "tier.nodes needs a list of node numbers, such as [0, 1]");
+      for (const toml::node& element : *array) {
+        const auto number = read_integer(element, 0, 65534);
+        if (!number)
+          return refuse({file, element.source().begin},
+                        fmt::format("tier.nodes {}", number.error().message));
+        tier.nodes.emplace_back(static_cast<std::int32_t>(*number));
+      }
+    } else {
+      return unknown(place, "key", key.str(), " in [[tier]]", kKeys);
+    }
+  }
+  if (tier.nodes.empty())
+    return refuse({file, table.source().begin}, "a [[tier]] needs nodes = [..]");
+  if (config.tiers.size() >= kMaxTiers)
+    return refuse({file, table.source().begin},
+                  fmt::format("there may be at most {} tiers", kMaxTiers));
+  if (tier.name.empty()) tier.name = fmt::format("tier{}", config.tiers.size());
+  config.tiers.push_back(std::move(tier));
+  return {};
+}
+
+Status read_policy_options(const std::string& file, const std::string& policy,
+                           const toml::table& table, Config& config) {
+  for (const auto& [key, node] : table) {
+    std::string value;
+    if (const auto* text = node.as_string()) {
+      value = text->get();
+    } else if (const auto* number = node.as_integer()) {
+      value = fmt::format("{}", number->get());
+    } else if (const auto* real = node.as_floating_point()) {
+      value = fmt::format("{}", real->get());
+    } else if (const auto* flag = node.as_boolean()) {
+      value = flag->get() ? "true" : "false";
+    } else {
+      return refuse({file, key.source().begin},
+                    fmt::format("policy.{}.{} needs a single value", policy, key.str()));
+    }
+    auto& options = config.policy_options[policy];
+    const auto same = std::find_if(options.begin(), options.end(),
+                                   [&](const PolicyOption& o) { return o.key == key.str(); });
+    if (same != options.end()) options.erase(same);
+    options.push_back({std::string(key.str()), std::move(value)});
+  }
+  return {};
+}
+
+Status read_document(const toml::table& document, const std::string& file, Config& config) {
+  for (const auto& [name, node] : document) {
+    const Place place{file, name.source().begin};
+    const std::string table_name(name.str());
+    if (table_name == "target" || table_name == "tier") {
+      const auto* array = node.as_array();
+      if (array == nullptr || !array->is_array_of_tables())
+        return refuse(place, fmt::format("{0} is a list: write [[{0}]]", table_name));
+      for (const toml::node& element : *array)
+        TC_TRY(table_name == "target" ? read_target(file, *element.as_table(), config)
+                                      : read_tier(file, *element.as_table(), config));
+      continue;
+    }
+    const std::vector<std::string> keys = keys_of(table_name);
+    if (keys.empty()) return unknown(place, "table", table_name, "", table_names());
+    const toml::table* table = node.as_table();
+    if (table == nullptr)
+      return refuse(place, fmt::format("{0} is a table: write [{0}]", table_name));
+    for (const auto& [key, value] : *table) {
+      const Place key_place{file, key.source().begin};
+      if (table_name == "policy" && value.is_table()) {
+        TC_TRY(read_policy_options(file, std::string(key.str()), *value.as_table(), config));
+        continue;
+      }
+      const auto rule = std::find_if(rules().begin(), rules().end(), [&](const KeyRule& r) {
+        return r.table == table_name && r.key == key.str();
+      });
+      if (rule == rules().end())
+        return unknown(key_place, "key", key.str(), fmt::format(" in [{}]", table_name), keys);
+      const Status status = rule->read(value, config);
+      if (!status)
+        return refuse(key_place,
+                      fmt::format("{}.{} {}", table_name, key.str(), status.error().message));
+    }
+  }
+  return {};
+}
+
+Status read_text(const std::string& text, const std::string& file, Config& config) {
+  const toml::parse_result parsed = toml::parse(text, file);
+  if (!parsed) {
+    const toml::parse_error& error = parsed.error();
+    return refuse({file, error.source().begin}, std::string(error.description()));
+  }
+  return read_document(parsed.table(), file, config);
+}
+
+/// What only makes sense together.
+Status check_whole(const std::string& file, const Config& config) {
+  const auto span = config.engine.window * (config.engine.windows_per_epoch + 1);
+  if (!config.engine.window_auto && span > config.engine.epoch)
+    return fail(ErrorKind::kUsage,
+                "{}: {} windows of {} do not fit an epoch of {}: make engine.epoch longer or "
+                "engine.window shorter",
+                file, config.engine.windows_per_epoch, format_duration(config.engine.window),
+                format_duration(config.engine.epoch));
+  std::set<NodeId> seen;
+  for (const TierDeclaration& tier : config.tiers)
+    for (const NodeId node : tier.nodes)
+      if (!seen.insert(node).second)
+        return fail(ErrorKind::kUsage, "{}: node {} stands in two [[tier]]s", file, node.get());
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  for (const auto& [name, options] : config.policy_options) {
+    const auto made = registry.make(name, options, config.seed);
+    if (!made)
+      return fail(ErrorKind::kUsage, "{}: [policy.{}]: {}", file, name, made.error().message);
+  }
+  const auto policy = registry.make(config.policy, chosen_policy_options(config), config.seed);
+  if (!policy) return fail(ErrorKind::kUsage, "{}: {}", file, policy.error().message);
+  return {};
+}
+
+Result<std::string> read_whole_file(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error))
+    return fail(ErrorKind::kNotFound,
+                "there is no configuration file {}: give one with --config, or write one (see "
+                "thermoclined.toml(5))",
+                path);
+  if (std::filesystem::is_directory(path, error))
+    return fail(ErrorKind::kUsage, "{} is a directory, not a configuration file", path);
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  if (in) text << in.rdbuf();
+  if (!in) return fail_errno(errno, "can't read " + path);
+  return std::move(text).str();
+}
+
+}  // namespace
+
+const std::vector<ConfigKey>& config_keys() {
+  static const std::vector<ConfigKey> kKeys = [] {
+    std::vector<ConfigKey> keys;
+    const Config defaults;
+    for (const KeyRule& rule : rules())
+      keys.push_back({rule.table, rule.key, rule.help, rule.write(defaults)});
+    return keys;
+  }();
+  return kKeys;
+}
+
+Result<Config> parse_config(const std::string& text, const std::string& name) {
+  Config config;
+  TC_TRY(read_text(text, name, config));
+  TC_TRY(check_whole(name, config));
+  return config;
+}
+
+Result<Config> load_config(const std::string& path) {
+  Config config;
+  TC_ASSIGN(const auto text, read_whole_file(path));
+  TC_TRY(read_text(text, path, config));
+  std::vector<std::string> drop_ins;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(path + ".d", error))
+    if (entry.path().extension() == ".toml") drop_ins.push_back(entry.path().string());
+  std::sort(drop_ins.begin(), drop_ins.end());
+  for (const std::string& drop_in : drop_ins) {
+    TC_ASSIGN(const auto more, read_whole_file(drop_in));
+    TC_TRY(read_text(more, drop_in, config));
+  }
+  TC_TRY(check_whole(path, config));
+  return config;
+}
+
+std::vector<PolicyOption> chosen_policy_options(const Config& config) {
+  const auto options = config.policy_options.find(config.policy);
+  return options == config.policy_options.end() ? std::vector<PolicyOption>{} : options->second;
+}
+
+std::string config_to_toml(const Config& config) {
+  std::string text;
+  std::string table;
+  const auto close_policy = [&] {
+    if (table != "policy") return;
+    for (const auto& [name, options] : config.policy_options) {
+      text += fmt::format("\n[policy.{}]\n", name);
+      for (const PolicyOption& option : options)
+        text += fmt::format("{} = {}\n", option.key, quoted(option.value));
+    }
+  };
+  for (const KeyRule& rule : rules()) {
+    const std::string value = rule.write(config);
+    if (rule.table != table) {
+      close_policy();
+      table = rule.table;
+      if (!value.empty()) text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", table);
+    }
+    if (!value.empty()) text += fmt::format("{} = {}\n", rule.key, value);
+  }
+  for (const TargetSelector& target : config.targets) {
+    text += "\n[[target]]\n";
+    if (target.pid) text += fmt::format("pid = {}\n", target.pid->get());
+    if (target.command) text += fmt::format("command = {}\n", quoted(*target.command));
+    if (target.cgroup) text += fmt::format("cgroup = {}\n", quoted(*target.cgroup));
+  }
+  for (const TierDeclaration& tier : config.tiers) {
+    std::vector<std::int32_t> nodes;
+    for (const NodeId node : tier.nodes) nodes.push_back(node.get());
+    text += fmt::format("\n[[tier]]\nname = {}\nnodes = [{}]\n", quoted(tier.name),
+                        fmt::join(nodes, ", "));
+  }
+  return text;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's configuration: TOML, one file and its drop-ins, checked as a whole before any of it
+// is used. Every key stands in one table (config_keys()), from which the messages, `config show`
+// and the man page come.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "engine/engine.h"
+#include "policies/policy.h"
+#include "topology/topology.h"
+#include "tracking/process.h"
+#include "tracking/tracker.h"
+
+namespace thermocline {
+
+struct Config {
+  EngineOptions engine;
+  std::string policy = "heat";
+  /// Options by policy name; only those of `policy` are used, so that switching is one line.
+  std::map<std::string, std::vector<PolicyOption>> policy_options;
+  std::uint64_t seed = 1;
+  std::string tracker = "auto";
+  TrackerOptions tracker_options;
+  std::vector<TargetSelector> targets;
+  /// Fastest first; empty = what the kernel and firmware say.
+  std::vector<TierDeclaration> tiers;
+  std::string socket = "/run/thermocline.sock";
+  std::optional<std::string> history_file;
+  std::optional<std::string> record_file;
+};
+
+/// One key: where it stands, what it means, its default as it would be written.
+struct ConfigKey {
+  std::string table, key, help, default_text;
+};
+[[nodiscard]] const std::vector<ConfigKey>& config_keys();
+
+inline constexpr const char* kDefaultConfigPath = "/etc/thermocline/thermoclined.toml";
+
+/// Reads `path`, then path + ".d/*.toml" in the order of their names; what comes later wins,
+/// [[target]] and [[tier]] add up. Any mistake refuses the whole: kUsage, "FILE:LINE:COLUMN: what,
+/// and the nearest valid key". A missing file is kNotFound.
+[[nodiscard]] Result<Config> load_config(const std::string& path);
+/// The same for text in memory; `name` stands for the file in messages. No drop-ins.
+[[nodiscard]] Result<Config> parse_config(const std::string& text, const std::string& name);
+
+/// The options of the policy that is chosen.
+[[nodiscard]] std::vector<PolicyOption> chosen_policy_options(const Config& config);
+
+/// The effective configuration as TOML that load_config() accepts.
+[[nodiscard]] std::string config_to_toml(const Config& config);
+
+}  // namespace thermocline

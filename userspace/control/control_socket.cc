@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/control_socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+namespace thermocline {
+
+namespace {
+
+Result<sockaddr_un> address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path))
+    return fail(ErrorKind::kUsage, "\"{}\" can't be a socket path: 1 to {} characters", path,
+                sizeof(address.sun_path) - 1);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+UniqueFd connect_to(const sockaddr_un& address) {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0)
+    fd.reset();
+  return fd;
+}
+
+std::string error_line(const std::string& message) {
+  return nlohmann::json{{"ok", false}, {"error", message}}.dump(
+             -1, ' ', false, nlohmann::json::error_handler_t::replace) +
+         "\n";
+}
+
+}  // namespace
+
+std::string answer_request(const std::string& line, const ControlHandler& handler) {
+  // Depth is bounded by the length, and the parser works without recursion.
+  const auto request = nlohmann::json::parse(line, nullptr, false);
+  if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
+    return error_line(R"(a request is one line of JSON with a "command")");
+  const auto result = handler(request["command"].get<std::string>(), request);
+  if (!result) return error_line(result.error().message);
+  return nlohmann::json{{"ok", true}, {"result", *result}}.dump(
+             -1, ' ', false, nlohmann::json::error_handler_t::replace) +
+         "\n";
+}
+
+ControlServer::ControlServer(EventLoop& loop, System& system, std::string path,
+                             ControlHandler handler)
+    : loop_(loop), system_(system), path_(std::move(path)), handler_(std::move(handler)) {}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::start(EventLoop& loop, System& system,
+                                                            const std::string& path,
+                                                            ControlHandler handler) {
+  TC_ASSIGN(const auto address, address_of(path));
+  if (connect_to(address))
+    return fail(ErrorKind::kFailure,
+                "a daemon is already running on {}: stop it, or give this one another "
+                "control.socket",
+                path);
+  struct stat old {};
+  if (::lstat(path.c_str(), &old) == 0) {
+    if (!S_ISSOCK(old.st_mode))
+      return fail(ErrorKind::kUsage, "{} exists and is not a socket: choose another control.socket",
+                  path);
+    ::unlink(path.c_str());
+  }
+  std::unique_ptr<ControlServer> server(new ControlServer(loop, system, path, std::move(handler)));
+  server->listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!server->listener_) return fail_errno(errno, "can't make a socket");
+  const mode_t mask = ::umask(0177);
+  const int bound =
+      ::bind(server->listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int bind_errno = errno;
+  ::umask(mask);
+  if (bound < 0) {
+    server->listener_.reset();
+    return fail_errno(bind_errno, fmt::format("can't make the control socket {}", path));
+  }
+  if (::listen(server->listener_.get(), 16) < 0)
+    return fail_errno(errno, fmt::format("can't listen on {}", path));
+  ControlServer* self = server.get();
+  TC_TRY(loop.watch(server->listener_.get(), false, [self] { self->accept_client(); }));
+  return server;
+}
+
+ControlServer::~ControlServer() {
+  while (!clients_.empty()) drop(clients_.begin()->first);
+  if (listener_) {
+    loop_.unwatch(listener_.get());
+    ::unlink(path_.c_str());
+  }
+}
+
+void ControlServer::accept_client() {
+  UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd || clients_.size() >= kMaxClients) return;
+  const int number = fd.get();
+  Client client;
+  client.fd = std::move(fd);
+  client.until = system_.now() + kClientTime;
+  clients_[number] = std::move(client);
+  if (!loop_.watch(number, false, [this, number] { read_client(number); })) clients_.erase(number);
+}
+
+void ControlServer::read_client(int fd) {
+  Client& client = clients_.at(fd);
+  std::array<char, 4096> buffer;
+  const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) return drop(fd);
+  client.in.append(buffer.data(), static_cast<std::size_t>(n));
+  const auto end = client.in.find('\n');
+  if (end == std::string::npos) {
+    if (client.in.size() <= kMaxRequest) return;
+    client.out = error_line("the request is longer than 64 KiB");
+  } else {
+    client.out = answer_request(client.in.substr(0, end), handler_);
+  }
+  loop_.unwatch(fd);
+  if (!loop_.watch(fd, true, [this, fd] { write_client(fd); })) drop(fd);
+}
+
+void ControlServer::write_client(int fd) {
+  Client& client = clients_.at(fd);
+  const ssize_t n =
+      ::send(fd, client.out.data() + client.sent, client.out.size() - client.sent, MSG_NOSIGNAL);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) return drop(fd);
+  client.sent += static_cast<std::size_t>(n);
+  if (client.sent == client.out.size()) drop(fd);
+}
+
+void ControlServer::drop(int fd) {
+  loop_.unwatch(fd);
+  clients_.erase(fd);
+}
+
+void ControlServer::expire(Nanoseconds now) {
+  std::vector<int> late;
+  for (const auto& [fd, client] : clients_)
+    if (now > client.until) late.push_back(fd);
+  for (const int fd : late) drop(fd);
+}
+
+Result<nlohmann::json> ask_daemon(const std::string& path, const nlohmann::json& request) {
+  TC_ASSIGN(const auto address, address_of(path));
+  const UniqueFd fd = connect_to(address);
+  if (!fd) {
+    const int why = errno;
+    if (why == EACCES || why == EPERM)
+      return fail(ErrorKind::kPermission, "not allowed to talk to the daemon on {}: run as root",
+                  path);
+    return fail(
+        ErrorKind::kFailure,
+        "no daemon answers on {} ({}): start thermoclined, or name its socket with --socket", path,
+        errno_text(why));
+  }
+  const timeval patience{30, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  const std::string line = request.dump() + "\n";
+  if (::send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size()))
+    return fail_errno(errno, "can't ask the daemon");
+  std::string answer;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t n = ::read(fd.get(), buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail_errno(errno, "the daemon does not answer");
+    if (n == 0) break;
+    answer.append(buffer.data(), static_cast<std::size_t>(n));
+  }
+  const auto parsed = nlohmann::json::parse(answer, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("ok") || !parsed["ok"].is_boolean())
+    return fail(ErrorKind::kFailure, "the daemon on {} sent an answer that makes no sense", path);
+  if (!parsed["ok"].get<bool>())
+    return fail(ErrorKind::kFailure, "the daemon refuses: {}", parsed.value("error", "no reason"));
+  return parsed["result"];
+}
+
+}  // namespace thermocline

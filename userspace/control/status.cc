@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/status.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/text.h"
+
+namespace thermocline {
+
+namespace {
+
+using nlohmann::json;
+
+double seconds(Nanoseconds time) {
+  return std::chrono::duration<double>(time).count();
+}
+
+void add_moves(json& out, const std::string& verb, const MoveTotals& totals) {
+  out[verb + "d_pages"] = totals.applied.get();
+  out[verb + "_tried_pages"] = totals.tried.get();
+  for (std::size_t i = 1; i < kMoveOutcomes; ++i)
+    out[fmt::format("{}_failed_{}_pages", verb, outcome_name(static_cast<MoveOutcome>(i)))] =
+        totals.by_outcome[i].get();
+}
+
+json occupancy_json(const Engine& engine, const Occupancy& occupancy) {
+  json tiers = json::array();
+  for (const TierState& tier : engine.tiers())
+    tiers.push_back(occupancy.per_tier[tier.id.get()].get());
+  return tiers;
+}
+
+PageCount failed(const json& counters, const std::string& verb) {
+  PageCount total;
+  for (std::size_t i = 1; i < kMoveOutcomes; ++i)
+    total += PageCount(counters.value(
+        fmt::format("{}_failed_{}_pages", verb, outcome_name(static_cast<MoveOutcome>(i))),
+        std::uint64_t{0}));
+  return total;
+}
+
+std::string percent(double part, double whole) {
+  return whole > 0.0 ? fmt::format("{:.1f} %", 100.0 * part / whole) : std::string("-");
+}
+
+}  // namespace
+
+json counters_json(const Engine& engine) {
+  const EngineCounters& c = engine.counters();
+  const LedgerTotals& l = engine.ledger().totals();
+  json out;
+  add_moves(out, "promote", l.promotions);
+  add_moves(out, "demote", l.demotions);
+  out["regretted_pages"] = l.regretted.get();
+  out["abandoned_pages"] = l.abandoned.get();
+  out["epochs"] = c.epochs;
+  out["epochs_stretched"] = c.epochs_stretched;
+  out["windows"] = c.windows;
+  out["scan_calls"] = c.scan_calls;
+  out["scan_entries"] = c.scans.entries;
+  out["scan_ns"] = c.scans.elapsed.count();
+  out["scan_records"] = c.scans.records;
+  out["scan_bytes"] = c.scans.bytes;
+  out["scan_skipped_pages"] = c.scans.skipped.get();
+  out["scan_errors"] = c.scan_errors;
+  out["longest_lock_ns"] = c.scans.longest_lock.count();
+  out["corrupt_records"] = c.corrupt_records;
+  out["tracking_cpu_ns"] = c.tracking_cpu.count();
+  out["moving_cpu_ns"] = c.moving_cpu.count();
+  out["longest_batch_ns"] = c.longest_batch.count();
+  out["accessed_page_windows"] = c.accessed_page_windows.get();
+  out["accessed_page_windows_fast"] = c.accessed_page_windows_fast.get();
+  out["present_page_windows"] = c.present_page_windows.get();
+  return out;
+}
+
+json status_json(const Engine& engine) {
+  json out;
+  const EngineOptions& o = engine.options();
+  out["engine"] = {{"mode", o.mode == EngineMode::kManage ? "manage" : "observe"},
+                   {"policy", std::string(engine.policy().name())},
+                   {"tracker", engine.tracker().name()},
+                   {"epochs", engine.counters().epochs},
+                   {"epoch_ns", o.epoch.count()},
+                   {"last_epoch_ns", engine.last_epoch_duration().count()},
+                   {"window_ns", engine.window().count()},
+                   {"window_auto", o.window_auto},
+                   {"windows_per_epoch", o.windows_per_epoch},
+                   {"cpu_budget", o.cpu_budget},
+                   {"rate_limit_bytes_per_s", o.rate_limit.get()},
+                   {"threshold_heat", engine.threshold().heat.get()},
+                   {"hot_pages", engine.threshold().at_or_above.get()},
+                   {"heat_map_bytes", engine.heat().memory().get()}};
+  out["counters"] = counters_json(engine);
+  out["tiers"] = json::array();
+  for (const TierState& tier : engine.tiers()) {
+    json nodes = json::array();
+    PageCount free;
+    for (const NodeId node : tier.nodes) nodes.push_back(node.get());
+    for (const PageCount pages : tier.node_free) free += pages;
+    out["tiers"].push_back({{"tier", tier.id.get()},
+                            {"nodes", nodes},
+                            {"free_bytes", bytes_of(free).get()},
+                            {"reserve_bytes", bytes_of(tier.reserve).get()}});
+  }
+  out["targets"] = json::array();
+  for (const TargetStatus& target : engine.targets())
+    out["targets"].push_back({{"pid", target.process.pid.get()},
+                              {"command", target.process.command},
+                              {"asid", fmt::format("{:#x}", target.process.asid.get())},
+                              {"tier_pages", occupancy_json(engine, target.occupancy)},
+                              {"unobservable_pages", target.occupancy.unobservable.get()}});
+  return out;
+}
+
+std::string status_text(const json& status) {
+  const json& engine = status.at("engine");
+  const json& counters = status.at("counters");
+  const auto pages = [](std::uint64_t n) { return format_bytes(bytes_of(PageCount(n))); };
+  const auto time = [](const json& ns) {
+    return format_duration(Nanoseconds(ns.get<std::int64_t>()));
+  };
+  std::string out;
+  if (status.contains("daemon")) {
+    const json& daemon = status["daemon"];
+    out += fmt::format(
+        "daemon    pid {}, up {:.0f} s, {:.2f} % of a core (measured), event loop {}\n",
+        daemon.at("pid").get<int>(), daemon.at("uptime_s").get<double>(),
+        100.0 * daemon.at("cpu_share").get<double>(), daemon.at("event_loop").get<std::string>());
+  }
+  out += fmt::format("engine    {}, policy {}, tracker {}; epoch {} with {} windows of {}{}\n",
+                     engine.at("mode").get<std::string>(), engine.at("policy").get<std::string>(),
+                     engine.at("tracker").get<std::string>(), time(engine.at("epoch_ns")),
+                     engine.at("windows_per_epoch").get<unsigned>(), time(engine.at("window_ns")),
+                     engine.at("window_auto").get<bool>() ? " (auto)" : "");
+  out += fmt::format("hot set   {} at heat {} and above\n",
+                     pages(engine.at("hot_pages").get<std::uint64_t>()),
+                     engine.at("threshold_heat").get<unsigned>());
+  const double accessed = counters.at("accessed_page_windows").get<double>();
+  out += fmt::format("hits      {} of the accessed pages were on the fast tier (measured)\n",
+                     percent(counters.at("accessed_page_windows_fast").get<double>(), accessed));
+  out += fmt::format(
+      "scans     {} in {} epochs, {} entries", counters.at("scan_calls").get<std::uint64_t>(),
+      counters.at("epochs").get<std::uint64_t>(), counters.at("scan_entries").get<std::uint64_t>());
+  const double entries = counters.at("scan_entries").get<double>();
+  if (entries > 0.0)
+    out +=
+        fmt::format(", {:.1f} ns each (measured)", counters.at("scan_ns").get<double>() / entries);
+  out += fmt::format("\nmoves     promoted {}, demoted {}; failed {}, regretted {}, abandoned {}\n",
+                     pages(counters.at("promoted_pages").get<std::uint64_t>()),
+                     pages(counters.at("demoted_pages").get<std::uint64_t>()),
+                     pages((failed(counters, "promote") + failed(counters, "demote")).get()),
+                     pages(counters.at("regretted_pages").get<std::uint64_t>()),
+                     pages(counters.at("abandoned_pages").get<std::uint64_t>()));
+  for (const json& tier : status.at("tiers"))
+    out += fmt::format("tier {}    nodes {}, {} free\n", tier.at("tier").get<int>(),
+                       tier.at("nodes").dump(),
+                       format_bytes(Bytes(tier.at("free_bytes").get<std::uint64_t>())));
+  if (status.at("targets").empty()) out += "targets   none found yet\n";
+  for (const json& target : status.at("targets")) {
+    out += fmt::format("target    {} {}:", target.at("pid").get<int>(),
+                       target.at("command").get<std::string>());
+    std::size_t tier = 0;
+    for (const json& count : target.at("tier_pages")) {
+      out += fmt::format("{} {} on tier {}", tier == 0 ? "" : ",",
+                         pages(count.get<std::uint64_t>()), tier);
+      ++tier;
+    }
+    out += '\n';
+  }
+  out.pop_back();
+  return out;
+}
+
+json history_json(const Engine& engine, const EpochReport& report, std::size_t max_bins) {
+  json line;
+  line["epoch"] = report.epoch.get();
+  line["time_s"] = seconds(report.time);
+  line["epoch_s"] = seconds(report.duration);
+  line["window_ns"] = report.window.count();
+  line["threshold_heat"] = report.threshold.heat.get();
+  line["promoted_pages"] = report.promoted.get();
+  line["demoted_pages"] = report.demoted.get();
+  line["failed_pages"] = report.failed.get();
+  line["accessed_page_windows"] = report.accessed_page_windows.get();
+  line["accessed_page_windows_fast"] = report.accessed_page_windows_fast.get();
+  line["present_page_windows"] = report.present_page_windows.get();
+  line["counters"] = counters_json(engine);
+  line["targets"] = json::array();
+  for (const TargetStatus& target : engine.targets()) {
+    json bins = json::array();
+    for (const HeatBin& bin : engine.heat().bins(target.process.asid, max_bins))
+      bins.push_back({{"first_page", bin.first.get()},
+                      {"pages", bin.span.get()},
+                      {"present", bin.present.get()},
+                      {"fast", bin.fast.get()},
+                      {"heat_mean", bin.heat_mean}});
+    line["targets"].push_back({{"pid", target.process.pid.get()},
+                               {"comm", target.process.command},
+                               {"asid", fmt::format("{:#x}", target.process.asid.get())},
+                               {"bins", std::move(bins)}});
+  }
+  return line;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "daemon/daemon.h"
+
+#include <fmt/core.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "control/status.h"
+
+namespace thermocline {
+
+namespace {
+
+/// Bins of address space in a line of the history file.
+constexpr std::size_t kHistoryBins = 256;
+
+Result<std::unique_ptr<Policy>> make_policy(const Config& config) {
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  return registry.make(config.policy, chosen_policy_options(config), config.seed);
+}
+
+Result<Topology> discover_tiers(const System& system, const Config& config) {
+  TC_ASSIGN(auto topology, discover(system, config.tiers));
+  if (topology.tiers.size() < 2 && config.engine.mode == EngineMode::kManage)
+    return fail(ErrorKind::kUnsupported,
+                "this machine has one memory tier, so there is nowhere to move pages: {} Set "
+                "engine.mode = \"observe\" to watch only, or declare [[tier]]s",
+                topology.why);
+  if (topology.tiers.size() > kMaxTiers)
+    return fail(ErrorKind::kUnsupported, "this machine has {} memory tiers, at most {} work",
+                topology.tiers.size(), kMaxTiers);
+  return topology;
+}
+
+}  // namespace
+
+Daemon::Daemon(System& system, Config config, std::string config_path)
+    : system_(system), config_(std::move(config)), config_path_(std::move(config_path)) {}
+
+Daemon::~Daemon() = default;
+
+void Daemon::log(const std::string& text) const {
+  fmt::print(stderr, "thermoclined: {}\n", text);
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::create(System& system, Config config,
+                                               std::string config_path) {
+  std::unique_ptr<Daemon> daemon(new Daemon(system, std::move(config), std::move(config_path)));
+  TC_TRY(daemon->set_up());
+  return daemon;
+}
+
+Status Daemon::set_up() {
+  started_ = system_.now();
+  cpu_at_start_ = system_.process_cpu_time();
+  if (config_.targets.empty())
+    return fail(ErrorKind::kUsage,
+                "{}: no [[target]]: say whose memory to look after, by pid, command or cgroup",
+                config_path_);
+  for (const TargetSelector& selector : config_.targets) TC_TRY(find_targets(system_, selector));
+  TC_ASSIGN(topology_, discover_tiers(system_, config_));
+  TC_ASSIGN(auto policy, make_policy(config_));
+  TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, config_.tracker_options));
+
+  std::string why_not;
+  TC_ASSIGN(loop_, make_event_loop(why_not));
+  if (!why_not.empty()) log(fmt::format("waiting in epoll: {}", why_not));
+  const auto say = [this](const std::string& text) { log(text); };
+  // The socket first: a second daemon stops here, before it has emptied the files of the first.
+  TC_ASSIGN(server_,
+            ControlServer::start(*loop_, system_, config_.socket,
+                                 [this](const std::string& command, const nlohmann::json&) {
+                                   return answer(command);
+                                 }));
+  if (config_.history_file) {
+    TC_ASSIGN(history_, FileSink::open(*config_.history_file, say));
+  }
+  if (config_.record_file) {
+    TC_ASSIGN(records_, FileSink::open(*config_.record_file, say));
+  }
+  TC_TRY(watch_signals());
+
+  EngineHooks hooks;
+  hooks.log = say;
+  if (records_)
+    hooks.on_records = [this](std::span<const std::byte> bytes) { records_->append(bytes); };
+  if (history_) {
+    hooks.on_epoch = [this](const EpochReport& report) {
+      const std::string line = history_json(*engine_, report, kHistoryBins).dump() + "\n";
+      history_->append(std::as_bytes(std::span(line)));
+    };
+  }
+  auto mover = make_kernel_mover(system_, [this](Asid asid) { return engine_->pid_of(asid); });
+  engine_ =
+      std::make_unique<Engine>(Engine::Parts{system_, std::move(tracker), std::move(policy),
+                                             std::move(mover), [this] { return tier_states(); },
+                                             [this] { return targets(); }, std::move(hooks)},
+                               config_.engine);
+  return {};
+}
+
+Status Daemon::watch_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return fail_errno(errno, "can't wait for signals");
+  return loop_->watch(signals_.get(), false, [this] { on_signal(); });
+}
+
+void Daemon::on_signal() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+    if (info.ssi_signo == SIGHUP) {
+      reload();
+    } else if (!stopping_) {
+      engine_->stop_moving();
+      stopping_ = true;
+    }
+  }
+}
+
+void Daemon::reload() {
+  auto fresh = load_config(config_path_);
+  if (!fresh) {
+    log(fmt::format("not reloaded, everything stays as it was: {}", fresh.error().message));
+    return;
+  }
+  const auto needs_restart = [&]() -> const char* {
+    if (fresh->socket != config_.socket) return "control.socket";
+    if (fresh->tracker != config_.tracker) return "tracker.name";
+    if (fresh->tracker_options.flush != config_.tracker_options.flush) return "tracker.flush";
+    if (fresh->history_file != config_.history_file) return "history.file";
+    if (fresh->record_file != config_.record_file) return "record.file";
+    return nullptr;
+  }();
+  if (needs_restart != nullptr) {
+    log(fmt::format("not reloaded, everything stays as it was: {} can only change with a restart",
+                    needs_restart));
+    return;
+  }
+  if (fresh->targets.empty()) {
+    log("not reloaded, everything stays as it was: no [[target]]");
+    return;
+  }
+  auto topology = discover_tiers(system_, *fresh);
+  auto policy = make_policy(*fresh);
+  if (!topology || !policy) {
+    log(fmt::format("not reloaded, everything stays as it was: {}",
+                    (topology ? policy.error() : topology.error()).message));
+    return;
+  }
+  topology_ = std::move(*topology);
+  engine_->set_options(fresh->engine);
+  const bool same_policy = fresh->policy == config_.policy && fresh->seed == config_.seed &&
+                           config_to_toml(*fresh) == config_to_toml(config_);
+  if (!same_policy) engine_->set_policy(std::move(*policy));
+  config_ = std::move(*fresh);
+  log(fmt::format("reloaded {}", config_path_));
+}
+
+Result<std::vector<TierState>> Daemon::tier_states() {
+  const Status fresh = topology_.refresh_free(system_);
+  if (!fresh) {
+    // A node went or came: look at the machine again.
+    TC_ASSIGN(topology_, discover_tiers(system_, config_));
+  }
+  std::vector<TierState> states;
+  for (const Tier& tier : topology_.tiers) {
+    TierState state;
+    state.id = tier.id;
+    state.nodes = tier.nodes;
+    for (const NodeId id : tier.nodes) {
+      const Node* node = topology_.find(id);
+      if (node == nullptr) continue;
+      state.node_free.push_back(pages_of(node->free));
+      state.reserve += node->watermarks.high;
+      if (!node->performance) continue;
+      if (node->performance->read_latency)
+        state.latency_ns = std::max(
+            state.latency_ns, static_cast<std::uint64_t>(node->performance->read_latency->count()));
+      if (node->performance->read_bandwidth)
+        state.bandwidth_mbps += node->performance->read_bandwidth->get();
+    }
+    states.push_back(std::move(state));
+  }
+  return states;
+}
+
+Result<std::vector<ProcessIdentity>> Daemon::targets() {
+  std::vector<ProcessIdentity> all;
+  for (const TargetSelector& selector : config_.targets) {
+    auto found = find_targets(system_, selector);
+    if (!found) {
+      // A process named by pid has exited: nothing to do for it any more.
+      if (found.error().kind == ErrorKind::kNotFound) continue;
+      return found;
+    }
+    for (ProcessIdentity& process : *found) {
+      const bool known = std::any_of(
+          all.begin(), all.end(), [&](const ProcessIdentity& p) { return p.pid == process.pid; });
+      if (!known && process.pid.get() != ::getpid()) all.push_back(std::move(process));
+    }
+  }
+  return all;
+}
+
+nlohmann::json Daemon::status() {
+  nlohmann::json out = status_json(*engine_);
+  const std::chrono::duration<double> up = system_.now() - started_;
+  const std::chrono::duration<double> cpu = system_.process_cpu_time() - cpu_at_start_;
+  out["daemon"] = {{"pid", ::getpid()},
+                   {"version", THERMOCLINE_VERSION},
+                   {"uptime_s", up.count()},
+                   {"cpu_s", cpu.count()},
+                   {"cpu_share", up.count() > 0.0 ? cpu.count() / up.count() : 0.0},
+                   {"event_loop", loop_->name()},
+                   {"history_dropped_bytes", history_ ? history_->dropped_bytes() : 0},
+                   {"record_dropped_bytes", records_ ? records_->dropped_bytes() : 0}};
+  return out;
+}
+
+Result<nlohmann::json> Daemon::answer(const std::string& command) {
+  if (command == "status") return status();
+  if (command == "config") return nlohmann::json{{"toml", config_to_toml(config_)}};
+  return fail(ErrorKind::kUsage, "unknown command \"{}\"; known: status, config", command);
+}
+
+Status Daemon::run() {
+  log(fmt::format("{} with policy {}, tracker {}; control socket {}",
+                  config_.engine.mode == EngineMode::kManage ? "managing" : "observing",
+                  engine_->policy().name(), engine_->tracker().name(), config_.socket));
+  while (!stopping_) {
+    const Nanoseconds now = system_.now();
+    const Nanoseconds next = engine_->step(now);
+    server_->expire(now);
+    TC_TRY(loop_->run_once(next));
+  }
+  log("stopped");
+  return {};
+}
+
+}  // namespace thermocline

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon: puts topology, tracker, policy, mover and engine together from a configuration, and
+// drives them from one event loop with the control socket and signals. Thin: no decision is made
+// here.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "base/result.h"
+#include "base/system.h"
+#include "control/config.h"
+#include "control/control_socket.h"
+#include "control/event_loop.h"
+#include "control/file_sink.h"
+#include "engine/engine.h"
+#include "topology/topology.h"
+
+namespace thermocline {
+
+class Daemon {
+ public:
+  /// Checks the machine against the configuration and sets everything up. Fails with one sentence:
+  /// kUnsupported (no tracker works here, one tier only and mode "manage"), kUsage (no targets,
+  /// impossible tiers), kNotFound (a pid that isn't there), kFailure (socket or files).
+  [[nodiscard]] static Result<std::unique_ptr<Daemon>> create(System& system, Config config,
+                                                              std::string config_path);
+  ~Daemon();
+
+  /// Runs until SIGTERM or SIGINT.
+  [[nodiscard]] Status run();
+
+ private:
+  explicit Daemon(System& system, Config config, std::string config_path);
+  Status set_up();
+  Status watch_signals();
+  void on_signal();
+  void reload();
+  Result<std::vector<TierState>> tier_states();
+  Result<std::vector<ProcessIdentity>> targets();
+  Result<nlohmann::json> answer(const std::string& command);
+  nlohmann::json status();
+  void log(const std::string& text) const;
+
+  System& system_;
+  Config config_;
+  std::string config_path_;
+  Topology topology_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<FileSink> history_, records_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<ControlServer> server_;
+  UniqueFd signals_;
+  Nanoseconds started_{};
+  Nanoseconds cpu_at_start_{};
+  bool stopping_ = false;
+};
+
+}  // namespace thermocline
