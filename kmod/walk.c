@@ -27,10 +27,19 @@
 #include <linux/smp.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 
 #include <asm/tlbflush.h>
 
 #include "module.h"
+
+#ifndef CONFIG_X86_64
+#error "thermocline reads x86-64 page tables; there is no support for other machines yet"
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "thermocline needs Linux 6.1 or later"
+#endif
+static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
 
 #define NODE_MIXED 0xfffeu
 
@@ -42,8 +51,8 @@
  * @stamp: what all its records say
  * @clear: accessed bits are cleared when read
  * @cleared_any: at least one was
- * @second_mmu: something besides the CPUs uses the address space (a KVM guest, a device), whose
- *	touches the accessed bits don't show: a clear bit then tells nothing
+ * @second_mmu: something besides the CPUs uses the address space, or did (a KVM guest, a device),
+ *	whose touches the accessed bits don't show: a clear bit then tells nothing
  * @range: first range that isn't finished
  * @left: ranges that aren't finished
  * @address: where the walk stands
@@ -219,6 +228,7 @@ static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
 	struct thermocline_run *run = &w->att->run;
 	u16 node = THERMOCLINE_NODE_NONE, same = 0;
 	u64 present = 0, observable = 0, accessed = 0, dirty = 0;
+	const bool clear = w->clear;
 	u32 i;
 
 	for (i = 0; i < count; i++, ptep++) {
@@ -236,13 +246,13 @@ static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
 					dirty |= bit;
 				if (pte_young(pte)) {
 					accessed |= bit;
-					if (w->clear)
+					if (clear)
 						clear_bit(_PAGE_BIT_ACCESSED,
 							  (unsigned long *)ptep);
 				}
 			}
 		}
-		if (here != node) {
+		if (unlikely(here != node)) {
 			if (same)
 				add_nodes(run, node, same);
 			node = here;

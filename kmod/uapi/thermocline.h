@@ -218,8 +218,8 @@ struct thermocline_range {
  * Records come by rising address. Addresses that were asked for, that are not among the skipped ones
  * and that no record covers have no page present. A huge page that a range touches only in part is
  * reported (and cleared) whole, and once. Swapped and migrating pages are not present. The shared
- * zero page is present, not observable, with no node. While the address space has a second MMU on it
- * (a KVM guest, a device), entries that are not accessed are not observable. An area that was
+ * zero page is present, not observable, with no node. Once the address space has had a second MMU on
+ * it (a KVM guest, a device), entries that are not accessed are not observable. An area that was
  * mapped with PROT_NONE keeps its pages and its bits.
  * The mmap lock is let go between table pages; what is mapped or unmapped meanwhile may or may not be
  * seen, as with any list that is read while it changes.
