@@ -85,7 +85,7 @@ size_t thermocline_record_write(const struct thermocline_run *run,
 struct thermocline_node_cache {
 	struct {
 		u32 tag; /* section number + 1; 0 = empty */
-		u16 node; /* NODE_MIXED: ask the page */
+		u16 node;
 	} slot[1024];
 };
 

@@ -41,8 +41,6 @@
 #endif
 static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
 
-#define NODE_MIXED 0xfffeu
-
 /**
  * struct walk - one scan call
  * @att: attachment, locked
@@ -80,32 +78,31 @@ struct walk {
 
 /*
  * A section whose first and last page are of one node is of that node: firmware describes memory in
- * ranges of many sections. Of any other section, each page is asked. The entry that names @pfn is
+ * ranges of many sections. In any other section, each page is asked. The entry that names @pfn is
  * present and locked, so the page, and with it the section, can't go away meanwhile.
  */
-static noinline u16 node_of_section(unsigned long pfn)
+static noinline u16 learn_node(struct thermocline_node_cache *cache, unsigned long pfn)
 {
-	unsigned long first = section_nr_to_pfn(pfn_to_section_nr(pfn));
-	struct page *head = pfn_to_online_page(first);
-	struct page *tail = pfn_to_online_page(first + PAGES_PER_SECTION - 1);
+	unsigned long section = pfn_to_section_nr(pfn);
+	struct page *head = pfn_to_online_page(section_nr_to_pfn(section));
+	struct page *tail = pfn_to_online_page(section_nr_to_pfn(section + 1) - 1);
+	u32 i = section % ARRAY_SIZE(cache->slot);
 
-	if (head && tail && page_to_nid(head) == page_to_nid(tail))
-		return page_to_nid(head);
-	return NODE_MIXED;
+	if (head && tail && page_to_nid(head) == page_to_nid(tail)) {
+		cache->slot[i].tag = section + 1;
+		cache->slot[i].node = page_to_nid(head);
+	}
+	return page_to_nid(pfn_to_page(pfn));
 }
 
-static u16 node_of(struct thermocline_node_cache *cache, unsigned long pfn)
+static __always_inline u16 node_of(struct thermocline_node_cache *cache, unsigned long pfn)
 {
-	u32 tag = pfn_to_section_nr(pfn) + 1;
-	u32 i = tag % ARRAY_SIZE(cache->slot);
+	u32 section = pfn_to_section_nr(pfn);
+	u32 i = section % ARRAY_SIZE(cache->slot);
 
-	if (unlikely(cache->slot[i].tag != tag)) {
-		cache->slot[i].node = node_of_section(pfn);
-		cache->slot[i].tag = tag;
-	}
-	if (unlikely(cache->slot[i].node == NODE_MIXED))
-		return page_to_nid(pfn_to_page(pfn));
-	return cache->slot[i].node;
+	if (likely(cache->slot[i].tag == section + 1))
+		return cache->slot[i].node;
+	return learn_node(cache, pfn);
 }
 
 /* ------------------------------------------------------------------ runs ----------------------- */
