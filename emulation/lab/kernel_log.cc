@@ -2,6 +2,7 @@
 #include "emulation/lab/kernel_log.h"
 
 #include <array>
+#include <cctype>
 
 #include "base/text.h"
 
@@ -30,8 +31,12 @@ bool is_trouble(std::string_view line) {
       "UBSAN:",
       "refcount_t:",
   };
-  for (const std::string_view mark : kMarks)
-    if (line.find(mark) != std::string_view::npos) return true;
+  for (const std::string_view mark : kMarks) {
+    const auto at = line.find(mark);
+    if (at == std::string_view::npos) continue;
+    // "DEBUG: " is not "BUG: ".
+    if (at == 0 || std::isalpha(static_cast<unsigned char>(line[at - 1])) == 0) return true;
+  }
   return false;
 }
 

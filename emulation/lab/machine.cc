@@ -134,23 +134,30 @@ Machine cxl_machine(const MachineSpec& spec, Bytes slow) {
   // A persistent namespace is larger than the memory it gives, and regions come in steps of 256
   // MiB.
   const Bytes device = spec.persistent_cxl ? slow + 256_MiB : slow;
+  const unsigned count = spec.cxl_devices;
   Arguments out;
   out.add("-M", "q35,cxl=on");
-  out.add("-m", "{},maxmem={},slots=4", mib(spec.fast), mib(spec.fast + device + 4_GiB));
+  out.add("-m", "{},maxmem={},slots=4", mib(spec.fast),
+          mib(spec.fast + Bytes(device.get() * count) + 4_GiB));
   add_fast_node(spec, false, out);
-  out.add("-object", "memory-backend-ram,id=cm0,size={},share=on", mib(device));
   out.add("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1");
-  out.add("-device", "cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2");
-  if (spec.persistent_cxl) {
+  for (unsigned n = 0; n < count; ++n) {
+    out.add("-object", "memory-backend-ram,id=cm{},size={},share=on", n, mib(device));
+    out.add("-device", "cxl-rp,port={},bus=cxl.1,id=rp{},chassis=0,slot={}", n, n, n + 2);
     // The label area keeps the namespace; a plain memory object of 1 MiB will do, nothing outlives
     // the guest.
-    out.add("-object", "memory-backend-ram,id=lsa0,size=1M");
-    out.add("-device", "cxl-type3,bus=rp0,persistent-memdev=cm0,lsa=lsa0,id=cxl-mem0,sn=0x1234");
-  } else {
-    out.add("-device", "cxl-type3,bus=rp0,volatile-memdev=cm0,id=cxl-mem0,sn=0x1234");
+    if (spec.persistent_cxl) out.add("-object", "memory-backend-ram,id=lsa{},size=1M", n);
+    out.add("-device", "cxl-type3,bus=rp{},{}-memdev=cm{}{},id=cxl-mem{},sn={}", n,
+            spec.persistent_cxl ? "persistent" : "volatile", n,
+            spec.persistent_cxl ? fmt::format(",lsa=lsa{}", n) : "", n, 0x1234 + n);
   }
-  out.add("-M", "cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size={}",
-          mib(Bytes((device.get() + (4_GiB).get() - 1) / (4_GiB).get() * (4_GiB).get())));
+  // The node comes from the window: one for each device. QEMU wants them in one option.
+  const std::uint64_t step = (4_GiB).get();
+  std::string windows;
+  for (unsigned n = 0; n < count; ++n)
+    windows += fmt::format("{}cxl-fmw.{}.targets.0=cxl.1,cxl-fmw.{}.size={}", n == 0 ? "" : ",", n,
+                           n, mib(Bytes((device.get() + step - 1) / step * step)));
+  out.add("-M", "{}", windows);
   Machine machine;
   machine.qemu = out.take();
   if (spec.persistent_cxl)
@@ -159,9 +166,9 @@ Machine cxl_machine(const MachineSpec& spec, Bytes slow) {
   else
     machine.modules = {"cxl_acpi", "cxl_port", "cxl_pci", "cxl_mem", "dax_cxl", "kmem"};
   machine.config = fmt::format(
-      "TC_PROFILE=cxl\nTC_FAST_NODE=0\nTC_CXL_DEVICES=1\nTC_CXL_KIND={}\nTC_CXL_BYTES={}\nTC_"
+      "TC_PROFILE=cxl\nTC_FAST_NODE=0\nTC_CXL_DEVICES={}\nTC_CXL_KIND={}\nTC_CXL_BYTES={}\nTC_"
       "NAMESPACE_BYTES={}\n",
-      spec.persistent_cxl ? "pmem" : "ram", device.get(), (slow + kDaxLoss).get());
+      count, spec.persistent_cxl ? "pmem" : "ram", device.get(), (slow + kDaxLoss).get());
   return machine;
 }
 
@@ -249,6 +256,8 @@ Result<NodeLayout> find_layout(const std::string& name) {
 Result<Machine> build_machine(const MachineSpec& spec) {
   if (spec.cpus < 1 || spec.cpus > 64) return fail(ErrorKind::kUsage, "--smp must be 1 to 64");
   const bool cxl = spec.profile == Profile::kCxl && !spec.layout;
+  if (spec.cxl_devices < 1 || spec.cxl_devices > 4 || (spec.cxl_devices > 1 && !cxl))
+    return fail(ErrorKind::kUsage, "--cxl-devices must be 1 to 4, and wants --profile cxl");
   const Bytes slow = spec.slow.value_or(cxl ? 512_MiB : 1_GiB);
   const Bytes step = cxl ? 256_MiB : 2_MiB;
   if (spec.fast < 256_MiB || spec.fast.get() % (2_MiB).get() != 0 || spec.fast > 256_GiB)

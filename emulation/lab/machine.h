@@ -53,6 +53,7 @@ struct MachineSpec {
   Bytes fast{std::uint64_t{1} << 30};
   std::optional<Bytes> slow;  ///< Default: 1 GiB, 512 MiB for CXL
   unsigned cpus = 2;
+  unsigned cxl_devices = 1;     ///< each becomes a node of its own, of size `slow`; 1 to 4
   bool persistent_cxl = false;  ///< kernels before 6.3 have no volatile regions
 };
 

@@ -39,6 +39,9 @@ void add_guest_options(CLI::App& verb, GuestOptions& o) {
                   "a machine of several nodes instead of a profile (names: docs/lab.md)");
   verb.add_option("--fast", o.fast, "memory of the fast node")->capture_default_str();
   verb.add_option("--slow", o.slow, "memory of the slow node (1G; cxl: 512M)");
+  verb.add_option("--cxl-devices", o.spec.machine.cxl_devices,
+                  "slow nodes of the cxl profile, one a device")
+      ->capture_default_str();
   verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest")->capture_default_str();
   verb.add_option("--with", o.spec.files,
                   "FILE[:/PLACE] to carry into the guest with its libraries")
