@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -27,6 +28,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <set>
 #include <sstream>
@@ -264,14 +266,14 @@ TEST_F(Kmod, NodesAfterMovePages) {
   ASSERT_EQ(syscall(SYS_move_pages, 0, pages.size(), pages.data(), target.data(), status.data(),
                     kMoveOwnPages),
             0);
-  ASSERT_EQ(syscall(SYS_move_pages, 0, pages.size(), pages.data(), nullptr, status.data(), 0), 0);
+  // Not asked again with a query: on 6.1 that says "not there" of a page under a NUMA hint.
+  ASSERT_EQ(status, target);
   const Pass pass = device_.scan(0, region.range());
   expect_good(pass);
   ASSERT_EQ(pass.pages.size(), region.pages());
-  for (std::uint64_t i = 0; i < region.pages(); ++i) {
-    EXPECT_EQ(status[i], static_cast<int>(i % 2)) << i;
-    EXPECT_EQ(pass.pages.at(region.first() + i).node, status[i]) << i;
-  }
+  std::vector<int> told;
+  for (const auto& [first, page] : pass.pages) told.push_back(page.node);
+  EXPECT_EQ(told, target);
 }
 
 TEST_F(Kmod, HolesAndRanges) {
@@ -393,6 +395,57 @@ TEST_F(Kmod, ProtNoneKeepsItsPages) {
   region.read(5);
   pass = device_.scan(kClear, region.range());
   EXPECT_EQ(accessed(pass, region), std::set<std::uint64_t>{5});
+}
+
+/// The accessed bit's place in a swapped page's entry is part of where it was swapped to.
+TEST_F(Kmod, SwappedPagesAreNotPresentAndStayWhole) {
+  std::ifstream swaps("/proc/swaps");
+  const std::string list{std::istreambuf_iterator<char>(swaps), {}};
+  if (list.find("/dev/") == std::string::npos) GTEST_SKIP() << "this guest has no swap";
+  attach_to_self();
+  const Region region(16 << 20);
+  const auto number = [&](std::uint64_t i) {
+    return reinterpret_cast<std::atomic<std::uint64_t>*>(region.page(i) + 128);
+  };
+  for (std::uint64_t i = 0; i < region.pages(); ++i) *number(i) = i * 2654435761u;
+  (void)device_.scan(kClear, region.range());
+  ASSERT_EQ(madvise(region.page(512), 3000 * kPage, MADV_PAGEOUT), 0);
+
+  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  std::vector<std::uint64_t> entries(region.pages());
+  ASSERT_EQ(
+      pread(pagemap, entries.data(), entries.size() * 8, static_cast<off_t>(region.first() * 8)),
+      static_cast<ssize_t>(entries.size() * 8));
+  close(pagemap);
+  std::set<std::uint64_t> present, swapped;
+  for (std::uint64_t i = 0; i < entries.size(); ++i) {
+    if ((entries[i] >> 63 & 1) != 0) present.insert(i);
+    if ((entries[i] >> 62 & 1) != 0) swapped.insert(i);
+  }
+  EXPECT_GT(swapped.size(), 1000u);
+  const Pass pass = device_.scan(kClear, region.range());
+  expect_good(pass);
+  EXPECT_EQ(select(pass, region, [](const Page&) { return true; }), present);
+
+  // In and out again while two threads clear.
+  std::atomic<bool> stop{false};
+  std::array<std::thread, 2> scanners;
+  std::atomic<int> failures{0};
+  for (auto& scanner : scanners)
+    scanner = std::thread([&] {
+      const Device own;
+      if (own.attach(getpid(), 2) != 0) ++failures;
+      while (!stop)
+        if (own.scan(THERMOCLINE_SCAN_CLEAR, region.range()).error != 0) ++failures;
+    });
+  for (int round = 0; round < 5; ++round) {
+    for (std::uint64_t i = 0; i < region.pages(); ++i)
+      if (*number(i) != i * 2654435761u) ++failures;
+    madvise(region.page(512), 3000 * kPage, MADV_PAGEOUT);
+  }
+  stop = true;
+  for (auto& scanner : scanners) scanner.join();
+  EXPECT_EQ(failures, 0);
 }
 
 // ------------------------------------------------------------------ huge pages
@@ -709,6 +762,31 @@ TEST_F(Kmod, ProcessWithoutMainThread) {
   waitpid(pid, nullptr, 0);
   close(ends[0]);
   close(ends[1]);
+}
+
+TEST_F(Kmod, KilledScannerLetsGo) {
+  const Region region(64 << 20);
+  region.write_all();
+  for (int i = 0; i < 10; ++i) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      const Device own;
+      if (own.attach(getppid()) != 0) _exit(1);
+      for (;;) (void)own.scan(kClear, {}, 1 << 20, 0, false);
+    }
+    usleep(20000 + static_cast<useconds_t>(i) * 3000);
+    kill(pid, SIGKILL);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status)) << "the scanner ended by itself, " << status;
+  }
+  thermocline_info info{};
+  ASSERT_EQ(device_.control(THERMOCLINE_IOC_INFO, &info), 0);
+  EXPECT_EQ(info.attachments, 0u);
+  // The lock of this address space is free: mapping needs it for writing.
+  void* p = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EXPECT_NE(p, MAP_FAILED);
+  munmap(p, kPage);
 }
 
 TEST_F(Kmod, AttachRefusals) {

@@ -3,8 +3,8 @@
 //
 //   kmod_stress MODULE.ko [ROUNDS]      default: 50 rounds; 1000 when TC_SOAK is 1
 //
-// A round is one process that maps, unmaps, protects, moves, splits and collapses memory in two
-// threads, forks children that do the same, and then exits, is killed, or execs, while three
+// A round is one process that maps, unmaps, protects, moves, splits, collapses and swaps memory in
+// two threads, forks children that do the same, and then exits, is killed, or execs, while three
 // threads attach to it and its children and scan, and another keeps trying to unload the module. At
 // the end of each round the module is unloaded and loaded again. Afterwards the kernel must have
 // raised no warning, and as many mm_structs, task_structs and page tables must exist as before.
@@ -44,7 +44,7 @@ constexpr int kMoveOwnPages = 1 << 1;  // MPOL_MF_MOVE
 /// What the processes of a round share.
 struct Shared {
   std::atomic<pid_t> target, child;
-  std::atomic<std::uint64_t> operations, forks, collapses, failed_collapses;
+  std::atomic<std::uint64_t> operations, forks, collapses, file_collapses, failed_collapses;
 };
 
 struct Totals {
@@ -93,7 +93,7 @@ void churn(Shared& shared, unsigned seed, int operations) {
     touch(p, kBytes, below(2) ? kPage : kHuge);
     char* const page = p + below(kBytes / kPage) * kPage;
     char* const area = p + below(kBytes / kHuge) * kHuge;
-    switch (below(8)) {
+    switch (below(10)) {
       case 0:
         madvise(page, kPage, MADV_DONTNEED);
         break;
@@ -110,13 +110,17 @@ void churn(Shared& shared, unsigned seed, int operations) {
         break;
       }
       case 4:
+      case 5:
         madvise(area, kHuge, MADV_NOHUGEPAGE);
         madvise(area, kHuge, MADV_DONTNEED);
         touch(area, kHuge, kPage);
         madvise(area, kHuge, MADV_HUGEPAGE);
-        ++(madvise(area, kHuge, MADV_COLLAPSE) == 0 ? shared.collapses : shared.failed_collapses);
+        if (madvise(area, kHuge, MADV_COLLAPSE) == 0)
+          ++(file ? shared.file_collapses : shared.collapses);
+        else
+          ++shared.failed_collapses;
         break;
-      case 5: {
+      case 6: {
         std::array<void*, 64> pages{};
         std::array<int, 64> nodes{}, status{};
         for (std::size_t i = 0; i < pages.size(); ++i) pages[i] = area + i * kPage;
@@ -125,7 +129,7 @@ void churn(Shared& shared, unsigned seed, int operations) {
                 kMoveOwnPages);
         break;
       }
-      case 6: {
+      case 7: {
         const pid_t child = fork();
         if (child == 0) {
           touch(p, kBytes, kPage);
@@ -138,6 +142,10 @@ void churn(Shared& shared, unsigned seed, int operations) {
         if (child > 0) waitpid(child, nullptr, 0);
         break;
       }
+      case 8:
+        madvise(p, kBytes, MADV_PAGEOUT);  // to swap, if the guest has some
+        touch(area, kHuge, kPage);
+        break;
       default:
         madvise(p, kBytes, MADV_FREE);
         break;
@@ -349,9 +357,10 @@ int run(unsigned rounds) {
   }
   const Counts after = count();
 
-  std::printf("%u rounds: %lu operations, %lu forks, %lu collapses (%lu refused)\n", rounds,
-              shared->operations.load(), shared->forks.load(), shared->collapses.load(),
-              shared->failed_collapses.load());
+  std::printf(
+      "%u rounds: %lu operations, %lu forks, %lu collapses, %lu of file mappings (%lu refused)\n",
+      rounds, shared->operations.load(), shared->forks.load(), shared->collapses.load(),
+      shared->file_collapses.load(), shared->failed_collapses.load());
   std::printf(
       "%lu opens, %lu attachments (%lu came too late), %lu scans (%lu lost their process), "
       "%lu records\n",
