@@ -339,8 +339,9 @@ Status read_policy_options(const std::string& file, const std::string& policy,
                     fmt::format("policy.{}.{} needs a single value", policy, key.str()));
     }
     auto& options = config.policy_options[policy];
-    const auto same = std::find_if(options.begin(), options.end(),
-                                   [&](const PolicyOption& o) { return o.key == key.str(); });
+    const auto same =
+        std::find_if(options.begin(), options.end(),
+                     [name = key.str()](const PolicyOption& o) { return o.key == name; });
     if (same != options.end()) options.erase(same);
     options.push_back({std::string(key.str()), std::move(value)});
   }
@@ -371,8 +372,9 @@ Status read_document(const toml::table& document, const std::string& file, Confi
         TC_TRY(read_policy_options(file, std::string(key.str()), *value.as_table(), config));
         continue;
       }
+      const std::string_view key_name = key.str();
       const auto rule = std::find_if(rules().begin(), rules().end(), [&](const KeyRule& r) {
-        return r.table == table_name && r.key == key.str();
+        return r.table == table_name && r.key == key_name;
       });
       if (rule == rules().end())
         return unknown(key_place, "key", key.str(), fmt::format(" in [{}]", table_name), keys);
