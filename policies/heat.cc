@@ -187,6 +187,8 @@ class HeatPolicy final : public Policy {
              beyond_luck(hotter.heat.get(), colder.heat.get(), windows, deviations_squared);
     };
     const bool last_pair = slow + 1 == view.tiers.size();
+    const PageRef* coldest_promoted = nullptr;
+    std::int64_t promoted_pages = 0;
     for (const PageRef& page : hot) {
       const std::int64_t size = pages_of(page);
       std::int64_t room = state.room[fast];
@@ -203,7 +205,17 @@ class HeatPolicy final : public Policy {
       const Rule rule = end > next ? kHotter : kRoom;
       for (; next < end; ++next) move(state, cold[next], slow, kMakeRoom);
       move(state, page, fast, rule);
+      coldest_promoted = &page;
+      promoted_pages += size;
       if (!last_pair) state.promoted.emplace(page.asid, page.vpn);
+    }
+    if (fast > 0 || coldest_promoted == nullptr) return;
+    for (; next < cold.size() && promoted_pages > 0 && pays(*coldest_promoted, cold[next]);
+         ++next) {
+      const PageRef& page = cold[next];
+      state.plan.spares.push_back(
+          {page.asid, page.vpn, page.order, page.tier, view.tiers[slow].id, page.heat, kMakeRoom});
+      promoted_pages -= pages_of(page);
     }
   }
 

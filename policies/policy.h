@@ -82,6 +82,11 @@ struct ScanAdvice {
 struct Plan {
   std::vector<Move> demotions;   ///< to a slower tier, best first
   std::vector<Move> promotions;  ///< to a faster tier, best first
+  /// More demotions from tier 0, in case those above make less room than they should: what they
+  /// free goes to per-CPU lists first, from which the kernel takes nothing while free memory is
+  /// low. Taken only while promotions wait for room; not part of the budget. Best first, may be
+  /// empty.
+  std::vector<Move> spares;
   ScanAdvice advice;
 };
 

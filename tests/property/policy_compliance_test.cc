@@ -150,6 +150,9 @@ void check(const Plan& plan, const Policy& policy, const HeatMap& map,
   check_moves(plan.demotions, true);
   check_moves(plan.promotions, false);
   EXPECT_LE(moved, budget);
+  check_moves(plan.spares, true);
+  for (const Move& move : plan.spares) EXPECT_EQ(move.from, tiers.front().id);
+  EXPECT_TRUE(plan.spares.empty() || !plan.promotions.empty());
   EXPECT_GE(plan.advice.window_eighths, 1u);
   EXPECT_LE(plan.advice.window_eighths, 64u);
 }
@@ -202,6 +205,7 @@ TEST_P(PolicyCompliance, SameViewsAndSeedSamePlans) {
       const Plan pb = b.decide(*second, b.tiers(100), PageCount(3000), b.feedback());
       ASSERT_TRUE(same(pa.demotions, pb.demotions));
       ASSERT_TRUE(same(pa.promotions, pb.promotions));
+      ASSERT_TRUE(same(pa.spares, pb.spares));
       ASSERT_EQ(pa.advice.window_eighths, pb.advice.window_eighths);
       for (const auto& [moves, up] : {std::pair(&pa.demotions, false), {&pa.promotions, true}}) {
         for (const Move& move : *moves) {

@@ -49,17 +49,18 @@ TEST(Docs, EveryStatusKeyIsInItsManPage) {
   PolicyRegistry registry;
   register_builtin_policies(registry);
   Engine engine(
-      Engine::Parts{*system,
-                    std::make_unique<NoTracker>(),
-                    *registry.make("static", {}, 1),
-                    make_kernel_mover(*system, [](Asid) { return Pid(0); }),
-                    []() -> Result<std::vector<TierState>> {
-                      return std::vector{TierState{TierId(0), {NodeId(0)}, {PageCount(1)}, {}}};
-                    },
-                    []() -> Result<std::vector<ProcessIdentity>> {
-                      return std::vector{ProcessIdentity{Pid(1), 1, Asid(1), "x"}};
-                    },
-                    {}},
+      Engine::Parts{
+          *system,
+          std::make_unique<NoTracker>(),
+          *registry.make("static", {}, 1),
+          make_kernel_mover(*system, [](Asid) { return Pid(0); }),
+          []() -> Result<std::vector<TierState>> {
+            return std::vector{TierState{TierId(0), {NodeId(0)}, {PageCount(1)}, {}, {}, {}}};
+          },
+          []() -> Result<std::vector<ProcessIdentity>> {
+            return std::vector{ProcessIdentity{Pid(1), 1, Asid(1), "x"}};
+          },
+          {}},
       EngineOptions{});
   engine.step(std::chrono::seconds(1));
   const nlohmann::json status = status_json(engine);

@@ -17,6 +17,7 @@ struct World {
   std::vector<NodeId> node;  // of each page
   std::vector<bool> hot;
   PageCount fast_free{0};
+  PageCount cpu_lists{0}, cpu_lists_hold{0};  // freed pages go here first, up to cpu_lists_hold
   Nanoseconds clock{1s};
   bool process_exists = true;
   bool address_space_gone = false;
@@ -118,7 +119,8 @@ class ScriptedMover final : public Mover {
         }
         world_.fast_free -= PageCount(1);
       } else {
-        world_.fast_free += PageCount(1);
+        (world_.cpu_lists < world_.cpu_lists_hold ? world_.cpu_lists : world_.fast_free) +=
+            PageCount(1);
       }
       world_.node[page] = moves[i].to;
     }
@@ -160,8 +162,10 @@ class EngineTest : public testing::Test {
         Engine::Parts{system_, std::move(tracker), *registry.make(policy, {}, 1),
                       std::make_unique<ScriptedMover>(world_),
                       [this]() -> Result<std::vector<TierState>> {
-                        TierState fast{TierId(0), {NodeId(0)}, {world_.fast_free}, PageCount(0)};
-                        TierState slow{TierId(1), {NodeId(1)}, {PageCount(100000)}, PageCount(0)};
+                        TierState fast{TierId(0),        {NodeId(0)},  {world_.fast_free},
+                                       world_.cpu_lists, PageCount(0), PageCount(0)};
+                        TierState slow{TierId(1),    {NodeId(1)},  {PageCount(100000)},
+                                       PageCount(0), PageCount(0), PageCount(0)};
                         return std::vector{fast, slow};
                       },
                       [this]() -> Result<std::vector<ProcessIdentity>> {
@@ -211,6 +215,17 @@ TEST_F(EngineTest, ANewHotSetFollowsWithinThreeEpochs) {
   for (std::size_t i = 1500; i < 1900; ++i) world_.hot[i] = true;
   run_until(world_.clock + 3s);
   EXPECT_GE(hot_on_fast(), 360u) << "of 400";
+}
+
+TEST_F(EngineTest, FreedPagesOnCpuListsNeitherBlockNorDrainTheFastTier) {
+  world_.cpu_lists_hold = PageCount(80);
+  build();
+  run_until(world_.clock + 4s);
+  EXPECT_GE(hot_on_fast(), 396u) << "of 400";
+  const std::uint64_t demoted = engine_->ledger().totals().demotions.applied.get();
+  EXPECT_LE(demoted, 400u + 80u + 64u) << "no more than the lists hold, and a batch";
+  run_until(world_.clock + 5s);
+  EXPECT_LE(engine_->ledger().totals().demotions.applied.get(), demoted + 8) << "and then rest";
 }
 
 TEST_F(EngineTest, EachEpochArmsOnceAndCountsItsWindows) {

@@ -135,12 +135,12 @@ TEST(Discover, ReadsTheFactsOfANode) {
   EXPECT_EQ(topology.kernel_demotion, false);
 }
 
-TEST(Discover, SumsTheWatermarksOfANodesZones) {
+TEST(Discover, SumsWatermarksAndCpuListsOfANodesZones) {
   TreeSystem system = TreeSystem::of_machine("hmat");
   system.files["/proc/zoneinfo"] =
       "Node 0, zone DMA\n  pages free 9\n        min      1\n        low      2\n"
       "        high     3\n  pagesets\n    cpu: 0\n              count: 7\n"
-      "              high: 500\n"
+      "              high: 500\n    cpu: 1\n              count: 11\n"
       "Node 1, zone DMA32\n        min      100\n        low      200\n        high     300\n"
       "Node 1, zone Movable\n        min      10\n        low      20\n        high     30\n"
       "Node 5, zone Movable\n        min      10\n";
@@ -150,6 +150,8 @@ TEST(Discover, SumsTheWatermarksOfANodesZones) {
   EXPECT_EQ(topology->find(NodeId(1))->watermarks.min, PageCount(110));
   EXPECT_EQ(topology->find(NodeId(1))->watermarks.low, PageCount(220));
   EXPECT_EQ(topology->find(NodeId(1))->watermarks.high, PageCount(330));
+  EXPECT_EQ(topology->find(NodeId(0))->cpu_lists, PageCount(18));
+  EXPECT_EQ(topology->find(NodeId(1))->cpu_lists, PageCount(0));
 }
 
 TEST(Discover, NamesTheDevicesBehindANode) {

@@ -20,6 +20,13 @@ namespace {
 /// Bins of address space in a line of the history file.
 constexpr std::size_t kHistoryBins = 256;
 
+/// Free memory is asked for after every batch; watermarks and the CPUs' free lists change slowly
+/// and cost more to read on a machine with many CPUs.
+constexpr Nanoseconds kZonesInterval = std::chrono::milliseconds(200);
+
+/// Pages above the low watermark: what other allocations may take while a batch is moved.
+constexpr PageCount kFloorSlack{64};
+
 Result<std::unique_ptr<Policy>> make_policy(const Config& config) {
   PolicyRegistry registry;
   register_builtin_policies(registry);
@@ -169,7 +176,12 @@ void Daemon::reload() {
 }
 
 Result<std::vector<TierState>> Daemon::tier_states() {
-  const Status fresh = topology_.refresh_free(system_);
+  Status fresh = topology_.refresh_free(system_);
+  const Nanoseconds now = system_.now();
+  if (fresh && now - zones_read_ >= kZonesInterval) {
+    fresh = topology_.refresh_zones(system_);
+    zones_read_ = now;
+  }
   if (!fresh) {
     // A node went or came: look at the machine again.
     TC_ASSIGN(topology_, discover_tiers(system_, config_));
@@ -183,7 +195,9 @@ Result<std::vector<TierState>> Daemon::tier_states() {
       const Node* node = topology_.find(id);
       if (node == nullptr) continue;
       state.node_free.push_back(pages_of(node->free));
+      state.cpu_lists += node->cpu_lists;
       state.reserve += node->watermarks.high;
+      state.floor += node->watermarks.low + kFloorSlack;
       if (!node->performance) continue;
       if (node->performance->read_latency)
         state.latency_ns = std::max(

@@ -53,6 +53,7 @@ class Daemon {
   std::unique_ptr<ControlServer> server_;
   UniqueFd signals_;
   Nanoseconds started_{};
+  Nanoseconds zones_read_{};
   Nanoseconds cpu_at_start_{};
   bool stopping_ = false;
 };

@@ -262,9 +262,14 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
 }
 
 PageCount Engine::room(TierId tier) const {
-  for (const TierState& state : tiers_)
-    if (state.id == tier)
-      return sum(state.node_free).minus_floor(state.reserve + options_.headroom);
+  for (const TierState& state : tiers_) {
+    if (state.id != tier) continue;
+    // Pages on per-CPU lists count as free, but the kernel hands out nothing, not even those, when
+    // what its watermarks see is down to the floor.
+    const PageCount free = sum(state.node_free);
+    return std::min(free.minus_floor(state.floor),
+                    (free + state.cpu_lists).minus_floor(state.reserve + options_.headroom));
+  }
   return PageCount(0);
 }
 
@@ -295,7 +300,7 @@ void Engine::decide(Nanoseconds now) {
     view.capacity = view.used + view.free;
     // Below its reserve a tier must give pages back: capacity is then less than what is used.
     const PageCount kept = state.reserve + options_.headroom;
-    const PageCount missing = kept.minus_floor(sum(state.node_free));
+    const PageCount missing = kept.minus_floor(sum(state.node_free) + state.cpu_lists);
     view.capacity = view.capacity.minus_floor(missing);
     view.latency_ns = state.latency_ns;
     view.bandwidth_mbps = state.bandwidth_mbps;
@@ -345,6 +350,7 @@ void Engine::decide(Nanoseconds now) {
 void Engine::queue_plan(Plan plan) {
   demotions_.clear();
   promotions_.clear();
+  spares_.clear();
   if (options_.mode == EngineMode::kObserve || moving_stopped_) return;
   // A policy may be anybody's: only pages that are where it thinks, and free to move, are moved.
   const auto admit = [&](const std::vector<Move>& moves, std::deque<Move>& queue, bool slower) {
@@ -357,24 +363,26 @@ void Engine::queue_plan(Plan plan) {
   };
   admit(plan.demotions, demotions_, true);
   admit(plan.promotions, promotions_, false);
+  admit(plan.spares, spares_, true);
 }
 
 bool Engine::move_batch(Nanoseconds now) {
   refresh_tiers();
+  const bool can_make_room = !demotions_.empty() || !spares_.empty();
   if (!promotions_.empty()) {
     const PageCount space = room(promotions_.front().to);
     const PageCount wanted = std::min(options_.batch, pages_of(promotions_));
-    if (space >= wanted || (demotions_.empty() && space >= promotions_.front().order.pages())) {
+    if (space >= wanted || (!can_make_room && space >= promotions_.front().order.pages())) {
       run_moves(promotions_, std::min(space, options_.batch), Direction::kPromotion, now);
       return true;
     }
-    if (demotions_.empty()) {
+    if (!can_make_room) {
       ledger_.abandon(pages_of(promotions_));
       promotions_.clear();
       return false;
     }
   }
-  run_moves(demotions_, options_.batch, Direction::kDemotion, now);
+  run_moves(demotions_.empty() ? spares_ : demotions_, options_.batch, Direction::kDemotion, now);
   return true;
 }
 

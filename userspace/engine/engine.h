@@ -68,9 +68,12 @@ struct EngineOptions {
 struct TierState {
   TierId id;
   std::vector<NodeId> nodes;
-  std::vector<PageCount> node_free;  ///< free pages of each node
-  PageCount reserve;                 ///< pages the kernel keeps back on these nodes
-  std::uint64_t latency_ns = 0;      ///< 0 = not known
+  std::vector<PageCount>
+      node_free;                 ///< free pages of each node, as the kernel's watermarks see them
+  PageCount cpu_lists;           ///< free pages on the CPUs' own lists, not in node_free
+  PageCount floor;               ///< node_free below this makes the kernel reclaim or refuse
+  PageCount reserve;             ///< pages the kernel keeps back on these nodes
+  std::uint64_t latency_ns = 0;  ///< 0 = not known
   std::uint64_t bandwidth_mbps = 0;  ///< 0 = not known
 };
 
@@ -207,7 +210,7 @@ class Engine {
   Nanoseconds tracking_cpu_epoch_{};
   Nanoseconds longest_scan_{};
 
-  std::deque<Move> demotions_, promotions_;
+  std::deque<Move> demotions_, promotions_, spares_;
   bool moving_stopped_ = false;
   double tokens_ = 0;  ///< bytes that may be moved now
   Nanoseconds tokens_at_{};

@@ -283,7 +283,7 @@ Result<Topology> discover(const System& system, std::span<const TierDeclaration>
     if (node.online) TC_TRY(read_node(system, online, node));
     topology.nodes.push_back(std::move(node));
   }
-  TC_TRY(read_watermarks(system, topology.nodes));
+  TC_TRY(read_zones(system, topology.nodes));
   TC_TRY(read_allowed(system, topology));
   TC_TRY(read_kernel_tiers(system, topology));
   TC_ASSIGN(const auto dax, read_dax(system));

@@ -93,11 +93,14 @@ Status read_meminfo(const System& system, Node& node) {
   return {};
 }
 
-Status read_watermarks(const System& system, std::span<Node> nodes) {
+Status read_zones(const System& system, std::span<Node> nodes) {
   const std::string path = "/proc/zoneinfo";
   TC_ASSIGN(const auto text, read_optional(system, path));
   if (!text) return {};
-  for (Node& n : nodes) n.watermarks = {};
+  for (Node& n : nodes) {
+    n.watermarks = {};
+    n.cpu_lists = {};
+  }
   Node* node = nullptr;
   for (const std::string_view line : split(*text, '\n')) {
     const auto parts = words(line);
@@ -111,10 +114,11 @@ Status read_watermarks(const System& system, std::span<Node> nodes) {
       continue;
     }
     if (node == nullptr || parts.size() != 2) continue;
-    PageCount* const sum = parts[0] == "min"    ? &node->watermarks.min
-                           : parts[0] == "low"  ? &node->watermarks.low
-                           : parts[0] == "high" ? &node->watermarks.high
-                                                : nullptr;
+    PageCount* const sum = parts[0] == "min"      ? &node->watermarks.min
+                           : parts[0] == "low"    ? &node->watermarks.low
+                           : parts[0] == "high"   ? &node->watermarks.high
+                           : parts[0] == "count:" ? &node->cpu_lists
+                                                  : nullptr;
     if (sum == nullptr) continue;
     const auto pages = parse_u64(parts[1]);
     if (!pages || *pages > kMostKilobytes) return corrupt(path, line);

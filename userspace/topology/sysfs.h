@@ -37,7 +37,8 @@ struct Numbered {
 
 /// Fills total and free from nodeN/meminfo.
 [[nodiscard]] Status read_meminfo(const System& system, Node& node);
-/// Sums min, low and high of /proc/zoneinfo over the zones of each of `nodes`.
-[[nodiscard]] Status read_watermarks(const System& system, std::span<Node> nodes);
+/// Sums min, low, high and the pages on the CPUs' own lists of /proc/zoneinfo over the zones of
+/// each of `nodes`.
+[[nodiscard]] Status read_zones(const System& system, std::span<Node> nodes);
 
 }  // namespace thermocline

@@ -82,6 +82,10 @@ std::vector<NodeId> Topology::nearest(NodeId from, TierId in) const {
   return result;
 }
 
+Status Topology::refresh_zones(const System& system) {
+  return read_zones(system, nodes);
+}
+
 Status Topology::refresh_free(const System& system) {
   for (Node& node : nodes)
     if (node.usable()) TC_TRY(read_meminfo(system, node));

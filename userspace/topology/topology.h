@@ -69,6 +69,9 @@ struct Node {
   std::string kind_why;              ///< half a sentence: "has CPUs", "memory of dax0.0 in region0"
   std::vector<std::string> devices;  ///< CXL regions and DAX devices behind it: "region0", "dax0.0"
   Watermarks watermarks;
+  /// Free pages that CPUs hold on lists of their own. Not in `free`, but an allocation gets them;
+  /// what is freed, demoted pages too, goes there first.
+  PageCount cpu_lists;
 
   /// Has memory that this process may use: only such nodes are in a tier.
   [[nodiscard]] bool usable() const { return online && has_memory && allowed; }
@@ -109,6 +112,8 @@ struct Topology {
   /// Re-reads size and free memory of the usable nodes (one small file each) and sums the tiers.
   /// Fails with kNotFound when a node has gone: discover() again.
   [[nodiscard]] Status refresh_free(const System& system);
+  /// Re-reads watermarks and cpu_lists: one file, some lines for each CPU and zone.
+  [[nodiscard]] Status refresh_zones(const System& system);
 };
 
 /// Fails with kUnsupported (no NUMA in this kernel), kNotFound (no sysfs there), kCorrupt (a file
