@@ -918,6 +918,7 @@ std::vector<HeatCount> HeatMap::count(std::span<const Heat> at_least) const {
 }
 
 std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only) const {
+  if (tier.get() >= kMaxTiers) return {};
   // Four tables in turn, so that neighbours of equal heat don't wait for each other's counter.
   std::array<std::array<std::uint64_t, 256>, 4> tables{};
   const std::uint8_t mask = movable_only ? byte(kMovableMask) : byte(kTierBits);
@@ -929,9 +930,7 @@ std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only) co
       }
       const auto& chunk = impl_->store.chunk_of(*slot);
       const std::size_t i = BlockStore::index_of(*slot);
-      if (chunk.counts[i][tier.get() & kTierBits] +
-              chunk.counts[i][(tier.get() & kTierBits) | kUnobservableBit] ==
-          0)
+      if (chunk.counts[i][tier.get()] + chunk.counts[i][tier.get() | kUnobservableBit] == 0)
         return true;
       const std::uint8_t* heat = chunk.heat[i];
       const BlockBits hits = impl_->kernels->match(heat, chunk.state[i], mask, tier.get(), 0, 255);
