@@ -175,6 +175,7 @@ Result<CaptureCount> capture_machine(const std::string& root, const fs::path& ou
   TC_TRY(capture.tree("/sys/devices/virtual/memory_tiering", 1));
   TC_TRY(capture.bus("/sys/bus/cxl/devices"));
   TC_TRY(capture.bus("/sys/bus/dax/devices"));
+  TC_TRY(capture.bus("/sys/bus/nd/devices"));
   TC_TRY(capture.tree("/sys/kernel/mm/numa", 0));
   for (const char* file :
        {"/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/mm/lru_gen/enabled",

@@ -220,8 +220,7 @@ void infer_kinds(const std::vector<DaxDevice>& dax, Topology& topology) {
     node.kind_why = "no CPUs, and no device tells what it is";
     for (const DaxDevice& d : dax) {
       if (d.target != node.id || !d.used_as_memory) continue;
-      node.kind_why =
-          fmt::format("{}, set aside by firmware, which doesn't say what it is", d.name);
+      node.kind_why = fmt::format("{}, which is of no CXL region and no NVDIMM", d.name);
       node.devices.push_back(d.name);
     }
     if (dram == nullptr || !node.performance) continue;
