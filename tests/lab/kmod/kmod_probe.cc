@@ -29,6 +29,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <map>
 #include <random>
 #include <set>
 #include <sstream>
@@ -936,6 +937,88 @@ TEST_F(Kmod, BadPointers) {
   expect_good(pass);
   EXPECT_EQ(pass.pages.size(), region.pages());
   EXPECT_GT(pass.first_sequence, sequence) << "what was lost shows as a gap";
+}
+
+/// Good requests with words replaced at random: any answer of the contract will do, none may harm.
+TEST_F(Kmod, RandomRequests) {
+  const Region region(4 << 20);
+  region.write_all();
+  std::vector<std::uint64_t> buffer(1 << 13);
+  std::vector<thermocline_range> ranges(THERMOCLINE_SCAN_MAX_RANGES);
+  char* const none =
+      static_cast<char*>(mmap(nullptr, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  // Never a pointer to memory that is not meant: the module would rightly write there.
+  const std::vector<std::uint64_t> words{0,
+                                         1,
+                                         2,
+                                         3,
+                                         7,
+                                         4095,
+                                         4096,
+                                         ~0ull,
+                                         ~0ull >> 1,
+                                         1ull << 63,
+                                         1ull << 52,
+                                         0x7ffffffffull,
+                                         0x800000000ull,
+                                         0xffff888000000000ull,
+                                         reinterpret_cast<std::uintptr_t>(none),
+                                         reinterpret_cast<std::uintptr_t>(ranges.data()),
+                                         region.first(),
+                                         region.first() + 511};
+  std::mt19937_64 random(1);
+  const auto spoil = [&](auto& request, std::size_t from) {
+    for (std::uint64_t n = random() % 3; n > 0; --n) {
+      const std::uint64_t word = words[random() % words.size()];
+      const std::size_t slots = (sizeof(request) - from) / 4;
+      const std::size_t at = from + random() % slots * 4;
+      std::memcpy(reinterpret_cast<char*>(&request) + at, &word,
+                  std::min<std::size_t>(random() % 2 ? 4 : 8, sizeof(request) - at));
+    }
+  };
+  std::map<int, int> attach_answers, scan_answers;
+  for (int round = 0; round < 100; ++round) {
+    const Device own;
+    ASSERT_TRUE(own.opened());
+    for (int i = 0; i < 5; ++i) {
+      thermocline_attach request{};
+      request.pid = getpid();
+      request.start_ticks = start_ticks(getpid());
+      request.asid = 1;
+      spoil(request, 0);
+      ++attach_answers[own.control(THERMOCLINE_IOC_ATTACH, &request)];
+    }
+    for (int i = 0; i < 40; ++i) {
+      std::uint64_t at = region.first();
+      for (auto& range : ranges) {
+        range = {at, 1 + random() % 3};
+        at += range.count + random() % 2;
+        if (random() % 500 == 0) spoil(range, 0);
+      }
+      thermocline_scan request = valid_scan(buffer);
+      request.ranges = reinterpret_cast<std::uintptr_t>(ranges.data());
+      request.range_count = random() % 2 ? static_cast<std::uint32_t>(random() % 100) : 0;
+      spoil(request, 0);
+      // The one pointer that is written to: the buffer as it is, or nothing that can be written.
+      if (request.buffer != reinterpret_cast<std::uintptr_t>(buffer.data()) ||
+          request.buffer_size > buffer.size() * 8)
+        request.buffer = reinterpret_cast<std::uintptr_t>(none) + request.buffer % kPage;
+      ++scan_answers[own.control(THERMOCLINE_IOC_SCAN, &request)];
+    }
+  }
+  munmap(none, kPage);
+  const auto only = [](const std::map<int, int>& answers, const std::set<int>& allowed) {
+    for (const auto& [error, count] : answers)
+      EXPECT_TRUE(allowed.contains(error)) << count << " times " << std::strerror(error);
+    for (const int error : allowed)
+      EXPECT_TRUE(answers.contains(error)) << "never " << std::strerror(error);
+  };
+  only(attach_answers, {0, EINVAL, ESRCH, EBUSY});
+  only(scan_answers, {0, EINVAL, EFAULT, ENOTCONN});
+  attach_to_self();
+  const Pass pass = device_.scan(0, region.range());
+  expect_good(pass);
+  EXPECT_EQ(pass.pages.size(), region.pages());
 }
 
 TEST_F(Kmod, OpenNeedsTheCapability) {
