@@ -153,7 +153,9 @@ std::string format_list(std::span<const std::uint32_t> numbers) {
 
 std::string nearest_word(std::string_view word, std::span<const std::string> candidates) {
   std::string best;
-  std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+  // Two edits cover a swapped pair of letters; in a very short word they could make any other.
+  std::size_t best_distance =
+      (word.size() <= 3 ? 1 : std::max<std::size_t>(2, word.size() / 3)) + 1;
   for (const std::string& candidate : candidates) {
     std::vector<std::size_t> row(candidate.size() + 1);
     std::iota(row.begin(), row.end(), std::size_t{0});

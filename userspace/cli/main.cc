@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // `thermocline`: parse the command line, run the verb, map errors to exit codes 0, 1, 2, 77.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <string>
+#include <vector>
 
+#include "base/text.h"
 #include "cli/command.h"
 
 namespace thermocline::cli {
@@ -31,6 +35,16 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
+    std::vector<std::string> verbs;
+    for (const CLI::App* verb : app.get_subcommands(nullptr)) verbs.push_back(verb->get_name());
+    const std::string word = argc > 1 ? argv[1] : "-";
+    if (word.front() != '-' && std::find(verbs.begin(), verbs.end(), word) == verbs.end()) {
+      const std::string near = nearest_word(word, verbs);
+      fmt::print(stderr, "thermocline: unknown verb \"{}\"; {}\n", word,
+                 near.empty() ? fmt::format("there are: {}", fmt::join(verbs, ", "))
+                              : fmt::format("did you mean \"{}\"?", near));
+      return static_cast<int>(ExitCode::kUsage);
+    }
     app.exit(e);
     return static_cast<int>(ExitCode::kUsage);
   }

@@ -27,6 +27,8 @@ const std::vector<TrackerFactory>& tracker_factories() {
 Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string& name,
                                               const TrackerOptions& options) {
   std::string reasons;
+  // Of several reasons, the one that the user can mend at once decides how this ends.
+  ErrorKind kind = ErrorKind::kUnsupported;
   std::vector<std::string> names;
   for (const TrackerFactory& factory : tracker_factories()) {
     names.push_back(factory.name);
@@ -34,10 +36,11 @@ Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string&
     const Status works = factory.probe(system);
     if (works) return factory.make(system, options);
     if (name == factory.name) return tl::make_unexpected(works.error());
-    reasons += fmt::format("\n  {}: {}", factory.name, works.error().message);
+    if (works.error().kind == ErrorKind::kPermission) kind = ErrorKind::kPermission;
+    reasons +=
+        fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", factory.name, works.error().message);
   }
-  if (name == "auto")
-    return fail(ErrorKind::kUnsupported, "no way to track page accesses works here:{}", reasons);
+  if (name == "auto") return fail(kind, "no way to track page accesses works here: {}", reasons);
   const std::string near = nearest_word(name, names);
   return fail(ErrorKind::kUsage, "there is no tracker \"{}\"{}; known: auto, {}", name,
               near.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", near),

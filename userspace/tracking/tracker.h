@@ -93,7 +93,7 @@ struct TrackerFactory {
 [[nodiscard]] const std::vector<TrackerFactory>& tracker_factories();
 
 /// Make the named source; "auto" takes the first whose probe succeeds. kUsage for an unknown name,
-/// kUnsupported with every reason when none works here.
+/// kPermission or kUnsupported, with every reason, when none works here.
 [[nodiscard]] Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string& name,
                                                             const TrackerOptions& options);
 
