@@ -96,8 +96,8 @@ TEST(Config, WhatIsWrittenReadsBackTheSame) {
 TEST(Config, MistakesAreNamedWithTheirPlaceAndTheNearestWord) {
   EXPECT_EQ(error_of("[engine]\nepohc = \"1s\"\n"),
             "f.toml:2:1: unknown key \"epohc\" in [engine]; did you mean \"epoch\"?");
-  EXPECT_THAT(error_of("[enginee]\nepoch = \"1s\"\n"),
-              HasSubstr("unknown table \"enginee\"; did you mean \"engine\"?"));
+  EXPECT_THAT(error_of("[egnine]\nepoch = \"1s\"\n"),
+              HasSubstr("unknown table \"egnine\"; did you mean \"engine\"?"));
   EXPECT_THAT(error_of("[engine]\n  epoch = 5\n"), StartsWith("f.toml:2:3: engine.epoch needs"));
   EXPECT_THAT(error_of("[engine]\nepoch = \"1 parsec\"\n"), HasSubstr("engine.epoch needs a time"));
   EXPECT_THAT(error_of("[engine\n"), StartsWith("f.toml:1:"));
