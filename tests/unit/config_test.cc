@@ -113,6 +113,16 @@ TEST(Config, MistakesAreNamedWithTheirPlaceAndTheNearestWord) {
   EXPECT_THAT(error_of("engine = 4\n"), HasSubstr("write [engine]"));
 }
 
+TEST(Config, LettersBeyondAsciiAreForCommentLines) {
+  EXPECT_THAT(error_of("# f\xc3\xbcr\n[engine]\n\xcf\xa2G = 1\n"),
+              StartsWith("f.toml:3:1: letters"));
+  EXPECT_THAT(error_of("[[target]]\ncommand = \"\xc3\xbc\"\n"), StartsWith("f.toml:2:12: letters"));
+  const auto config = parse_config("[[target]]\n # \xc3\xbc\ncommand = \"\\u00fc\"\n", "f.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->targets.front().command, "\xc3\xbc");
+  EXPECT_TRUE(parse_config(config_to_toml(*config), "again"));
+}
+
 TEST(Config, DropInsWinAndAddTargets) {
   const auto dir = std::filesystem::path(testing::TempDir()) / "tc_config_test";
   std::filesystem::remove_all(dir);

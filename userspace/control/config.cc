@@ -29,16 +29,22 @@ tl::unexpected<Error> refuse(const Place& place, const std::string& what) {
               place.position.column, what);
 }
 
+/// A TOML string in ASCII. `text` is UTF-8, as it came from the parser.
 std::string quoted(const std::string& text) {
   std::string out = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\u{:04x}", byte);
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    std::uint32_t point = length == 1 ? lead : lead & (0xffu >> (length + 1));
+    for (std::size_t k = 1; k < length && i + k < text.size(); ++k)
+      point = point << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3fu);
+    i += length;
+    if (point < 0x20 || point >= 0x7f) {
+      out += point > 0xffff ? fmt::format("\\U{:08x}", point) : fmt::format("\\u{:04x}", point);
       continue;
     }
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
+    if (point == '"' || point == '\\') out += '\\';
+    out += static_cast<char>(point);
   }
   return out + "\"";
 }
@@ -387,7 +393,27 @@ Status read_document(const toml::table& document, const std::string& file, Confi
   return {};
 }
 
+/// toml++ 3.3 runs into undefined behaviour on most letters beyond ASCII outside quotes (the
+/// default branch of is_non_ascii_horizontal_whitespace() is marked unreachable, and isn't). They
+/// have no place there anyway: allowed in comment lines, and in values as \uXXXX.
+Status check_letters(const std::string& text, const std::string& file) {
+  toml::source_index line = 1;
+  for (const std::string_view content : split(text, '\n')) {
+    const auto odd = std::find_if(content.begin(), content.end(),
+                                  [](char c) { return static_cast<unsigned char>(c) > 0x7e; });
+    if (odd != content.end() && !trim(content).starts_with('#')) {
+      const auto column = static_cast<toml::source_index>(odd - content.begin()) + 1;
+      return refuse({file, {line, column}},
+                    "letters beyond ASCII can stand in comment lines only; in a text write them as "
+                    "\\uXXXX");
+    }
+    ++line;
+  }
+  return {};
+}
+
 Status read_text(const std::string& text, const std::string& file, Config& config) {
+  TC_TRY(check_letters(text, file));
   const toml::parse_result parsed = toml::parse(text, file);
   if (!parsed) {
     const toml::parse_error& error = parsed.error();
