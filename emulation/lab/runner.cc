@@ -21,6 +21,7 @@
 #include "base/text.h"
 #include "emulation/lab/files.h"
 #include "emulation/lab/guest_image.h"
+#include "emulation/lab/host_clock.h"
 #include "emulation/lab/kernel_log.h"
 
 namespace thermocline::lab {
@@ -206,6 +207,7 @@ Result<int> GuestStory::verdict() const {
 }
 
 Result<int> run_guest(const RunSpec& spec) {
+  const CounterMeter counter;
   TC_TRY(qemu_version());
   TC_ASSIGN(const GuestKernel kernel, find_kernel(spec.kernel));
   MachineSpec machine_spec = spec.machine;
@@ -268,7 +270,8 @@ Result<int> run_guest(const RunSpec& spec) {
       "init_on_alloc=0",
       "cryptomgr.notests=1",
   };
-  add({"-append", fmt::format("{} {}", fmt::join(kernel_words, " "), fmt::join(spec.append, " "))});
+  add({"-append", fmt::format("{} tsc_early_khz={} {}", fmt::join(kernel_words, " "), counter.khz(),
+                              fmt::join(spec.append, " "))});
   const auto serial = [&](const char* id, int fd) {
     add({"-chardev", fmt::format("file,id={},path=/proc/self/fd/{}", id, fd), "-serial",
          fmt::format("chardev:{}", id)});

@@ -9,6 +9,7 @@
 #include "emulation/lab/files.h"
 #include "emulation/lab/guest_image.h"
 #include "emulation/lab/guest_modules.h"
+#include "emulation/lab/host_clock.h"
 #include "emulation/lab/kernel_log.h"
 #include "emulation/lab/libraries.h"
 #include "emulation/lab/machine.h"
@@ -259,6 +260,13 @@ TEST(ShellQuote, KeepsEveryCharacter) {
   EXPECT_EQ(shell_quote("a b"), "'a b'");
   EXPECT_EQ(shell_quote("it's $x"), "'it'\\''s $x'");
   EXPECT_EQ(shell_quote(""), "''");
+}
+
+TEST(CounterMeter, TwoMeasurementsAgree) {
+  const double one = static_cast<double>(CounterMeter().khz());
+  const double two = static_cast<double>(CounterMeter().khz());
+  EXPECT_GT(one, 100'000);
+  EXPECT_NEAR(two / one, 1.0, 0.01);
 }
 
 TEST(Files, RunProgramGivesOutputAndExitCode) {
