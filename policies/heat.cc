@@ -58,6 +58,8 @@ constexpr unsigned kAlways = 127;
 
 /// One in how many pages of a tier must be far from its place to call the placement off.
 constexpr std::uint64_t kCrowd = 50;
+/// Pages that are enough to tell; of more only as many are looked at.
+constexpr std::uint64_t kSample = 4u << 20;
 constexpr std::uint64_t kOne = 1;
 
 /// Squared numbers of deviations beyond luck. At 1:1 the 98 % quantiles of two equal crowds are 4.1
@@ -142,9 +144,11 @@ class HeatPolicy final : public Policy {
     const std::uint64_t slow_pages = view.tiers[fast + 1].used.get();
     const auto doublings =
         static_cast<std::uint64_t>(std::bit_width(std::max(slow_pages / fast_pages, kOne)) - 1);
-    const auto [hot, cold] = pair_at(view.heat.histogram(view.tiers[fast + 1].id, true),
-                                     view.heat.histogram(view.tiers[fast].id, true),
-                                     std::max(fast_pages / kCrowd, kOne));
+    const auto one_in = static_cast<unsigned>(
+        std::clamp((fast_pages + slow_pages) / kSample, kOne, std::uint64_t{1024}));
+    const auto [hot, cold] = pair_at(view.heat.histogram(view.tiers[fast + 1].id, true, one_in),
+                                     view.heat.histogram(view.tiers[fast].id, true, one_in),
+                                     std::max(fast_pages / kCrowd / one_in, kOne));
     return beyond_luck(hot, cold, windows, kFarSquared + kFarSquaredPerDoubling * doublings / 2);
   }
 

@@ -83,6 +83,15 @@ TEST_P(HeatKernelsTest, Add) {
   }
 }
 
+TEST_P(HeatKernelsTest, Population) {
+  EXPECT_EQ(GetParam().population(BlockBits{}), 0u);
+  BlockBits bits;
+  bits.fill(~std::uint64_t{0});
+  EXPECT_EQ(GetParam().population(bits), 512u);
+  bits[3] = 5;
+  EXPECT_EQ(GetParam().population(bits), 450u);
+}
+
 TEST_P(HeatKernelsTest, Match) {
   for (int round = 0; round < 200; ++round) {
     const Plane heat = random_plane(rng_, 1), state = random_plane(rng_, 1);

@@ -135,6 +135,11 @@ BlockBits range_bits(std::uint64_t low, std::uint64_t n) {
 BlockBits block_bits(const RecordMap& map, std::uint64_t entry, std::uint64_t low,
                      std::uint64_t n) {
   BlockBits bits{};
+  if (n == kBlockPages && entry % 64 == 0) {
+    for (std::uint32_t w = 0; w < kBlockWords; ++w)
+      bits[w] = map.word(static_cast<std::uint32_t>(entry / 64) + w);
+    return bits;
+  }
   const std::uint32_t words = map.words();
   for (std::size_t w = low / 64; w <= (low + n - 1) / 64; ++w) {
     // Position in the record of this word's bit 0; before the record's start in the first word.
@@ -156,10 +161,16 @@ BlockBits block_bits(const RecordMap& map, std::uint64_t entry, std::uint64_t lo
   return bits;
 }
 
-std::uint64_t population(const BlockBits& bits) {
-  std::uint64_t n = 0;
-  for (const std::uint64_t word : bits) n += static_cast<unsigned>(std::popcount(word));
-  return n;
+bool all_set(const BlockBits& bits) {
+  std::uint64_t all = ~std::uint64_t{0};
+  for (const std::uint64_t word : bits) all &= word;
+  return all == ~std::uint64_t{0};
+}
+
+bool any_set(const BlockBits& bits) {
+  std::uint64_t any = 0;
+  for (const std::uint64_t word : bits) any |= word;
+  return any != 0;
 }
 
 template <class F>
@@ -490,18 +501,16 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
     const std::uint64_t n = std::min<std::uint64_t>(kBlockPages - low, record.count - entry);
     const BlockBits present = block_bits(record.present, entry, low, n);
     BlockBits observable = block_bits(record.observable, entry, low, n);
-    const std::uint64_t present_count = population(present);
     const bool one_place = cursor.left() >= n && cursor.place() != kNowhere;
 
     Gib& gib = space.gibs[vpn >> kGibShift];
     if (gib.is_page) split(space, gib);
     Leaf& leaf = leaves_of(gib)[(vpn >> kBlockShift) % kGibLeaves];
     if (leaf.is_huge()) split(space, gib, leaf);
-    if (leaf.empty() && present_count > 0) new_block(space, gib, leaf);
+    if (leaf.empty() && any_set(present)) new_block(space, gib, leaf);
 
     BlockBits fast{};
-    const bool all = present_count == kBlockPages && population(observable) == kBlockPages;
-    if (leaf.is_block() && all && one_place &&
+    if (leaf.is_block() && one_place && all_set(present) && all_set(observable) &&
         store.chunk_of(leaf.slot()).counts[BlockStore::index_of(leaf.slot())][cursor.place()] ==
             kBlockPages) {
       // Nothing moved, appeared or went: the usual case.
@@ -537,14 +546,16 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
     }
 
     const BlockBits touched = combine(block_bits(record.accessed, entry, low, n), observable, kAnd);
-    const std::uint64_t touched_count = population(touched);
-    stats.pages += PageCount(population(observable));
-    stats.accessed += PageCount(touched_count);
-    stats.accessed_fast += PageCount(population(combine(touched, fast, kAnd)));
+    const bool any_touched = any_set(touched);
+    stats.pages += PageCount(kernels->population(observable));
+    if (any_touched) {
+      stats.accessed += PageCount(kernels->population(touched));
+      stats.accessed_fast += PageCount(kernels->population(combine(touched, fast, kAnd)));
+    }
     if (leaf.is_block()) {
       Chunk& chunk = store.chunk_of(leaf.slot());
       const std::size_t i = BlockStore::index_of(leaf.slot());
-      if (count && touched_count > 0) {
+      if (count && any_touched) {
         kernels->add(chunk.heat[i], touched, byte(options.increment));
         chunk.hottest[i] = add_saturating(chunk.hottest[i], options.increment);
       }
@@ -917,13 +928,18 @@ std::vector<HeatCount> HeatMap::count(std::span<const Heat> at_least) const {
   return result;
 }
 
-std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only) const {
+std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only,
+                                              unsigned one_in) const {
   if (tier.get() >= kMaxTiers) return {};
   // Four tables in turn, so that neighbours of equal heat don't wait for each other's counter.
   std::array<std::array<std::uint64_t, 256>, 4> tables{};
   const std::uint8_t mask = movable_only ? byte(kMovableMask) : byte(kTierBits);
   for (const auto& [asid, space] : impl_->spaces) {
-    Impl::for_each(space, [&](Vpn, PageOrder order, const HugeEntry* huge, const Slot* slot) {
+    Impl::for_each(space, [&](Vpn vpn, PageOrder order, const HugeEntry* huge, const Slot* slot) {
+      // Multiplied, so that what repeats in the address space isn't hit or missed each time.
+      constexpr std::uint64_t kGoldenRatio = 0x9e3779b97f4a7c15;
+      if (one_in > 1 && ((vpn.get() >> kBlockShift) * kGoldenRatio >> 32) % one_in != 0)
+        return true;
       if (huge != nullptr) {
         if ((huge->state & mask) == tier.get()) tables[0][huge->heat] += order.pages().get();
         return true;

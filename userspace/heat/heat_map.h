@@ -149,9 +149,9 @@ class HeatMap {
   /// Observable pages at or above each of up to 8 heats.
   [[nodiscard]] std::vector<HeatCount> count(std::span<const Heat> at_least) const;
   /// 256 counts by heat of the pages on a tier: all that are present, or those a policy may move. A
-  /// full pass over heat and state.
-  [[nodiscard]] std::array<PageCount, 256> histogram(TierId tier, bool movable_only) const;
-
+  /// pass over heat and state, of a sample of one in `one_in` blocks of 2 MiB, always the same.
+  [[nodiscard]] std::array<PageCount, 256> histogram(TierId tier, bool movable_only,
+                                                     unsigned one_in = 1) const;
   /// Movable pages on `tier` with min <= heat <= max, hottest first when `hottest_first`, else
   /// coldest first; equal heats in order of address space and address. The list ends before the
   /// first page that would take it past `limit` 4 KiB pages. Deterministic. One pass; memory is

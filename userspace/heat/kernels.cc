@@ -45,6 +45,12 @@ void add_scalar(std::uint8_t* heat, const BlockBits& bits, std::uint8_t incremen
   }
 }
 
+unsigned population_scalar(const BlockBits& bits) {
+  unsigned n = 0;
+  for (const std::uint64_t word : bits) n += static_cast<unsigned>(std::popcount(word));
+  return n;
+}
+
 BlockBits match_scalar(const std::uint8_t* heat, const std::uint8_t* state, std::uint8_t mask,
                        std::uint8_t value, std::uint8_t low, std::uint8_t high) {
   BlockBits bits{};
@@ -150,6 +156,13 @@ TC_AVX2 void add_avx2(std::uint8_t* heat, const BlockBits& bits, std::uint8_t in
     const __m256i h = _mm256_adds_epu8(load(at), _mm256_and_si256(set, step));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), h);
   }
+}
+
+/// Every processor with AVX2 has the instruction, too.
+__attribute__((target("popcnt"))) unsigned population_popcnt(const BlockBits& bits) {
+  unsigned n = 0;
+  for (const std::uint64_t word : bits) n += static_cast<unsigned>(__builtin_popcountll(word));
+  return n;
 }
 
 TC_AVX2 BlockBits match_avx2(const std::uint8_t* heat, const std::uint8_t* state, std::uint8_t mask,
@@ -274,11 +287,14 @@ TC_AVX512 BlockBits match_avx512(const std::uint8_t* heat, const std::uint8_t* s
 
 std::vector<HeatKernels> find_supported() {
   std::vector<HeatKernels> found;
-  found.push_back({"scalar", age_and_count_scalar, count_scalar, add_scalar, match_scalar});
-  if (__builtin_cpu_supports("avx2"))
-    found.push_back({"avx2", age_and_count_avx2, count_avx2, add_avx2, match_avx2});
+  found.push_back(
+      {"scalar", age_and_count_scalar, count_scalar, add_scalar, population_scalar, match_scalar});
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"))
+    found.push_back(
+        {"avx2", age_and_count_avx2, count_avx2, add_avx2, population_popcnt, match_avx2});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
-    found.push_back({"avx512", age_and_count_avx512, count_avx512, add_avx512, match_avx512});
+    found.push_back({"avx512", age_and_count_avx512, count_avx512, add_avx512, population_popcnt,
+                     match_avx512});
   return found;
 }
 

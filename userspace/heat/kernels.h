@@ -32,6 +32,8 @@ struct HeatKernels {
                 ThresholdCounts& counts);
   /// Add `increment` to the entries of one block whose bit is set, saturating at 255.
   void (*add)(std::uint8_t* heat, const BlockBits& bits, std::uint8_t increment);
+  /// Bits that are set.
+  unsigned (*population)(const BlockBits& bits);
   /// Bits of the entries of one block with (state & mask) == value and low <= heat <= high.
   BlockBits (*match)(const std::uint8_t* heat, const std::uint8_t* state, std::uint8_t mask,
                      std::uint8_t value, std::uint8_t low, std::uint8_t high);
