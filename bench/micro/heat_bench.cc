@@ -8,9 +8,9 @@
 #include <string>
 #include <utility>
 
+#include "bench/micro/machine.h"
 #include "heat/heat_map.h"
 #include "heat/kernels.h"
-#include "machine.h"
 #include "policies/policy.h"
 
 namespace thermocline::bench {

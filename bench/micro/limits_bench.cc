@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "machine.h"
+#include "bench/micro/machine.h"
 
 namespace thermocline::bench {
 namespace {
