@@ -9,8 +9,8 @@ namespace thermocline {
 namespace {
 
 constexpr Nanoseconds kShortestWindow = std::chrono::milliseconds(1);
-/// Share of a second that the token bucket may save up.
-constexpr double kBurstSeconds = 0.1;
+/// Time for which the token bucket may save up, at least.
+constexpr Nanoseconds kShortestBurst = std::chrono::milliseconds(100);
 
 PageCount sum(const std::vector<PageCount>& pages) {
   PageCount total;
@@ -75,9 +75,17 @@ Nanoseconds Engine::step(Nanoseconds now) {
       phase_ = Phase::kScan;
       return now;
     case Phase::kDecide:
-      decide(now);
+      decide();
       return now;
     case Phase::kMove: {
+      if (just_decided_) {
+        // Moves get their share of time, however long watching and deciding took.
+        just_decided_ = false;
+        if (!demotions_.empty() || !promotions_.empty())
+          next_epoch_ = std::max(next_epoch_, now + options_.epoch / 2);
+        // The limit holds over the epoch: what watching took of it is saved up for the moves.
+        burst_ = std::max(kShortestBurst, std::min(now - epoch_start_, options_.epoch));
+      }
       if (now >= next_epoch_ || moving_stopped_) {
         ledger_.abandon(pages_of(demotions_) + pages_of(promotions_));
         demotions_.clear();
@@ -92,8 +100,9 @@ Nanoseconds Engine::step(Nanoseconds now) {
       const auto rate = static_cast<double>(options_.rate_limit.get());
       const auto batch_bytes = static_cast<double>(bytes_of(options_.batch).get());
       const std::chrono::duration<double> passed = now - tokens_at_;
+      const std::chrono::duration<double> burst = burst_;
       tokens_ =
-          std::min(tokens_ + rate * passed.count(), std::max(rate * kBurstSeconds, batch_bytes));
+          std::min(tokens_ + rate * passed.count(), std::max(rate * burst.count(), batch_bytes));
       tokens_at_ = now;
       const PageCount planned = pages_of(demotions_) + pages_of(promotions_);
       const double need = std::min(batch_bytes, static_cast<double>(bytes_of(planned).get()));
@@ -287,7 +296,7 @@ NodeId Engine::emptiest_node(TierId tier) const {
   return best;
 }
 
-void Engine::decide(Nanoseconds now) {
+void Engine::decide() {
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_tiers();
   const Occupancy occupancy = heat_.occupancy();
@@ -344,7 +353,7 @@ void Engine::decide(Nanoseconds now) {
   queue_plan(std::move(plan));
   tokens_at_ = std::max(tokens_at_, epoch_start_);
   phase_ = Phase::kMove;
-  if (now >= next_epoch_) next_epoch_ = now + options_.epoch / 2;  // moves get their share of time
+  just_decided_ = true;
 }
 
 void Engine::queue_plan(Plan plan) {

@@ -177,7 +177,7 @@ class Engine {
   void refresh_targets();
   void refresh_tiers();
   void scan_target(Target& target, Nanoseconds now, bool count);
-  void decide(Nanoseconds now);
+  void decide();
   void queue_plan(Plan plan);
   /// One batch; false when nothing is left to do.
   bool move_batch(Nanoseconds now);
@@ -204,6 +204,7 @@ class Engine {
   Nanoseconds window_;
   unsigned windows_done_ = 0;
   bool arming_ = false;
+  bool just_decided_ = false;  ///< the step before was the decision
   std::vector<Pid> scan_queue_;
   Threshold threshold_;
   Nanoseconds last_epoch_duration_{};
@@ -214,6 +215,7 @@ class Engine {
   bool moving_stopped_ = false;
   double tokens_ = 0;  ///< bytes that may be moved now
   Nanoseconds tokens_at_{};
+  Nanoseconds burst_{};             ///< time for which tokens are saved up at most
   EngineCounters epoch_base_;       ///< counters when the epoch began
   LedgerTotals epoch_base_ledger_;  ///< the same of the ledger
   Feedback feedback_;
