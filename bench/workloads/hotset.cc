@@ -168,9 +168,9 @@ class Hotset {
   void work(unsigned thread) {
     Random random(o_.seed, 1 + thread);
     const double rate = o_.rate / o_.threads;
-    // A limited thread sleeps about every millisecond.
+    // A limited thread sleeps about every five milliseconds.
     const std::uint64_t batch =
-        rate > 0 ? std::clamp<std::uint64_t>(static_cast<std::uint64_t>(rate / 1000), 1, 1024)
+        rate > 0 ? std::clamp<std::uint64_t>(static_cast<std::uint64_t>(rate / 200), 1, 16384)
                  : 1024;
     std::uint64_t mine = 0;
     while (!done_.load(std::memory_order_relaxed)) {

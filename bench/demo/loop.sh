@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced in a guest (busybox sh, `set -eu`) by the demo and by lab tests: a fast node of a chosen size and a daemon.
+# shellcheck shell=sh disable=SC2034 # variables are for the script that sources this
+
+RUN=/tmp/loop
+SOCKET=$RUN/thermocline.sock
+mkdir -p "$RUN"
+
+# Runs a command every 0.1 s until it succeeds; ends the script after SECONDS.
+await() { # SECONDS WHAT COMMAND...
+  await_left=$(($1 * 10))
+  await_what=$2
+  shift 2
+  until "$@"; do
+    await_left=$((await_left - 1))
+    if [ "$await_left" -le 0 ]; then
+      echo "FAIL: waited too long for $await_what"
+      exit 1
+    fi
+    usleep 100000
+  done
+}
+
+# A guest with huge pages on keeps 5 % of its memory free, more than the fast tier of a small test; the kernel's own
+# tiering would move the pages that we want to see moved; and a handful of huge pages would outweigh thousands of small
+# ones in a small program (hotset asks for huge pages when a test wants them).
+prepare_guest() {
+  echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
+  echo 4096 >/proc/sys/vm/min_free_kbytes
+  # Plugged-in memory takes no kernel data: what the kernel itself needs comes from between the fast node's watermarks,
+  # or the OOM killer ends the ballast.
+  echo 50 >/proc/sys/vm/watermark_scale_factor
+  echo 0 >/proc/sys/kernel/numa_balancing
+  insmod /lib/thermocline/thermocline.ko
+}
+
+# Leaves BYTES of the fast node for programs; sets BALLAST_PID.
+limit_fast_node() { # BYTES
+  rm -f "$RUN/ballast-ready"
+  ballast --node "$TC_FAST_NODE" --leave "$1" --ready-file "$RUN/ballast-ready" &
+  BALLAST_PID=$!
+  await 60 "the ballast" test -e "$RUN/ballast-ready"
+}
+
+# Stops a process that this script started and waits until it is gone.
+stop() { # PID
+  kill "$1" 2>/dev/null || true
+  wait "$1" || true
+}
+
+# Writes the daemon's configuration. SETTINGS are lines of [engine]; MORE is whatever else, e.g. "[history] ...".
+configure() { # MODE COMMAND SETTINGS MORE
+  cat >"$RUN/thermocline.toml" <<TOML
+[engine]
+mode = "$1"
+$3
+[tracker]
+name = "kmod"
+flush = true   # the emulated TLB would hide accesses for longer than a processor's does
+[control]
+socket = "$SOCKET"
+[[target]]
+command = "$2"
+$4
+TOML
+}
+
+status() { thermocline status --json --socket "$SOCKET"; }
+status_answers() { status >/dev/null 2>&1; }
+
+# Starts the daemon with what configure() wrote; sets DAEMON_PID.
+start_daemon() {
+  thermoclined --config "$RUN/thermocline.toml" &
+  DAEMON_PID=$!
+  await 30 "the daemon" status_answers
+}
+
+# From watching to moving.
+let_it_move() {
+  sed -i 's/^mode = .*/mode = "manage"/' "$RUN/thermocline.toml"
+  kill -HUP "$DAEMON_PID"
+}
+
+kernel_moves() { awk '$1 == "pgmigrate_success" { print $2 }' /proc/vmstat; }
+
+# A counter or figure of JSON that has one number a key: figure KEY <FILE
+figure() { sed 's/[,{}]/\n/g' | sed -n "s/^ *\"$1\": *//p" | head -n 1; }
+
+# The closed loop on hotset, which judges it: at least 95 % of its hot pages end on the fast node, and 90 % of a hot set
+# that moved is there within WITHIN seconds. The daemon starts first, while the fast node has room for it, and watches
+# only until the fast node is full of cold pages.
+hotset_loop() { # LEAVE ENGINE-SETTINGS RATE-LIMIT WITHIN HOTSET-OPTIONS...
+  loop_leave=$1 loop_engine=$2 loop_rate=$3 loop_within=$4
+  shift 4
+  prepare_guest
+  limit_fast_node "$loop_leave"
+  configure observe hotset "$loop_engine" "[mover]
+rate_limit = \"$loop_rate\""
+  start_daemon
+  rm -f "$RUN/ready" "$RUN/go"
+  hotset "$@" --fast-node "$TC_FAST_NODE" --json "$RUN/hotset.json" --ready-file "$RUN/ready" --wait-file "$RUN/go" \
+    --require-share 0.95 --require-move "$loop_within" &
+  loop_hotset=$!
+  await 120 "hotset to fill its memory" test -e "$RUN/ready"
+  let_it_move
+  touch "$RUN/go"
+  loop_code=0
+  wait "$loop_hotset" || loop_code=$?
+  status >"$RUN/status.json"
+  stop "$DAEMON_PID"
+  stop "$BALLAST_PID"
+  rmmod thermocline
+  echo "promoted $(figure promoted_pages <"$RUN/status.json") pages, demoted $(figure demoted_pages <"$RUN/status.json")"
+  return "$loop_code"
+}
