@@ -436,6 +436,7 @@ TEST_P(Damaged, FilesNeverCrashIt) {
       ":::\n",
       "memory_tier"};
   for (const auto& [path, content] : good.files) {
+    if (path.starts_with("/sys/devices/system/cpu")) continue;  // for hwloc, which isn't asked here
     TreeSystem bad = good;
     bad.files.erase(path);
     check_holds_together(bad, path + " removed");

@@ -245,7 +245,8 @@ Status read_allowed(const System& system, Topology& topology) {
   if (restricted.empty()) return {};
   std::string group;
   TC_ASSIGN(const auto membership, read_optional(system, "/proc/self/cgroup"));
-  for (const std::string_view line : split(membership.value_or(""), '\n')) {
+  const std::string lines = membership.value_or("");
+  for (const std::string_view line : split(lines, '\n')) {
     const auto first = line.find(':');
     const auto second = line.find(':', first + 1);
     if (first == std::string_view::npos || second == std::string_view::npos) continue;
