@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/table.h"
+#include "control/config.h"
 #include "topology/json.h"
 #include "topology/topology.h"
 
@@ -16,6 +17,7 @@ namespace {
 struct Options {
   bool json = false;
   std::string sysroot;
+  std::string config;
 };
 
 std::string cpus_text(const Node& node) {
@@ -94,9 +96,20 @@ std::string to_text(const Topology& topology) {
 }
 
 Result<int> run(const Options& options) {
+  std::vector<TierDeclaration> declared;
+  if (!options.config.empty()) {
+    TC_ASSIGN(Config config, load_config(options.config));
+    declared = std::move(config.tiers);
+  }
   const auto system = make_real_system(options.sysroot);
-  TC_ASSIGN(const Topology topology, discover(*system));
-  print_line(options.json ? to_json(topology).dump(2) : to_text(topology));
+  auto topology = discover(*system, declared);
+  if (!topology) {
+    Error error = std::move(topology).error();
+    if (!declared.empty() && error.kind == ErrorKind::kUsage)
+      error.message = options.config + ": " + error.message;
+    return tl::make_unexpected(std::move(error));
+  }
+  print_line(options.json ? to_json(*topology).dump(2) : to_text(*topology));
   return 0;
 }
 
@@ -110,6 +123,10 @@ void register_tiers(CLI::App& app, Context& context) {
       ->add_option("--sysroot", options->sysroot, "Read a captured /sys and /proc in this folder")
       ->type_name("DIR")
       ->check(CLI::ExistingDirectory);
+  command
+      ->add_option("--config", options->config,
+                   "Order by the [[tier]]s of this configuration, if it has any")
+      ->type_name("FILE");
   command->callback([options, &context] { context.action = [options] { return run(*options); }; });
 }
 
