@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "emulation/lab/kernel_log.h"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 
@@ -66,6 +67,18 @@ std::string taint_trouble(std::uint64_t flags) {
     text += flag.text;
   }
   return text;
+}
+
+std::string_view telling_part(std::string_view log, std::size_t lines) {
+  constexpr std::size_t kBefore = 10;
+  const std::vector<std::string_view> all = split(log, '\n');
+  for (std::size_t n = 0; n < all.size(); ++n) {
+    if (!is_trouble(all[n])) continue;
+    const std::string_view first = all[n < kBefore ? 0 : n - kBefore];
+    const std::string_view last = all[std::min(all.size(), n + lines - kBefore) - 1];
+    return {first.data(), static_cast<std::size_t>(last.data() + last.size() - first.data())};
+  }
+  return last_lines(log, lines);
 }
 
 std::string_view last_lines(std::string_view text, std::size_t lines) {

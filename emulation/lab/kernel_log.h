@@ -19,6 +19,10 @@ namespace thermocline::lab {
 /// when they only tell harmless things such as an out-of-tree or unsigned module.
 [[nodiscard]] std::string taint_trouble(std::uint64_t flags);
 
+/// What to show of a log when something went wrong: at most `lines` lines, from a few before the
+/// first trouble on, or the last ones when there is none.
+[[nodiscard]] std::string_view telling_part(std::string_view log, std::size_t lines);
+
 /// The last `lines` lines of a text.
 [[nodiscard]] std::string_view last_lines(std::string_view text, std::size_t lines);
 

@@ -369,8 +369,8 @@ Result<int> run_guest(const RunSpec& spec) {
   if (signal != 0) return 128 + signal;
   Result<int> verdict = story.verdict();
   if (!verdict && !spec.verbose && !story.kernel_log.empty())
-    fmt::print(stderr, "--- end of the guest's kernel log ---\n{}\n---\n",
-               last_lines(story.kernel_log, kLogLines));
+    fmt::print(stderr, "--- from the guest's kernel log ---\n{}\n---\n",
+               telling_part(story.kernel_log, kLogLines));
   if (verdict && closed_stdout)
     return fail(ErrorKind::kFailure, "lab: the command's output could not be written");
   return verdict;

@@ -28,7 +28,7 @@ PACKAGES=(
   libexpected-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   libsystemd-dev libcap-dev libncurses-dev libzstd-dev libxxhash-dev
   clang libclang-rt-14-dev clang-format clang-tidy sparse shellcheck codespell mandoc scdoc
-  busybox-static kmod xz-utils zstd lz4 numactl redis-tools
+  busybox-static procps kmod xz-utils zstd lz4 numactl redis-tools
   libelf-dev bc flex bison libssl-dev file python3
 )
 readonly PACKAGES

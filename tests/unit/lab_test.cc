@@ -135,6 +135,16 @@ TEST(KernelLog, LastLines) {
   EXPECT_EQ(last_lines("", 5), "");
 }
 
+TEST(KernelLog, TellingPartBeginsShortlyBeforeTheFirstTrouble) {
+  std::string log;
+  for (int i = 0; i < 100; ++i) log += i == 50 ? "BUG: here\n" : fmt::format("line {}\n", i);
+  const std::string_view part = telling_part(log, 20);
+  EXPECT_TRUE(part.starts_with("line 40\n")) << part;
+  EXPECT_TRUE(part.ends_with("line 59")) << part;
+  EXPECT_EQ(telling_part("a\nb\nc\n", 2), "b\nc");
+  EXPECT_EQ(telling_part("BUG: x", 20), "BUG: x");
+}
+
 GuestStory ended_well(int exit_code) {
   GuestStory story;
   story.ready = true;
