@@ -139,9 +139,11 @@ TEST(Discover, SumsWatermarksAndCpuListsOfANodesZones) {
   TreeSystem system = TreeSystem::of_machine("hmat");
   system.files["/proc/zoneinfo"] =
       "Node 0, zone DMA\n  pages free 9\n        min      1\n        low      2\n"
-      "        high     3\n  pagesets\n    cpu: 0\n              count: 7\n"
+      "        high     3\n        protection: (0, 4, 5)\n  pagesets\n    cpu: 0\n              "
+      "count: 7\n"
       "              high: 500\n    cpu: 1\n              count: 11\n"
-      "Node 1, zone DMA32\n        min      100\n        low      200\n        high     300\n"
+      "Node 1, zone DMA32\n  pages free 50\n        min      100\n        low      200\n        "
+      "high     300\n        protection: (0, 0, 80)\n"
       "Node 1, zone Movable\n        min      10\n        low      20\n        high     30\n"
       "Node 5, zone Movable\n        min      10\n";
   const auto topology = discover(system);
@@ -152,6 +154,8 @@ TEST(Discover, SumsWatermarksAndCpuListsOfANodesZones) {
   EXPECT_EQ(topology->find(NodeId(1))->watermarks.high, PageCount(330));
   EXPECT_EQ(topology->find(NodeId(0))->cpu_lists, PageCount(18));
   EXPECT_EQ(topology->find(NodeId(1))->cpu_lists, PageCount(0));
+  EXPECT_EQ(topology->find(NodeId(0))->reserved, PageCount(5));
+  EXPECT_EQ(topology->find(NodeId(1))->reserved, PageCount(50)) << "no more than is free";
 }
 
 TEST(Discover, NamesTheDevicesBehindANode) {

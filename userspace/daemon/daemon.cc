@@ -194,7 +194,7 @@ Result<std::vector<TierState>> Daemon::tier_states() {
     for (const NodeId id : tier.nodes) {
       const Node* node = topology_.find(id);
       if (node == nullptr) continue;
-      state.node_free.push_back(pages_of(node->free));
+      state.node_free.push_back(pages_of(node->free).minus_floor(node->reserved));
       state.cpu_lists += node->cpu_lists;
       state.reserve += node->watermarks.high;
       state.floor += node->watermarks.low + kFloorSlack;

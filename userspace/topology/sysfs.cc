@@ -100,10 +100,28 @@ Status read_zones(const System& system, std::span<Node> nodes) {
   for (Node& n : nodes) {
     n.watermarks = {};
     n.cpu_lists = {};
+    n.reserved = {};
   }
   Node* node = nullptr;
+  PageCount zone_free;
   for (const std::string_view line : split(*text, '\n')) {
     const auto parts = words(line);
+    if (parts.size() == 3 && parts[0] == "pages" && parts[1] == "free") {
+      const auto pages = parse_u64(parts[2]);
+      if (!pages || *pages > kMostKilobytes) return corrupt(path, line);
+      zone_free = PageCount(*pages);
+      continue;
+    }
+    if (node != nullptr && parts.size() >= 2 && parts[0] == "protection:") {
+      // "(0, 445, 445)": what a request for that zone or a higher one leaves alone here.
+      std::string_view last = parts.back();
+      if (last.ends_with(')')) last.remove_suffix(1);
+      if (last.starts_with('(')) last.remove_prefix(1);
+      const auto pages = parse_u64(last);
+      if (!pages || *pages > kMostKilobytes) return corrupt(path, line);
+      node->reserved += std::min(zone_free, PageCount(*pages));
+      continue;
+    }
     if (parts.size() == 4 && parts[0] == "Node" && parts[2] == "zone") {
       const auto number = parse_u64(parts[1].substr(0, parts[1].find(',')));
       if (!number) return corrupt(path, line);

@@ -37,8 +37,8 @@ struct Numbered {
 
 /// Fills total and free from nodeN/meminfo.
 [[nodiscard]] Status read_meminfo(const System& system, Node& node);
-/// Sums min, low, high and the pages on the CPUs' own lists of /proc/zoneinfo over the zones of
-/// each of `nodes`.
+/// Sums min, low, high, lowmem reserve and the pages on the CPUs' own lists of /proc/zoneinfo over
+/// the zones of each of `nodes`.
 [[nodiscard]] Status read_zones(const System& system, std::span<Node> nodes);
 
 }  // namespace thermocline

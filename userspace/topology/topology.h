@@ -72,6 +72,9 @@ struct Node {
   /// Free pages that CPUs hold on lists of their own. Not in `free`, but an allocation gets them;
   /// what is freed, demoted pages too, goes there first.
   PageCount cpu_lists;
+  /// Part of `free` that ordinary memory never comes from: low zones keep it for devices that reach
+  /// no further (lowmem_reserve_ratio). Megabytes, which count on a small node only.
+  PageCount reserved;
 
   /// Has memory that this process may use: only such nodes are in a tier.
   [[nodiscard]] bool usable() const { return online && has_memory && allowed; }
