@@ -26,7 +26,7 @@ class BlockStore {
  public:
   static constexpr std::size_t kChunkSlots = 4096;
 
-  /// One chunk; plain memory, laid out for streaming.
+  /// One chunk; plain memory, laid out for streaming: the planes are 2 MiB each.
   struct Chunk {
     std::uint8_t heat[kChunkSlots][kBlockEntries];
     std::uint8_t state[kChunkSlots][kBlockEntries];
