@@ -160,6 +160,169 @@ struct Stream {
   std::function<void(std::string_view)> take;
 };
 
+/// Ends of pipes that QEMU writes to.
+struct GuestFds {
+  int console;
+  int control;
+  int output;
+};
+
+std::vector<std::string> qemu_arguments(const RunSpec& spec, const Machine& machine,
+                                        const GuestKernel& kernel, int initrd,
+                                        std::uint64_t counter_khz, const GuestFds& fds) {
+  std::vector<std::string> arguments = {kQemu};
+  arguments.insert(arguments.end(), machine.qemu.begin(), machine.qemu.end());
+  const auto add = [&arguments](std::initializer_list<std::string> more) {
+    arguments.insert(arguments.end(), more);
+  };
+  add({"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"});
+  add({"-kernel", kernel.image.string(), "-initrd", fmt::format("/proc/self/fd/{}", initrd)});
+  const std::array<std::string_view, 10> kernel_words = {
+      "console=ttyS0",
+      "loglevel=5",  // warnings reach the console
+      "panic=-1",    // with -no-reboot, a panic ends QEMU
+      "oops=panic",
+      // A busy host delivers the emulated timer late, which the kernel takes for a broken board.
+      "no_timer_check",
+      // It also stops an emulated CPU for many seconds: lock-ups and stalls are those of a minute.
+      "watchdog_thresh=30",
+      "rcupdate.rcu_cpu_stall_timeout=60",
+      // What costs most under emulation: clock reads through a trap, zeroing twice, tests of
+      // ciphers nobody uses.
+      "tsc=reliable",
+      "init_on_alloc=0",
+      "cryptomgr.notests=1",
+  };
+  add({"-append", fmt::format("{} tsc_early_khz={} {}", fmt::join(kernel_words, " "), counter_khz,
+                              fmt::join(spec.append, " "))});
+  const auto serial = [&](const char* id, int fd) {
+    add({"-chardev", fmt::format("file,id={},path=/proc/self/fd/{}", id, fd), "-serial",
+         fmt::format("chardev:{}", id)});
+  };
+  serial("console", fds.console);
+  if (spec.interactive)
+    add({"-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"});
+  else
+    serial("output", fds.output);
+  serial("control", fds.control);
+  add({"-device", "isa-debug-exit,iobase=0xf4,iosize=1"});
+  if (!spec.out_dir.empty())
+    // On the root bus by name: QEMU's own choice may be the CXL host bridge, which takes no such
+    // device.
+    add({"-fsdev",
+         fmt::format("local,id=out,path={},security_model=none",
+                     double_commas(fs::absolute(spec.out_dir).string())),
+         "-device", "virtio-9p-pci,bus=pcie.0,fsdev=out,mount_tag=out"});
+  arguments.insert(arguments.end(), spec.qemu_args.begin(), spec.qemu_args.end());
+
+  return arguments;
+}
+
+/// How one boot went.
+struct Outcome {
+  GuestStory story;
+  int signal = 0;  ///< that ended it, or 0
+  bool closed_stdout = false;
+  bool ended = false;          ///< by us: too long, or stuck at boot
+  bool stuck_at_boot = false;  ///< the kernel reported trouble before the command began
+  [[nodiscard]] bool failed_at_boot() const { return stuck_at_boot && !story.ready && signal == 0; }
+};
+
+/// How long a kernel that reported trouble at boot may go on: its report has more than one line.
+constexpr std::chrono::seconds kLastWords{5};
+
+Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const GuestKernel& kernel,
+                           int initrd, const std::string& nonce, std::uint64_t counter_khz,
+                           bool last_try) {
+  TC_ASSIGN(Pipe console, make_pipe());
+  TC_ASSIGN(Pipe control, make_pipe());
+  TC_ASSIGN(Pipe output, make_pipe());
+  TC_ASSIGN(Pipe errors, make_pipe());
+
+  const std::vector<std::string> arguments =
+      qemu_arguments(spec, machine, kernel, initrd, counter_khz,
+                     {console.writer.get(), control.writer.get(), output.writer.get()});
+  const SignalBlock signals;
+  const std::array<int, 4> keep = {initrd, console.writer.get(), control.writer.get(),
+                                   output.writer.get()};
+  const pid_t pid = start(arguments, keep, errors.writer.get(), !spec.interactive, signals.old());
+  if (pid < 0) return fail_errno(errno, "can't start QEMU");
+  Child qemu(pid);
+  for (Pipe* pipe : {&console, &control, &output, &errors}) pipe->writer.reset();
+
+  Outcome outcome;
+  GuestStory& story = outcome.story;
+  story.timeout = spec.timeout;
+  std::string control_text;
+  auto deadline = std::chrono::steady_clock::now() + spec.timeout;
+  std::array<Stream, 4> streams = {{
+      {std::move(console.reader),
+       [&](std::string_view data) {
+         story.kernel_log += data;
+         if (spec.verbose) write_fully(STDERR_FILENO, data);
+         if (story.ready || last_try || outcome.stuck_at_boot ||
+             trouble_in(story.kernel_log).empty())
+           return;
+         outcome.stuck_at_boot = true;
+         deadline = std::min(deadline, std::chrono::steady_clock::now() + kLastWords);
+       }},
+      {std::move(control.reader),
+       [&](std::string_view data) {
+         control_text += data;
+         for (auto end = control_text.find('\n'); end != std::string::npos;
+              end = control_text.find('\n')) {
+           story.take_control_line(control_text.substr(0, end), nonce);
+           control_text.erase(0, end + 1);
+         }
+       }},
+      {std::move(output.reader),
+       [&](std::string_view data) {
+         outcome.closed_stdout = outcome.closed_stdout || !write_fully(STDOUT_FILENO, data);
+       }},
+      {std::move(errors.reader), [&](std::string_view data) { story.qemu_error += data; }},
+  }};
+
+  for (;;) {
+    std::array<pollfd, 5> fds{};
+    bool any = false;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      fds[i] = {streams[i].fd.get(), POLLIN, 0};
+      any = any || streams[i].fd;
+    }
+    if (!any) break;
+    fds[4] = {signals.fd(), POLLIN, 0};
+    int wait_ms = -1;
+    if (!spec.interactive && !outcome.ended && outcome.signal == 0) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+          deadline - std::chrono::steady_clock::now());
+      wait_ms = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+    }
+    const int ready = ::poll(fds.data(), fds.size(), wait_ms);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready == 0) {
+      story.timed_out = !outcome.stuck_at_boot;
+      outcome.ended = true;
+      qemu.kill();
+      continue;
+    }
+    if ((fds[4].revents & POLLIN) != 0 && outcome.signal == 0) {
+      outcome.signal = signals.take();
+      qemu.kill();
+    }
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      if (!streams[i].fd || (fds[i].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+      std::array<char, 16384> buffer;
+      const ssize_t n = ::read(streams[i].fd.get(), buffer.data(), buffer.size());
+      if (n > 0)
+        streams[i].take({buffer.data(), static_cast<std::size_t>(n)});
+      else if (n == 0 || errno != EINTR)
+        streams[i].fd.reset();
+    }
+  }
+  qemu.wait();
+  return outcome;
+}
+
 }  // namespace
 
 Result<std::string> qemu_version() {
@@ -245,133 +408,27 @@ Result<int> run_guest(const RunSpec& spec) {
   TC_ASSIGN(const std::string run, run_archive(image));
   TC_ASSIGN(const UniqueFd initrd, memory_file(base, run));
 
-  TC_ASSIGN(Pipe console, make_pipe());
-  TC_ASSIGN(Pipe control, make_pipe());
-  TC_ASSIGN(Pipe output, make_pipe());
-  TC_ASSIGN(Pipe errors, make_pipe());
-
-  std::vector<std::string> arguments = {kQemu};
-  arguments.insert(arguments.end(), machine.qemu.begin(), machine.qemu.end());
-  const auto add = [&arguments](std::initializer_list<std::string> more) {
-    arguments.insert(arguments.end(), more);
+  const auto boot = [&](bool last_try) -> Result<Outcome> {
+    return boot_guest(spec, machine, kernel, initrd.get(), image.nonce, counter.khz(), last_try);
   };
-  add({"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"});
-  add({"-kernel", kernel.image.string(), "-initrd", fmt::format("/proc/self/fd/{}", initrd.get())});
-  const std::array<std::string_view, 8> kernel_words = {
-      "console=ttyS0",
-      "loglevel=5",  // warnings reach the console
-      "panic=-1",    // with -no-reboot, a panic ends QEMU
-      "oops=panic",
-      // A busy host delivers the emulated timer late, which the kernel takes for a broken board.
-      "no_timer_check",
-      // What costs most under emulation: clock reads through a trap, zeroing twice, tests of
-      // ciphers nobody uses.
-      "tsc=reliable",
-      "init_on_alloc=0",
-      "cryptomgr.notests=1",
-  };
-  add({"-append", fmt::format("{} tsc_early_khz={} {}", fmt::join(kernel_words, " "), counter.khz(),
-                              fmt::join(spec.append, " "))});
-  const auto serial = [&](const char* id, int fd) {
-    add({"-chardev", fmt::format("file,id={},path=/proc/self/fd/{}", id, fd), "-serial",
-         fmt::format("chardev:{}", id)});
-  };
-  serial("console", console.writer.get());
-  if (spec.interactive)
-    add({"-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"});
-  else
-    serial("output", output.writer.get());
-  serial("control", control.writer.get());
-  add({"-device", "isa-debug-exit,iobase=0xf4,iosize=1"});
-  if (!spec.out_dir.empty())
-    // On the root bus by name: QEMU's own choice may be the CXL host bridge, which takes no such
-    // device.
-    add({"-fsdev",
-         fmt::format("local,id=out,path={},security_model=none",
-                     double_commas(fs::absolute(spec.out_dir).string())),
-         "-device", "virtio-9p-pci,bus=pcie.0,fsdev=out,mount_tag=out"});
-  arguments.insert(arguments.end(), spec.qemu_args.begin(), spec.qemu_args.end());
-
-  const SignalBlock signals;
-  const std::array<int, 4> keep = {initrd.get(), console.writer.get(), control.writer.get(),
-                                   output.writer.get()};
-  const pid_t pid = start(arguments, keep, errors.writer.get(), !spec.interactive, signals.old());
-  if (pid < 0) return fail_errno(errno, "can't start QEMU");
-  Child qemu(pid);
-  for (Pipe* pipe : {&console, &control, &output, &errors}) pipe->writer.reset();
-
-  GuestStory story;
-  story.timeout = spec.timeout;
-  std::string control_text;
-  bool closed_stdout = false;
-  std::array<Stream, 4> streams = {{
-      {std::move(console.reader),
-       [&](std::string_view data) {
-         story.kernel_log += data;
-         if (spec.verbose) write_fully(STDERR_FILENO, data);
-       }},
-      {std::move(control.reader),
-       [&](std::string_view data) {
-         control_text += data;
-         for (auto end = control_text.find('\n'); end != std::string::npos;
-              end = control_text.find('\n')) {
-           story.take_control_line(control_text.substr(0, end), image.nonce);
-           control_text.erase(0, end + 1);
-         }
-       }},
-      {std::move(output.reader),
-       [&](std::string_view data) {
-         closed_stdout = closed_stdout || !write_fully(STDOUT_FILENO, data);
-       }},
-      {std::move(errors.reader), [&](std::string_view data) { story.qemu_error += data; }},
-  }};
-
-  const auto deadline = std::chrono::steady_clock::now() + spec.timeout;
-  int signal = 0;
-  for (;;) {
-    std::array<pollfd, 5> fds{};
-    bool any = false;
-    for (std::size_t i = 0; i < streams.size(); ++i) {
-      fds[i] = {streams[i].fd.get(), POLLIN, 0};
-      any = any || streams[i].fd;
-    }
-    if (!any) break;
-    fds[4] = {signals.fd(), POLLIN, 0};
-    int wait_ms = -1;
-    if (!spec.interactive && !story.timed_out && signal == 0) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-          deadline - std::chrono::steady_clock::now());
-      wait_ms = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
-    }
-    const int ready = ::poll(fds.data(), fds.size(), wait_ms);
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready == 0) {
-      story.timed_out = true;
-      qemu.kill();
-      continue;
-    }
-    if ((fds[4].revents & POLLIN) != 0 && signal == 0) {
-      signal = signals.take();
-      qemu.kill();
-    }
-    for (std::size_t i = 0; i < streams.size(); ++i) {
-      if (!streams[i].fd || (fds[i].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
-      std::array<char, 16384> buffer;
-      const ssize_t n = ::read(streams[i].fd.get(), buffer.data(), buffer.size());
-      if (n > 0)
-        streams[i].take({buffer.data(), static_cast<std::size_t>(n)});
-      else if (n == 0 || errno != EINTR)
-        streams[i].fd.reset();
-    }
+  TC_ASSIGN(Outcome outcome, boot(false));
+  if (outcome.failed_at_boot()) {
+    // Nothing of ours has run yet. A busy host can starve an emulated CPU until the kernel reports
+    // a stall.
+    fmt::print(stderr,
+               "thermocline: lab: the guest's kernel failed before the command began ({}); trying "
+               "once more\n",
+               trouble_in(outcome.story.kernel_log).front());
+    TC_ASSIGN(outcome, boot(true));
   }
-  qemu.wait();
+  const GuestStory& story = outcome.story;
   if (!spec.log_file.empty()) TC_TRY(write_whole(spec.log_file, story.kernel_log));
-  if (signal != 0) return 128 + signal;
+  if (outcome.signal != 0) return 128 + outcome.signal;
   Result<int> verdict = story.verdict();
   if (!verdict && !spec.verbose && !story.kernel_log.empty())
     fmt::print(stderr, "--- from the guest's kernel log ---\n{}\n---\n",
                telling_part(story.kernel_log, kLogLines));
-  if (verdict && closed_stdout)
+  if (verdict && outcome.closed_stdout)
     return fail(ErrorKind::kFailure, "lab: the command's output could not be written");
   return verdict;
 }
