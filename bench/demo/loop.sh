@@ -106,6 +106,10 @@ rate_limit = \"$loop_rate\""
   touch "$RUN/go"
   loop_code=0
   wait "$loop_hotset" || loop_code=$?
+  kill -0 "$BALLAST_PID" || {
+    echo "FAIL: the kernel ended the ballast for want of memory, so the fast node had room for everything"
+    return 1
+  }
   status >"$RUN/status.json"
   stop "$DAEMON_PID"
   stop "$BALLAST_PID"

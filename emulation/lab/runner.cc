@@ -15,10 +15,12 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 
 #include "base/system.h"
 #include "base/text.h"
+#include "emulation/lab/emulator_fault.h"
 #include "emulation/lab/files.h"
 #include "emulation/lab/guest_image.h"
 #include "emulation/lab/host_clock.h"
@@ -118,11 +120,13 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   void kill() const { ::kill(pid_, SIGKILL); }
-  void wait() {
+  /// The signal that ended it, or 0.
+  int wait() {
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   }
 
  private:
@@ -249,6 +253,12 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
   if (pid < 0) return fail_errno(errno, "can't start QEMU");
   Child qemu(pid);
   for (Pipe* pipe : {&console, &control, &output, &errors}) pipe->writer.reset();
+  if (spec.machine.profile == Profile::kCxl && !spec.machine.layout)
+    if (const Result<unsigned> mended = mend_emulator(pid); !mended)
+      fmt::print(stderr,
+                 "thermocline: lab: QEMU could not be mended ({}): it may crash when a program's "
+                 "stack lies on CXL memory; docs/lab.md tells why\n",
+                 mended.error().message);
 
   Outcome outcome;
   GuestStory& story = outcome.story;
@@ -319,7 +329,7 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
         streams[i].fd.reset();
     }
   }
-  qemu.wait();
+  story.qemu_signal = qemu.wait();
   return outcome;
 }
 
@@ -361,6 +371,9 @@ Result<int> GuestStory::verdict() const {
   if (const std::string text = taint_trouble(taint); !text.empty())
     return fail(ErrorKind::kFailure, "lab: the guest's kernel is tainted by {} (flags {})", text,
                 taint);
+  if (exit_code < 0 && qemu_signal != 0)
+    return fail(ErrorKind::kFailure, "lab: QEMU itself was ended by signal {} ({})", qemu_signal,
+                ::sigdescr_np(qemu_signal));
   if (exit_code < 0) {
     const std::string_view said = trim(qemu_error);
     return fail(ErrorKind::kFailure, "lab: the guest ended before the command did{}{}",

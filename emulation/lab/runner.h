@@ -48,6 +48,7 @@ struct GuestStory {
   std::uint64_t taint = 0;
   std::string kernel_log;
   std::string qemu_error;  ///< what QEMU said on standard error
+  int qemu_signal = 0;     ///< that ended QEMU, or 0
   std::chrono::seconds timeout{0};
 
   /// Takes a control line; lines without the nonce are ignored.

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of the lab that need no guest: archives, modules, QEMU arguments, verdicts.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 
 #include "emulation/lab/cpio.h"
+#include "emulation/lab/emulator_fault.h"
 #include "emulation/lab/files.h"
 #include "emulation/lab/guest_image.h"
 #include "emulation/lab/guest_modules.h"
@@ -181,6 +185,10 @@ TEST(GuestStory, VerdictIsTheExitCodeOnlyWhenNothingElseWentWrong) {
 
   EXPECT_THAT(GuestStory().verdict().error().message, HasSubstr("ended before the command did"));
 
+  GuestStory crashed;
+  crashed.qemu_signal = 11;
+  EXPECT_THAT(crashed.verdict().error().message, HasSubstr("signal 11 (Segmentation fault)"));
+
   GuestStory half;
   half.setup_failure = "no module";
   EXPECT_THAT(half.verdict().error().message, HasSubstr("could not be set up: no module"));
@@ -277,6 +285,47 @@ TEST(CounterMeter, TwoMeasurementsAgree) {
   const double two = static_cast<double>(CounterMeter().khz());
   EXPECT_GT(one, 100'000);
   EXPECT_NEAR(two / one, 1.0, 0.01);
+}
+
+// Ends of access_stq() and access_stb() of QEMU 10.0.2 as Debian builds it.
+constexpr std::string_view kStoreEight("\x29\xf9\x48\x03\x48\x10\x48\x89\xca\x75\xc8\x8b\x48\x1c",
+                                       14);
+constexpr std::string_view kStoreOne("\x29\xf9\x48\x03\x48\x10\x75\xc5\x8b\x48\x1c", 11);
+
+TEST(EmulatorFault, FindsTheJumpThatForgetsTheTest) {
+  EXPECT_EQ(faulty_jump(kStoreEight), 9u);
+  EXPECT_EQ(faulty_jump(kStoreOne), 6u);
+}
+
+TEST(EmulatorFault, LeavesOtherCodeAlone) {
+  std::string mended(kStoreEight);
+  mended.replace(9, 2, "\x90\x90");
+  EXPECT_EQ(faulty_jump(mended), std::nullopt);
+  std::string other(kStoreEight);
+  other[9] = '\x74';  // jumps if zero
+  EXPECT_EQ(faulty_jump(other), std::nullopt);
+  for (std::size_t length = 0; length < 11; ++length)
+    EXPECT_EQ(faulty_jump(kStoreEight.substr(0, length)), std::nullopt) << length;
+}
+
+TEST(EmulatorFault, FindsExportedFunctions) {
+  Dl_info library{};
+  ASSERT_NE(::dladdr(reinterpret_cast<void*>(&::qsort_r), &library), 0);
+  const auto file = read_whole(library.dli_fname);
+  ASSERT_TRUE(file);
+  const auto offset = reinterpret_cast<std::uintptr_t>(library.dli_saddr) -
+                      reinterpret_cast<std::uintptr_t>(library.dli_fbase);
+  const std::array<std::string_view, 2> names = {"qsort_r", "no_such_function"};
+  const auto found = exported_functions(*file, names);
+  ASSERT_TRUE(found) << found.error().message;
+  ASSERT_EQ(found->size(), 1u);
+  EXPECT_EQ(found->front().address, offset);
+  EXPECT_GT(found->front().size, 0u);
+
+  const auto cut = exported_functions(std::string_view(*file).substr(0, file->size() / 2), names);
+  ASSERT_FALSE(cut);
+  EXPECT_EQ(cut.error().kind, ErrorKind::kCorrupt);
+  EXPECT_THAT(*exported_functions(std::string(200, 'x'), names), IsEmpty());
 }
 
 TEST(Files, RunProgramGivesOutputAndExitCode) {
