@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/output.h"
 #include "base/text.h"
 
 namespace thermocline::workloads {
@@ -44,31 +45,10 @@ void wait_for_file(const std::string& path) {
 
 Status write_json(const std::string& path, const nlohmann::json& json) {
   if (path.empty()) return {};
-  const std::string text = json.dump(2) + "\n";
-  if (path == "-") {
-    std::fputs(text.c_str(), stdout);
-    return {};
-  }
-  const std::string partial = path + ".part";
-  {
-    const UniqueFd fd(::open(partial.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (!fd) return fail_errno(errno, "can't write " + partial);
-    for (std::size_t done = 0; done < text.size();) {
-      const ssize_t n = ::write(fd.get(), text.data() + done, text.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) {
-        const int error = errno;
-        ::unlink(partial.c_str());
-        return fail_errno(error, "can't write " + partial);
-      }
-      done += static_cast<std::size_t>(n);
-    }
-  }
-  if (std::rename(partial.c_str(), path.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(partial.c_str());
-    return fail_errno(error, "can't write " + path);
-  }
+  const std::string text =
+      json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  if (path != "-") return write_whole(path, text);
+  std::fputs(text.c_str(), stdout);  // run_program() looks whether it arrived
   return {};
 }
 
@@ -134,8 +114,9 @@ Status check_node(const System& system, int node) {
 }
 
 int run_program(const char* name, const std::function<Result<int>()>& body) {
-  const Result<int> result = body();
-  std::fflush(stdout);
+  Result<int> result = body();
+  if (Status printed = finish_stdout(); result && !printed)
+    result = tl::make_unexpected(std::move(printed).error());
   if (result) return *result;
   fmt::print(stderr, "{}: {}\n", name, result.error().message);
   return static_cast<int>(result.error().exit_code());

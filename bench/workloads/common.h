@@ -30,7 +30,7 @@ void catch_stop_signals();
 /// Returns when `path` exists (empty: at once) or a stop was requested.
 void wait_for_file(const std::string& path);
 
-/// Writes `json` to `path` (empty: does nothing; "-": standard output), whole or not at all.
+/// Writes `json` to `path` (empty: does nothing; "-": standard output), as write_whole() does.
 [[nodiscard]] Status write_json(const std::string& path, const nlohmann::json& json);
 
 /// How many of a set of pages each node holds.
@@ -56,7 +56,8 @@ struct Placement {
 /// True when the kernel has the node; an error that says which nodes there are otherwise (kUsage).
 [[nodiscard]] Status check_node(const System& system, int node);
 
-/// Runs `body` and turns its error into one sentence "NAME: ..." and an exit code.
+/// Runs `body` and turns its error, or that standard output could not be written, into one sentence
+/// "NAME: ..." and an exit code.
 [[nodiscard]] int run_program(const char* name, const std::function<Result<int>()>& body);
 
 }  // namespace thermocline::workloads

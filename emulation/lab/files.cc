@@ -10,9 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 
+#include "base/output.h"
 #include "base/system.h"
 
 extern char** environ;
@@ -50,20 +49,7 @@ Status write_whole(const fs::path& path, std::string_view content) {
   std::error_code ec;
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), ec);
   if (ec) return fail_errno(ec.value(), "can't make the folder of " + path.string());
-  const fs::path half = path.string() + "." + std::to_string(::getpid());
-  {
-    std::ofstream file(half, std::ios::binary | std::ios::trunc);
-    file.write(content.data(), static_cast<std::streamsize>(content.size()));
-    file.flush();
-    if (!file) {
-      const int error = errno;
-      fs::remove(half, ec);
-      return fail_errno(error, "can't write " + path.string());
-    }
-  }
-  fs::rename(half, path, ec);
-  if (ec) return fail_errno(ec.value(), "can't write " + path.string());
-  return {};
+  return thermocline::write_whole(path.string(), content);
 }
 
 Result<ProgramOutput> run_program(const std::vector<std::string>& arguments) {

@@ -18,7 +18,7 @@ namespace thermocline::lab {
 [[nodiscard]] std::filesystem::path cache_dir();
 
 [[nodiscard]] Result<std::string> read_whole(const std::filesystem::path& path);
-/// Writes beside `path` and renames, so that a reader never sees half a file; makes parent folders.
+/// As thermocline::write_whole() (base/output.h), and makes the parent folders.
 [[nodiscard]] Status write_whole(const std::filesystem::path& path, std::string_view content);
 
 struct ProgramOutput {

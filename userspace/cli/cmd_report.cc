@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `thermocline report`: a picture of what the daemon saw and did, as one self-contained HTML file.
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <memory>
 
+#include "base/output.h"
 #include "base/system.h"
 #include "cli/command.h"
 #include "cli/report_html.h"
@@ -19,26 +15,6 @@ struct ReportOptions {
   std::vector<std::string> histories, hotsets, tables;
   std::string out, title = "Thermocline report", note;
 };
-
-/// Whole or not at all: a report that was cut looks like one that is right.
-Status write_whole(const std::string& path, std::string_view text) {
-  const std::string partial = path + ".part";
-  std::FILE* const file = std::fopen(partial.c_str(), "we");
-  if (file == nullptr) return fail_errno(errno, "can't write " + partial);
-  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  int error = errno;
-  if (std::fclose(file) != 0 || !written) {
-    if (written) error = errno;
-    ::unlink(partial.c_str());
-    return fail_errno(error, "can't write " + partial);
-  }
-  if (std::rename(partial.c_str(), path.c_str()) != 0) {
-    error = errno;
-    ::unlink(partial.c_str());
-    return fail_errno(error, "can't write " + path);
-  }
-  return {};
-}
 
 /// Reads every file and appends what `parse` makes of it.
 template <class T>
