@@ -153,6 +153,38 @@ TEST(ControlSocket, AStaleSocketIsReplacedAndAFileIsNot) {
   ::unlink(path.c_str());
 }
 
+/// Answers one client with `answer`, whatever it asks.
+std::string complaint_about(const std::string& answer) {
+  const std::string path = testing::TempDir() + "tc_fake_" + std::to_string(::getpid()) + ".sock";
+  ::unlink(path.c_str());
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  EXPECT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(::listen(listener.get(), 1), 0);
+  std::thread fake([&] {
+    const UniqueFd client(::accept(listener.get(), nullptr, nullptr));
+    std::string request(4096, '\0');
+    EXPECT_GT(::read(client.get(), request.data(), request.size()), 0);
+    EXPECT_EQ(::send(client.get(), answer.data(), answer.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(answer.size()));
+  });
+  const auto result = ask_daemon(path, {{"command", "status"}});
+  fake.join();
+  ::unlink(path.c_str());
+  return result ? "accepted" : result.error().message;
+}
+
+TEST(ControlSocket, AnAnswerThatMakesNoSenseIsOneClearSentence) {
+  for (const char* answer : {"", "nonsense", "[]", "{}", R"({"ok": 1})", R"({"ok": true})",
+                             R"({"ok": false, "error": 5})", R"({"ok": false})", "{\"ok\": \"\xff"})
+    EXPECT_THAT(complaint_about(answer), HasSubstr("makes no sense")) << answer;
+  EXPECT_THAT(complaint_about(R"({"ok": false, "error": "no \u001b"})"),
+              HasSubstr("refuses: no ?"));
+  EXPECT_EQ(complaint_about(R"({"ok": true, "result": {}})"), "accepted");
+}
+
 TEST(ControlSocket, NoDaemonIsOneClearSentence) {
   const auto answer = ask_daemon("/nonexistent/x.sock", {{"command", "status"}});
   ASSERT_FALSE(answer);

@@ -8,6 +8,7 @@
 
 #include "control/config.h"
 #include "control/status.h"
+#include "engine_with_one_target.h"
 
 namespace thermocline {
 namespace {
@@ -30,40 +31,11 @@ TEST(Docs, EveryConfigKeyIsInItsManPage) {
     EXPECT_TRUE(names(text, key.key)) << key.table << "." << key.key;
 }
 
-class NoTracker final : public Tracker {
- public:
-  const std::string& name() const override { return name_; }
-  TrackerAbilities abilities() const override { return {}; }
-  Status attach(const ProcessIdentity&) override { return {}; }
-  void detach(Asid) override {}
-  Result<ScanStats> scan(const ScanRequest&, const RecordSink&) override { return ScanStats{}; }
-
- private:
-  std::string name_ = "none";
-};
-
 TEST(Docs, EveryStatusKeyIsInItsManPage) {
   const std::string text = page("thermocline-status.1.scd");
   ASSERT_FALSE(text.empty());
-  const auto system = make_real_system();
-  PolicyRegistry registry;
-  register_builtin_policies(registry);
-  Engine engine(
-      Engine::Parts{
-          *system,
-          std::make_unique<NoTracker>(),
-          *registry.make("static", {}, 1),
-          make_kernel_mover(*system, [](Asid) { return Pid(0); }),
-          []() -> Result<std::vector<TierState>> {
-            return std::vector{TierState{TierId(0), {NodeId(0)}, {PageCount(1)}, {}, {}, {}}};
-          },
-          []() -> Result<std::vector<ProcessIdentity>> {
-            return std::vector{ProcessIdentity{Pid(1), 1, Asid(1), "x"}};
-          },
-          {}},
-      EngineOptions{});
-  engine.step(std::chrono::seconds(1));
-  const nlohmann::json status = status_json(engine);
+  const EngineWithOneTarget host("x");
+  const nlohmann::json status = status_json(*host.engine);
   std::size_t checked = 0;
   const std::function<void(const nlohmann::json&)> check = [&](const nlohmann::json& node) {
     if (node.is_array()) {

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "tree_system.h"
+
 namespace thermocline {
 namespace {
 
@@ -57,6 +59,27 @@ TEST(FindTargets, ByCommandAndByPid) {
   found = find_targets(*system, selector);
   ASSERT_TRUE(found);
   EXPECT_TRUE(found->empty()) << "all that is set must match";
+}
+
+/// A machine with one process, whose command its owner chose.
+TreeSystem with_process(const std::string& command, const std::string& state = "S",
+                        const std::string& threads = "1", const std::string& start = "77") {
+  TreeSystem system;
+  system.files["/proc/5/stat"] = "5 (" + command + ") " + state +
+                                 " 1 5 5 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 " + threads + " 0 " +
+                                 start + " 0 0\n";
+  system.files["/proc/5/cgroup"] = "0::/a/b\n";
+  return system;
+}
+
+TEST(IdentifyProcess, ACommandOfAnyBytesIsMadePrintable) {
+  const auto found = identify_process(with_process("a\xff\x1b[2J\xc3\xbc\xe2\x82)"), Pid(5));
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ(found->command, "a??[2J\xc3\xbc?\x3f)");
+  EXPECT_EQ(found->start_ticks, 77u);
+  TargetSelector selector;
+  selector.command = "0123456789abcd\xc3\xbc";  // the kernel cuts the last letter in two
+  EXPECT_EQ(find_targets(with_process("0123456789abcd\xc3"), selector)->size(), 1u);
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ using testing::Not;
 std::string epoch(double time_s, const std::string& bins, const std::string& command = "hotset") {
   return R"({"time_s":)" + std::to_string(time_s) +
          R"(,"epoch_s":0.5,"promoted_pages":10,"demoted_pages":7,"accessed_page_windows":100,)"
-         R"("accessed_page_windows_fast":40,"targets":[{"pid":5,"comm":")" +
+         R"("accessed_page_windows_fast":40,"targets":[{"pid":5,"command":")" +
          command + R"(","bins":[)" + bins + "]}]}\n";
 }
 

@@ -51,5 +51,24 @@ TEST(NearestWord, FindsATypo) {
   EXPECT_EQ(nearest_word("zzzzzz", keys), "");
 }
 
+TEST(Text, PrintableKeepsLettersAndNothingElse) {
+  EXPECT_EQ(printable("redis-server"), "redis-server");
+  EXPECT_EQ(printable("\xc3\xbc \xe2\x82\xac \xf0\x9f\x98\x80"),
+            "\xc3\xbc \xe2\x82\xac \xf0\x9f\x98\x80");
+  EXPECT_EQ(printable("a\nb\x7f\x1b"), "a?b??");
+  EXPECT_EQ(printable("\xff\xc0\x80"), "???");       // never valid; longer than needed
+  EXPECT_EQ(printable("\xed\xa0\x80"), "???");       // a surrogate
+  EXPECT_EQ(printable("\xf4\x90\x80\x80"), "????");  // beyond the last letter
+  EXPECT_EQ(printable("\xe2\x82"), "??");            // cut
+  EXPECT_EQ(printable("\xc2\x9b"), "?");             // a control character of two bytes
+}
+
+TEST(Text, UsageSentence) {
+  EXPECT_EQ(usage_sentence("A subcommand is\nrequired\n", "tool"),
+            "a subcommand is required; see tool --help");
+  EXPECT_EQ(usage_sentence("FILE is required", "tool x"), "FILE is required; see tool x --help");
+  EXPECT_EQ(usage_sentence("--n: bad", "tool"), "--n: bad; see tool --help");
+}
+
 }  // namespace
 }  // namespace thermocline

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/text.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -149,6 +151,55 @@ std::string format_list(std::span<const std::uint32_t> numbers) {
     i = j + 1;
   }
   return text;
+}
+
+namespace {
+
+/// Length of the valid UTF-8 sequence that `text` begins with, or 0 (RFC 3629, section 4).
+std::size_t utf8_length(std::string_view text) {
+  const auto byte = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned lead = byte(0);
+  if (lead < 0x80) return 1;
+  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || text.size() < length) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  // Longer than needed, surrogates, beyond U+10FFFF.
+  if ((lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xed && byte(1) > 0x9f) ||
+      (lead == 0xf0 && byte(1) < 0x90) || (lead == 0xf4 && byte(1) > 0x8f))
+    return 0;
+  return length;
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    const auto lead = static_cast<unsigned char>(text.front());
+    // C1 controls, U+0080 to U+009F, are "\xc2" and one of these.
+    const bool control =
+        lead < 0x20 || lead == 0x7f ||
+        (lead == 0xc2 && length == 2 && static_cast<unsigned char>(text[1]) < 0xa0);
+    const std::size_t taken = length == 0 ? 1 : length;
+    if (length == 0 || control) {
+      out += '?';
+    } else {
+      out += text.substr(0, taken);
+    }
+    text.remove_prefix(taken);
+  }
+  return out;
+}
+
+std::string usage_sentence(std::string_view complaint, std::string_view command) {
+  std::string text = fmt::format("{}", fmt::join(words(complaint), " "));
+  const auto is_upper = [](char c) { return c >= 'A' && c <= 'Z'; };
+  // Not "SIZE is required": that is a name.
+  if (text.size() > 1 && is_upper(text[0]) && !is_upper(text[1]))
+    text[0] = static_cast<char>(text[0] - 'A' + 'a');
+  return fmt::format("{}; see {} --help", text, command);
 }
 
 std::string nearest_word(std::string_view word, std::span<const std::string> candidates) {

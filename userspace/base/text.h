@@ -36,6 +36,14 @@ namespace thermocline {
 /// The inverse of parse_list(): {0,1,2,8} -> "0-2,8". `numbers` must be sorted.
 [[nodiscard]] std::string format_list(std::span<const std::uint32_t> numbers);
 
+/// `text` without what a terminal or a JSON writer can't take: every byte that is not part of valid
+/// UTF-8 and every control character becomes a "?". For names that other users choose.
+[[nodiscard]] std::string printable(std::string_view text);
+
+/// What a command-line parser complained about, as one sentence: "A verb is required" becomes
+/// "a verb is required; see COMMAND --help".
+[[nodiscard]] std::string usage_sentence(std::string_view complaint, std::string_view command);
+
 /// The word of `candidates` nearest to `word` by edit distance, or "" when none is near.
 [[nodiscard]] std::string nearest_word(std::string_view word,
                                        std::span<const std::string> candidates);

@@ -32,7 +32,12 @@ CLI::App* read_verb(CLI::App& parent, Options& options, const std::string& name,
 
 Result<int> show_status(const Options& options) {
   TC_ASSIGN(const auto status, ask_daemon(options.socket, {{"command", "status"}}));
-  print_line(options.as_json ? status.dump(2) : status_text(status));
+  if (options.as_json) {
+    print_line(json_text(status));
+    return 0;
+  }
+  TC_ASSIGN(const std::string text, status_text(status));
+  print_line(text);
   return 0;
 }
 
@@ -50,19 +55,23 @@ Result<int> show_config(const Options& options) {
   std::string toml;
   if (options.config.empty()) {
     TC_ASSIGN(const auto answer, ask_daemon(options.socket, {{"command", "config"}}));
-    toml = answer.value("toml", "");
+    if (!answer.is_object() || !answer.contains("toml") || !answer["toml"].is_string())
+      return fail(ErrorKind::kFailure,
+                  "the daemon on {} sent no configuration; is it of another version?",
+                  options.socket);
+    toml = answer["toml"];
   } else {
     TC_ASSIGN(const auto config, load_config(options.config));
     toml = config_to_toml(config);
   }
   if (!toml.empty() && toml.back() == '\n') toml.pop_back();
-  print_line(options.as_json ? json{{"toml", toml}}.dump(2) : toml);
+  print_line(options.as_json ? json_text(json{{"toml", toml}}) : toml);
   return 0;
 }
 
 Result<int> show_keys(const Options& options) {
   if (options.as_json) {
-    print_line(keys_json().dump(2));
+    print_line(json_text(keys_json()));
     return 0;
   }
   std::vector<std::vector<std::string>> rows;
@@ -76,11 +85,10 @@ Result<int> show_keys(const Options& options) {
 Result<int> check_config(const Options& options) {
   TC_ASSIGN(const auto config, load_config(options.config));
   if (options.as_json) {
-    print_line(json{{"file", options.config},
-                    {"valid", true},
-                    {"targets", config.targets.size()},
-                    {"tiers", config.tiers.size()}}
-                   .dump(2));
+    print_line(json_text(json{{"file", options.config},
+                              {"valid", true},
+                              {"targets", config.targets.size()},
+                              {"tiers", config.tiers.size()}}));
   } else {
     print_line(fmt::format("{}: valid; policy {}, {} target{}", options.config, config.policy,
                            config.targets.size(), config.targets.size() == 1 ? "" : "s"));
@@ -101,7 +109,7 @@ Result<int> list_policies(const Options& options) {
     rows.push_back({policy.name, policy.summary, policy.source});
     for (const std::string& option : policy.option_help) rows.push_back({"", "  " + option, ""});
   }
-  print_line(options.as_json ? list.dump(2)
+  print_line(options.as_json ? json_text(list)
                              : format_table({{"POLICY"}, {"WHAT IT DOES"}, {"SOURCE"}}, rows));
   return 0;
 }
@@ -120,7 +128,7 @@ Result<int> list_trackers(const Options& options) {
     rows.push_back({tracker.name, works ? "yes" : "no", tracker.summary});
     if (!works) rows.push_back({"", "", "  " + why});
   }
-  print_line(options.as_json ? list.dump(2)
+  print_line(options.as_json ? json_text(list)
                              : format_table({{"TRACKER"}, {"WORKS HERE"}, {"WHAT IT SEES"}}, rows));
   return 0;
 }

@@ -87,7 +87,7 @@ Result<int> doctor(bool json) {
     for (const lab::Finding& f : findings)
       out["findings"].push_back(
           {{"what", f.what}, {"good", f.good}, {"needed", f.needed}, {"detail", f.detail}});
-    print_line(out.dump(2));
+    print_line(json_text(out));
   } else {
     for (const lab::Finding& f : findings)
       print_line(fmt::format("{:<8} {:<16} {}",

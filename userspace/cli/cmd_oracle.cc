@@ -65,7 +65,7 @@ Result<int> consult(const OracleOptions& o) {
   TC_ASSIGN(const std::string bytes, system->read_file(o.records));
   auto answer = oracle::best_static_placement(std::as_bytes(std::span(bytes)), options);
   if (!answer) return fail(answer.error().kind, "{}: {}", o.records, answer.error().message);
-  print_line(o.json ? to_json(*answer).dump(2) : to_text(*answer));
+  print_line(o.json ? json_text(to_json(*answer)) : to_text(*answer));
   return 0;
 }
 

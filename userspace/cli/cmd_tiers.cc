@@ -109,7 +109,7 @@ Result<int> run(const Options& options) {
       error.message = options.config + ": " + error.message;
     return tl::make_unexpected(std::move(error));
   }
-  print_line(options.json ? to_json(*topology).dump(2) : to_text(*topology));
+  print_line(options.json ? json_text(to_json(*topology)) : to_text(*topology));
   return 0;
 }
 

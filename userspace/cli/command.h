@@ -18,8 +18,15 @@ struct Context {
   std::function<Result<int>()> action;
 };
 
-/// Text that a read command prints: what `text` says, or `json` with --json.
+/// What a read command prints. Whether it arrived is looked at once, when the verb is done.
 void print_line(const std::string& text);
+
+/// JSON as --json prints it. Names of processes and files may hold any bytes: what is not UTF-8 is
+/// replaced.
+template <class Json>
+std::string json_text(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
 
 // One function a verb, called once by main.cc.
 void register_lab(CLI::App& app, Context& context);

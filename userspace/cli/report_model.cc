@@ -54,7 +54,8 @@ void parse_epoch(const json& j, History& history) {
     auto process = std::find_if(history.processes.begin(), history.processes.end(),
                                 [pid](const Process& p) { return p.pid == pid; });
     if (process == history.processes.end())
-      process = history.processes.insert(process, {pid, target.at("comm").get<std::string>(), {}});
+      process =
+          history.processes.insert(process, {pid, target.at("command").get<std::string>(), {}});
     process->columns.push_back(std::move(column));
   }
   history.epochs.push_back(totals);

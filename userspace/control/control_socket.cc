@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/text.h"
+
 namespace thermocline {
 
 namespace {
@@ -166,7 +168,8 @@ Result<nlohmann::json> ask_daemon(const std::string& path, const nlohmann::json&
   }
   const timeval patience{30, 0};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-  const std::string line = request.dump() + "\n";
+  const std::string line =
+      request.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   if (::send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size()))
     return fail_errno(errno, "can't ask the daemon");
   std::string answer;
@@ -181,9 +184,11 @@ Result<nlohmann::json> ask_daemon(const std::string& path, const nlohmann::json&
   const auto parsed = nlohmann::json::parse(answer, nullptr, false);
   if (!parsed.is_object() || !parsed.contains("ok") || !parsed["ok"].is_boolean())
     return fail(ErrorKind::kFailure, "the daemon on {} sent an answer that makes no sense", path);
-  if (!parsed["ok"].get<bool>())
-    return fail(ErrorKind::kFailure, "the daemon refuses: {}", parsed.value("error", "no reason"));
-  return parsed["result"];
+  if (parsed["ok"].get<bool>() && parsed.contains("result")) return parsed["result"];
+  if (parsed.contains("error") && parsed["error"].is_string())
+    return fail(ErrorKind::kFailure, "the daemon refuses: {}",
+                printable(parsed["error"].get<std::string>()));
+  return fail(ErrorKind::kFailure, "the daemon on {} sent an answer that makes no sense", path);
 }
 
 }  // namespace thermocline

@@ -43,6 +43,66 @@ std::string percent(double part, double whole) {
   return whole > 0.0 ? fmt::format("{:.1f} %", 100.0 * part / whole) : std::string("-");
 }
 
+/// Throws json::exception when a key is missing or of another type.
+std::string text_of(const json& status) {
+  const json& engine = status.at("engine");
+  const json& counters = status.at("counters");
+  const auto pages = [](std::uint64_t n) { return format_bytes(bytes_of(PageCount(n))); };
+  const auto time = [](const json& ns) {
+    return format_duration(Nanoseconds(ns.get<std::int64_t>()));
+  };
+  std::string out;
+  if (status.contains("daemon")) {
+    const json& daemon = status.at("daemon");
+    out += fmt::format(
+        "daemon    pid {}, up {:.0f} s, {:.2f} % of a core (measured), event loop {}\n",
+        daemon.at("pid").get<int>(), daemon.at("uptime_s").get<double>(),
+        100.0 * daemon.at("cpu_share").get<double>(), daemon.at("event_loop").get<std::string>());
+  }
+  out += fmt::format("engine    {}, policy {}, tracker {}; epoch {} with {} windows of {}{}\n",
+                     engine.at("mode").get<std::string>(), engine.at("policy").get<std::string>(),
+                     engine.at("tracker").get<std::string>(), time(engine.at("epoch_ns")),
+                     engine.at("windows_per_epoch").get<unsigned>(), time(engine.at("window_ns")),
+                     engine.at("window_auto").get<bool>() ? " (auto)" : "");
+  out += fmt::format("hot set   {} at heat {} and above\n",
+                     pages(engine.at("hot_pages").get<std::uint64_t>()),
+                     engine.at("threshold_heat").get<unsigned>());
+  const double accessed = counters.at("accessed_page_windows").get<double>();
+  out += fmt::format("hits      {} of the accessed pages were on the fast tier (measured)\n",
+                     percent(counters.at("accessed_page_windows_fast").get<double>(), accessed));
+  out += fmt::format(
+      "scans     {} in {} epochs, {} entries", counters.at("scan_calls").get<std::uint64_t>(),
+      counters.at("epochs").get<std::uint64_t>(), counters.at("scan_entries").get<std::uint64_t>());
+  const double entries = counters.at("scan_entries").get<double>();
+  if (entries > 0.0)
+    out +=
+        fmt::format(", {:.1f} ns each (measured)", counters.at("scan_ns").get<double>() / entries);
+  out += fmt::format("\nmoves     promoted {}, demoted {}; failed {}, regretted {}, abandoned {}\n",
+                     pages(counters.at("promoted_pages").get<std::uint64_t>()),
+                     pages(counters.at("demoted_pages").get<std::uint64_t>()),
+                     pages((failed(counters, "promote") + failed(counters, "demote")).get()),
+                     pages(counters.at("regretted_pages").get<std::uint64_t>()),
+                     pages(counters.at("abandoned_pages").get<std::uint64_t>()));
+  for (const json& tier : status.at("tiers"))
+    out += fmt::format("tier {}    nodes {}, {} free\n", tier.at("tier").get<int>(),
+                       tier.at("nodes").dump(-1, ' ', false, json::error_handler_t::replace),
+                       format_bytes(Bytes(tier.at("free_bytes").get<std::uint64_t>())));
+  if (status.at("targets").empty()) out += "targets   none found yet\n";
+  for (const json& target : status.at("targets")) {
+    out += fmt::format("target    {} {}:", target.at("pid").get<int>(),
+                       target.at("command").get<std::string>());
+    std::size_t tier = 0;
+    for (const json& count : target.at("tier_pages")) {
+      out += fmt::format("{} {} on tier {}", tier == 0 ? "" : ",",
+                         pages(count.get<std::uint64_t>()), tier);
+      ++tier;
+    }
+    out += '\n';
+  }
+  out.pop_back();
+  return out;
+}
+
 }  // namespace
 
 json counters_json(const Engine& engine) {
@@ -113,66 +173,18 @@ json status_json(const Engine& engine) {
   return out;
 }
 
-std::string status_text(const json& status) {
-  const json& engine = status.at("engine");
-  const json& counters = status.at("counters");
-  const auto pages = [](std::uint64_t n) { return format_bytes(bytes_of(PageCount(n))); };
-  const auto time = [](const json& ns) {
-    return format_duration(Nanoseconds(ns.get<std::int64_t>()));
-  };
-  std::string out;
-  if (status.contains("daemon")) {
-    const json& daemon = status["daemon"];
-    out += fmt::format(
-        "daemon    pid {}, up {:.0f} s, {:.2f} % of a core (measured), event loop {}\n",
-        daemon.at("pid").get<int>(), daemon.at("uptime_s").get<double>(),
-        100.0 * daemon.at("cpu_share").get<double>(), daemon.at("event_loop").get<std::string>());
+Result<std::string> status_text(const json& status) {
+  try {
+    return text_of(status);
+  } catch (const json::exception& e) {
+    return fail(ErrorKind::kFailure,
+                "the daemon's status has another form than this command knows ({}); are both of "
+                "the same version?",
+                e.what());
   }
-  out += fmt::format("engine    {}, policy {}, tracker {}; epoch {} with {} windows of {}{}\n",
-                     engine.at("mode").get<std::string>(), engine.at("policy").get<std::string>(),
-                     engine.at("tracker").get<std::string>(), time(engine.at("epoch_ns")),
-                     engine.at("windows_per_epoch").get<unsigned>(), time(engine.at("window_ns")),
-                     engine.at("window_auto").get<bool>() ? " (auto)" : "");
-  out += fmt::format("hot set   {} at heat {} and above\n",
-                     pages(engine.at("hot_pages").get<std::uint64_t>()),
-                     engine.at("threshold_heat").get<unsigned>());
-  const double accessed = counters.at("accessed_page_windows").get<double>();
-  out += fmt::format("hits      {} of the accessed pages were on the fast tier (measured)\n",
-                     percent(counters.at("accessed_page_windows_fast").get<double>(), accessed));
-  out += fmt::format(
-      "scans     {} in {} epochs, {} entries", counters.at("scan_calls").get<std::uint64_t>(),
-      counters.at("epochs").get<std::uint64_t>(), counters.at("scan_entries").get<std::uint64_t>());
-  const double entries = counters.at("scan_entries").get<double>();
-  if (entries > 0.0)
-    out +=
-        fmt::format(", {:.1f} ns each (measured)", counters.at("scan_ns").get<double>() / entries);
-  out += fmt::format("\nmoves     promoted {}, demoted {}; failed {}, regretted {}, abandoned {}\n",
-                     pages(counters.at("promoted_pages").get<std::uint64_t>()),
-                     pages(counters.at("demoted_pages").get<std::uint64_t>()),
-                     pages((failed(counters, "promote") + failed(counters, "demote")).get()),
-                     pages(counters.at("regretted_pages").get<std::uint64_t>()),
-                     pages(counters.at("abandoned_pages").get<std::uint64_t>()));
-  for (const json& tier : status.at("tiers"))
-    out += fmt::format("tier {}    nodes {}, {} free\n", tier.at("tier").get<int>(),
-                       tier.at("nodes").dump(),
-                       format_bytes(Bytes(tier.at("free_bytes").get<std::uint64_t>())));
-  if (status.at("targets").empty()) out += "targets   none found yet\n";
-  for (const json& target : status.at("targets")) {
-    out += fmt::format("target    {} {}:", target.at("pid").get<int>(),
-                       target.at("command").get<std::string>());
-    std::size_t tier = 0;
-    for (const json& count : target.at("tier_pages")) {
-      out += fmt::format("{} {} on tier {}", tier == 0 ? "" : ",",
-                         pages(count.get<std::uint64_t>()), tier);
-      ++tier;
-    }
-    out += '\n';
-  }
-  out.pop_back();
-  return out;
 }
 
-json history_json(const Engine& engine, const EpochReport& report, std::size_t max_bins) {
+std::string history_line(const Engine& engine, const EpochReport& report, std::size_t max_bins) {
   json line;
   line["epoch"] = report.epoch.get();
   line["time_s"] = seconds(report.time);
@@ -196,11 +208,11 @@ json history_json(const Engine& engine, const EpochReport& report, std::size_t m
                       {"fast", bin.fast.get()},
                       {"heat_mean", bin.heat_mean}});
     line["targets"].push_back({{"pid", target.process.pid.get()},
-                               {"comm", target.process.command},
+                               {"command", target.process.command},
                                {"asid", fmt::format("{:#x}", target.process.asid.get())},
                                {"bins", std::move(bins)}});
   }
-  return line;
+  return line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace thermocline

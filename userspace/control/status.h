@@ -18,12 +18,13 @@ namespace thermocline {
 /// The whole status but for "daemon", which the daemon adds.
 [[nodiscard]] nlohmann::json status_json(const Engine& engine);
 
-/// The status as a person reads it.
-[[nodiscard]] std::string status_text(const nlohmann::json& status);
+/// The status as a person reads it. `status` may come from a daemon of another version: kFailure
+/// when something is missing in it.
+[[nodiscard]] Result<std::string> status_text(const nlohmann::json& status);
 
-/// One line of the history file: the epoch, the counters, and for each target at most `max_bins`
-/// bins of address space with their heat and place.
-[[nodiscard]] nlohmann::json history_json(const Engine& engine, const EpochReport& report,
-                                          std::size_t max_bins);
+/// One line of the history file, with its end: the epoch, the counters, and for each target at most
+/// `max_bins` bins of address space with their heat and place.
+[[nodiscard]] std::string history_line(const Engine& engine, const EpochReport& report,
+                                       std::size_t max_bins);
 
 }  // namespace thermocline

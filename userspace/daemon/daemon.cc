@@ -100,7 +100,7 @@ Status Daemon::set_up() {
     hooks.on_records = [this](std::span<const std::byte> bytes) { records_->append(bytes); };
   if (history_) {
     hooks.on_epoch = [this](const EpochReport& report) {
-      const std::string line = history_json(*engine_, report, kHistoryBins).dump() + "\n";
+      const std::string line = history_line(*engine_, report, kHistoryBins);
       history_->append(std::as_bytes(std::span(line)));
     };
   }

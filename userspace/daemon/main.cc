@@ -6,6 +6,8 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include "base/output.h"
+#include "base/text.h"
 #include "daemon/daemon.h"
 
 namespace {
@@ -16,6 +18,12 @@ thermocline::Status run_daemon(const std::string& config_path) {
   const auto system = make_real_system();
   TC_ASSIGN(const auto daemon, Daemon::create(*system, std::move(config), config_path));
   return daemon->run();
+}
+
+int finish(const thermocline::Status& status) {
+  if (status) return static_cast<int>(thermocline::ExitCode::kOk);
+  fmt::print(stderr, "thermoclined: {}\n", status.error().message);
+  return static_cast<int>(status.error().exit_code());
 }
 
 }  // namespace
@@ -34,13 +42,10 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return app.exit(e);
-  } catch (const CLI::ParseError& e) {
     app.exit(e);
-    return static_cast<int>(ExitCode::kUsage);
+    return finish(finish_stdout());
+  } catch (const CLI::ParseError& e) {
+    return finish(fail(ErrorKind::kUsage, "{}", usage_sentence(e.what(), "thermoclined")));
   }
-  const Status status = run_daemon(config_path);
-  if (status) return static_cast<int>(ExitCode::kOk);
-  fmt::print(stderr, "thermoclined: {}\n", status.error().message);
-  return static_cast<int>(status.error().exit_code());
+  return finish(run_daemon(config_path));
 }

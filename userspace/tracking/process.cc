@@ -57,17 +57,18 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
   TC_ASSIGN(const auto flags, parse_u64(fields[kFlags]));
   TC_ASSIGN(const auto start, parse_u64(fields[kStartTime]));
+  std::string command = printable(std::string_view(*text).substr(open + 1, close - open - 1));
   if (flags & kKernelThread)
     return fail(ErrorKind::kUnsupported,
                 "process {} ({}) is a kernel thread: it has no memory of its own to track",
-                pid.get(), text->substr(open + 1, close - open - 1));
+                pid.get(), command);
   if (fields[kState] == "Z" || fields[kState] == "X")
     return fail(ErrorKind::kNotFound, "process {} has exited", pid.get());
   ProcessIdentity identity;
   identity.pid = pid;
   identity.start_ticks = start;
   identity.asid = make_asid(pid, start, generation);
-  identity.command = text->substr(open + 1, close - open - 1);
+  identity.command = std::move(command);
   return identity;
 }
 
@@ -82,7 +83,8 @@ std::string TargetSelector::describe() const {
 Result<std::vector<ProcessIdentity>> find_targets(const System& system,
                                                   const TargetSelector& selector) {
   const auto matches = [&](const ProcessIdentity& process) {
-    if (selector.command && process.command != selector.command->substr(0, kCommandLength))
+    if (selector.command &&
+        process.command != printable(std::string_view(*selector.command).substr(0, kCommandLength)))
       return false;
     return !selector.cgroup || in_cgroup(system, process.pid, *selector.cgroup);
   };

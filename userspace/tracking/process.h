@@ -18,7 +18,8 @@ struct ProcessIdentity {
   Pid pid;
   std::uint64_t start_ticks = 0;  ///< field 22 of /proc/PID/stat
   Asid asid;
-  std::string command;  ///< comm, at most 15 characters
+  std::string
+      command;  ///< comm, at most 15 characters, made printable(): any user may set any bytes
 };
 
 /// Address-space id: pid (22 bits), start time in ticks (36 bits), image generation (6 bits, counts
