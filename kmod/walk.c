@@ -8,8 +8,9 @@
  *                  keeps out; no address outside a VMA is ever looked up
  *   PMD leaf       read and cleared under the PMD lock, after a recheck
  *   PTE table      may be taken away by khugepaged without the mmap lock (file mappings, since 6.6),
- *                  but is then freed by RCU: RCU is entered, the table's lock taken, and the PMD
- *                  compared again, as pte_offset_map_lock() does, which isn't exported
+ *                  but is then freed by RCU. So the PMD is read inside RCU: what it names can't be
+ *                  reused before RCU is left. Then the table's lock is taken and the PMD compared,
+ *                  as pte_offset_map_lock() does, which isn't exported
  *   accessed bit   cleared by one atomic instruction, as the CPU may set dirty at the same time, and
  *                  under the table's lock, as that bit means something else in a swap entry
  *
@@ -52,7 +53,7 @@ static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
  * @second_mmu: something besides the CPUs uses the address space, or did (a KVM guest, a device),
  *	whose touches the accessed bits don't show: a clear bit then tells nothing
  * @range: first range that isn't finished
- * @left: ranges that aren't finished
+ * @left: ranges from there on; more() first
  * @address: where the walk stands
  * @used: bytes of records in the bounce buffer
  * @room: bytes left in the user's buffer, those in the bounce buffer already taken off
@@ -272,23 +273,38 @@ static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
 	w->scan->entries += count;
 }
 
-/* One table page of 4 KiB entries, up to @end. False: no room, nothing read. */
-static bool read_table(struct walk *w, pmd_t *pmdp, pmd_t pmd, unsigned long end)
+/* A table page of 4 KiB entries hangs here. */
+static bool is_table(pmd_t pmd)
+{
+	return pmd_present(pmd) && !pmd_leaf(pmd) && !pmd_bad(pmd);
+}
+
+/*
+ * One table page of 4 KiB entries, up to @end. False: no room, nothing read.
+ *
+ * What step() saw at @pmdp may be gone by now, and its table page, which holds the lock, be somebody
+ * else's memory. So only what is read inside RCU counts.
+ */
+static bool read_table(struct walk *w, pmd_t *pmdp, unsigned long end)
 {
 	spinlock_t *lock;
+	pmd_t pmd;
 
 	if (!open_run(w, w->address, THERMOCLINE_ORDER_4K))
 		return false;
 
 	rcu_read_lock();
-	lock = pte_lockptr(w->mm, &pmd);
-	spin_lock(lock);
-	if (likely(pmd_same(pmd, READ_ONCE(*pmdp)))) {
-		read_ptes(w, pte_offset_kernel(&pmd, w->address),
-			  (end - w->address) >> PAGE_SHIFT);
-		w->address = end;
-	} /* else it changed: look at this address again */
-	spin_unlock(lock);
+	pmd = READ_ONCE(*pmdp);
+	if (likely(is_table(pmd))) {
+		lock = pte_lockptr(w->mm, &pmd);
+		spin_lock(lock);
+		if (likely(pmd_same(pmd, READ_ONCE(*pmdp)))) {
+			read_ptes(w, pte_offset_kernel(&pmd, w->address),
+				  (end - w->address) >> PAGE_SHIFT);
+			w->address = end;
+		}
+		spin_unlock(lock);
+	} /* where it changed: look at this address again */
 	rcu_read_unlock();
 
 	close_run(w);
@@ -344,11 +360,11 @@ static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
 	}
 	if (pmd_leaf(pmd))
 		return read_pmd(w, vma, pmdp);
-	if (unlikely(pmd_bad(pmd))) {
+	if (unlikely(!is_table(pmd))) {
 		w->address = end;
 		return true;
 	}
-	return read_table(w, pmdp, pmd, end);
+	return read_table(w, pmdp, end);
 }
 
 /* The mmap lock has been held for long enough. */
@@ -361,30 +377,44 @@ static bool held_enough(struct walk *w, u64 since)
 	       mmap_lock_is_contended(w->mm);
 }
 
-/* Walks until all is done (w->left is 0), a buffer is full, or the lock has been held for long enough. */
+static unsigned long range_end(const struct thermocline_range *range)
+{
+	return (range->first_page + range->count) << PAGE_SHIFT;
+}
+
+/* Drops the ranges that the walk has passed; false when none is left. */
+static bool more(struct walk *w)
+{
+	while (w->left && w->address >= range_end(w->range)) {
+		w->range++;
+		w->left--;
+	}
+	return w->left;
+}
+
+/* Walks until all is done, a buffer is full, or the lock has been held for long enough. */
 static void walk_locked(struct walk *w, u64 since)
 {
 	struct vm_area_struct *vma = NULL;
 	unsigned long end;
 
 	w->second_mmu = mm_has_notifiers(w->mm);
-	while (w->left) {
-		end = (w->range->first_page + w->range->count) << PAGE_SHIFT;
+	while (more(w)) {
+		end = range_end(w->range);
 		w->address = max_t(unsigned long, w->address, w->range->first_page << PAGE_SHIFT);
 		if (!vma || w->address >= vma->vm_end)
 			vma = find_vma(w->mm, w->address);
-		if (!vma || w->address >= end || vma->vm_start >= end) {
-			w->range++;
-			w->left--;
-			continue;
-		}
-		w->address = max(w->address, vma->vm_start);
-		end = min(end, vma->vm_end);
-		if (is_unscannable(vma)) {
-			w->scan->skipped_pages += (end - w->address) >> PAGE_SHIFT;
+		if (!vma || vma->vm_start >= end) {
 			w->address = end;
-		} else if (!step(w, vma, end)) {
-			break;
+		} else {
+			w->address = max(w->address, vma->vm_start);
+			end = min(end, vma->vm_end);
+			if (is_unscannable(vma)) {
+				w->scan->skipped_pages += (end - w->address) >> PAGE_SHIFT;
+				w->address = end;
+			} else if (!step(w, vma, end)) {
+				break;
+			}
 		}
 		if (held_enough(w, since))
 			break;
@@ -466,7 +496,7 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 		out += w.used;
 		scan->bytes += w.used;
 		w.used = 0;
-		if (!w.left || w.room < THERMOCLINE_RUN_MAX_BYTES)
+		if (!more(&w) || w.room < THERMOCLINE_RUN_MAX_BYTES)
 			break;
 		if (fatal_signal_pending(current)) {
 			err = -EINTR;
@@ -477,6 +507,6 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 	}
 	if (w.cleared_any && (scan->flags & THERMOCLINE_SCAN_FLUSH))
 		flush(w.mm);
-	scan->resume_page = w.left ? w.address >> PAGE_SHIFT : 0;
+	scan->resume_page = more(&w) ? w.address >> PAGE_SHIFT : 0;
 	return err;
 }

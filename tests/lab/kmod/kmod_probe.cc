@@ -1109,19 +1109,35 @@ TEST_F(Kmod, ScansFromManyThreadsStayWellFormed) {
   EXPECT_EQ(bad, 0);
 }
 
+/// A thread that takes the mmap lock of this process for writing, over and over.
+class MapsAndUnmaps {
+ public:
+  MapsAndUnmaps()
+      : thread_([this] {
+          while (!stop_) {
+            void* p = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            munmap(p, kPage);
+          }
+        }) {}
+  MapsAndUnmaps(const MapsAndUnmaps&) = delete;
+  MapsAndUnmaps& operator=(const MapsAndUnmaps&) = delete;
+  ~MapsAndUnmaps() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
 /// Somebody who waits for the mmap lock gets it long before the scan is over.
 TEST_F(Kmod, LockIsLetGoWhenOthersWait) {
   if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
   attach_to_self();
   const Region region(256 << 20);
   region.write_all();
-  std::atomic<bool> stop{false};
-  std::thread mapper([&] {
-    while (!stop) {
-      void* p = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      munmap(p, kPage);
-    }
-  });
+  const MapsAndUnmaps other;
   std::uint64_t drops = 0;
   for (int i = 0; i < 5; ++i) {
     const Pass pass = device_.scan(0, region.range(), 4 << 20, 0, false);
@@ -1129,9 +1145,53 @@ TEST_F(Kmod, LockIsLetGoWhenOthersWait) {
     EXPECT_EQ(pass.entries, region.pages());
     drops += pass.lock_drops;
   }
-  stop = true;
-  mapper.join();
   EXPECT_GE(drops, 10u);
+}
+
+/// Ranges with nothing in them take time as well, and somebody may wait.
+TEST_F(Kmod, LockIsLetGoAmongEmptyRanges) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
+  attach_to_self();
+  constexpr std::uint64_t kNowhere = (1ull << 40) / kPage;  // mmap() begins at the other end
+  std::vector<Range> ranges;
+  for (std::uint64_t i = 0; i < THERMOCLINE_SCAN_MAX_RANGES; ++i)
+    ranges.push_back({kNowhere + i, 1});
+  const MapsAndUnmaps other;
+  std::uint64_t drops = 0;
+  for (int i = 0; i < 100; ++i) {
+    const Pass pass = device_.scan(0, ranges);
+    expect_good(pass);
+    EXPECT_EQ(pass.records, 0u);
+    drops += pass.lock_drops;
+  }
+  EXPECT_GE(drops, 10u);
+}
+
+/// A hold that ends just behind the last page that a program can have leaves nothing to resume.
+TEST_F(Kmod, EndOfTheAddressSpace) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
+  attach_to_self();
+  constexpr std::uint64_t kEnd = 0x7ffffffff000;
+  constexpr std::uint64_t kBytes = 127 * kHuge + kHuge - kPage;
+  char* const start = reinterpret_cast<char*>(kEnd - kBytes);
+  void* const area = mmap(start, kBytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
+  if (area == MAP_FAILED) GTEST_SKIP() << "the stack lies there this time";
+  madvise(area, kBytes, MADV_NOHUGEPAGE);
+  // One record, of the largest kind: the buffer is full after it.
+  for (std::uint64_t i = 1; i < 512; i += 2)
+    *static_cast<volatile char*>(start + kBytes - i * kPage) = 1;
+  const MapsAndUnmaps other;  // holds are short when somebody waits
+  std::uint64_t drops = 0;
+  for (int i = 0; i < 2000 && !HasFailure(); ++i) {
+    const Pass pass =
+        device_.scan(0, {{vpn(start), kBytes / kPage}}, THERMOCLINE_SCAN_MIN_BUFFER, 0, false);
+    expect_good(pass);
+    EXPECT_EQ(pass.records, 1u);
+    drops += pass.lock_drops;
+  }
+  munmap(area, kBytes);
+  EXPECT_GT(drops, 0u);
 }
 
 /// Not a check but figures: what an entry costs here, beside a read of /proc/PID/pagemap, which
