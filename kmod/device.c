@@ -35,7 +35,8 @@ static long get_info(struct thermocline_info __user *arg)
 	const struct thermocline_info info = {
 		.abi_version = THERMOCLINE_ABI_VERSION,
 		.record_version = THERMOCLINE_RECORD_VERSION,
-		.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH,
+		.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH |
+			    (IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) ? THERMOCLINE_FEATURE_YOUNG : 0),
 		.max_lock_ns = THERMOCLINE_MAX_HOLD_NS,
 		.attachments = atomic_read(&attachments),
 	};

@@ -14,13 +14,16 @@
  *   accessed bit   cleared by one atomic instruction, as the CPU may set dirty at the same time, and
  *                  under the table's lock, as that bit means something else in a swap entry
  *
- * Nothing is ever split, faulted in, allocated or pinned here, and no memory but page tables is written.
+ * Nothing is ever split, faulted in, allocated or pinned here. What is written is page tables and, where
+ * the kernel has it, the young flag of a page whose accessed bit was cleared.
  */
 #include <linux/dax.h>
 #include <linux/hugetlb_inline.h>
 #include <linux/memory_hotplug.h>
+#include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/page_idle.h>
 #include <linux/pgtable.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
@@ -156,6 +159,31 @@ static void add_nodes(struct thermocline_run *run, u16 node, u16 count)
 /* ------------------------------------------------------------------ leaves --------------------- */
 
 /*
+ * Memory that the program has placed itself (mbind(2)) is not ours to judge: its entries are told
+ * as present, with their node, but as not observable, and their accessed bits are left to the kernel.
+ */
+static bool is_placed(struct vm_area_struct *vma)
+{
+	return vma_policy(vma);
+}
+
+/*
+ * Reclaim reads the same bit: to it, a page whose bit a scan clears would look unused. The young flag
+ * tells it what it can't see any more, as after idle page tracking and DAMON. Debian's 6.1 has no
+ * such flag (nor another place that reclaim would look at), so there this does nothing.
+ */
+static __always_inline void hand_on_young(unsigned long pfn)
+{
+	struct folio *folio;
+
+	if (!IS_ENABLED(CONFIG_PAGE_IDLE_FLAG))
+		return;
+	folio = page_folio(pfn_to_page(pfn));
+	if (!folio_test_young(folio)) /* most hot pages have it still: spare the atomic write */
+		folio_set_young(folio);
+}
+
+/*
  * The shared zero pages are nobody's memory: they have no node and can't be moved, so they are told
  * as present but not observable. A zero PTE is special; a huge zero PMD can be told from an
  * anonymous huge page only by its page, as huge_zero_pfn isn't exported.
@@ -171,6 +199,7 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 {
 	unsigned long address = w->address & PMD_MASK;
 	struct thermocline_run *run = &w->att->run;
+	const bool placed = is_placed(vma);
 	bool young = false, dirty = false, zero;
 	spinlock_t *lock;
 	u32 word, i;
@@ -194,9 +223,10 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 	zero = is_huge_zero(vma, pmd);
 	if (!zero) {
 		node = node_of(&w->att->nodes, pmd_pfn(pmd));
-		young = pmd_young(pmd);
+		young = pmd_young(pmd) && !placed;
 		dirty = pmd_dirty(pmd);
 		if (young && w->clear) {
+			hand_on_young(pmd_pfn(pmd));
 			clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
 			w->cleared_any = true;
 		}
@@ -211,7 +241,7 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 		run->map[THERMOCLINE_ACCESSED][word] |= bit;
 	if (dirty)
 		run->map[THERMOCLINE_DIRTY][word] |= bit;
-	if (!zero && (young || !w->second_mmu))
+	if (!zero && !placed && (young || !w->second_mmu))
 		run->map[THERMOCLINE_OBSERVABLE][word] |= bit;
 	add_nodes(run, node, 1);
 	w->scan->entries++;
@@ -221,12 +251,12 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 }
 
 /* The entries of one table page, from ptep on; its lock is held. */
-static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
+static void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u32 count)
 {
 	struct thermocline_run *run = &w->att->run;
 	u16 node = THERMOCLINE_NODE_NONE, same = 0;
 	u64 present = 0, observable = 0, accessed = 0, dirty = 0;
-	const bool clear = w->clear;
+	const bool clear = w->clear, placed = is_placed(vma);
 	u32 i;
 
 	for (i = 0; i < count; i++, ptep++) {
@@ -242,11 +272,13 @@ static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
 				observable |= bit;
 				if (pte_dirty(pte))
 					dirty |= bit;
-				if (pte_young(pte)) {
+				if (pte_young(pte) && !placed) {
 					accessed |= bit;
-					if (clear)
+					if (clear) {
+						hand_on_young(pte_pfn(pte));
 						clear_bit(_PAGE_BIT_ACCESSED,
 							  (unsigned long *)ptep);
+					}
 				}
 			}
 		}
@@ -260,7 +292,7 @@ static void read_ptes(struct walk *w, pte_t *ptep, u32 count)
 		if (i % 64 == 63 || i + 1 == count) {
 			run->map[THERMOCLINE_PRESENT][i / 64] = present;
 			run->map[THERMOCLINE_OBSERVABLE][i / 64] =
-				w->second_mmu ? accessed : observable;
+				w->second_mmu || placed ? accessed : observable;
 			run->map[THERMOCLINE_ACCESSED][i / 64] = accessed;
 			run->map[THERMOCLINE_DIRTY][i / 64] = dirty;
 			w->scan->accessed += hweight64(accessed);
@@ -285,7 +317,7 @@ static bool is_table(pmd_t pmd)
  * What step() saw at @pmdp may be gone by now, and its table page, which holds the lock, be somebody
  * else's memory. So only what is read inside RCU counts.
  */
-static bool read_table(struct walk *w, pmd_t *pmdp, unsigned long end)
+static bool read_table(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end)
 {
 	spinlock_t *lock;
 	pmd_t pmd;
@@ -299,7 +331,7 @@ static bool read_table(struct walk *w, pmd_t *pmdp, unsigned long end)
 		lock = pte_lockptr(w->mm, &pmd);
 		spin_lock(lock);
 		if (likely(pmd_same(pmd, READ_ONCE(*pmdp)))) {
-			read_ptes(w, pte_offset_kernel(&pmd, w->address),
+			read_ptes(w, vma, pte_offset_kernel(&pmd, w->address),
 				  (end - w->address) >> PAGE_SHIFT);
 			w->address = end;
 		}
@@ -364,7 +396,7 @@ static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
 		w->address = end;
 		return true;
 	}
-	return read_table(w, pmdp, end);
+	return read_table(w, vma, pmdp, end);
 }
 
 /* The mmap lock has been held for long enough. */

@@ -137,6 +137,11 @@ struct thermocline_info {
 #define THERMOCLINE_FEATURE_SCAN (1ull << 0)
 /** A scan can flush the TLBs of the CPUs that run the target once, when it has cleared. */
 #define THERMOCLINE_FEATURE_FLUSH (1ull << 1)
+/**
+ * What a scan clears is handed on to the kernel's own page ageing, in the page's young flag. On a kernel
+ * without that flag (no CONFIG_PAGE_IDLE_FLAG) the pages of a scanned process look unused to reclaim.
+ */
+#define THERMOCLINE_FEATURE_YOUNG (1ull << 2)
 
 /**
  * struct thermocline_attach - bind this open file to one address space
@@ -221,6 +226,10 @@ struct thermocline_range {
  * zero page is present, not observable, with no node. Once the address space has had a second MMU on
  * it (a KVM guest, a device), entries that are not accessed are not observable. An area that was
  * mapped with PROT_NONE keeps its pages and its bits.
+ * An area with a memory policy of its own (mbind(2), not MPOL_DEFAULT) is the program's to place: its
+ * pages are told with their node as present and not observable, and their accessed bits are neither
+ * told nor cleared. The policy of a thread (set_mempolicy(2)) doesn't count, nor does one that
+ * another process set on shared memory.
  * The mmap lock is let go between table pages; what is mapped or unmapped meanwhile may or may not be
  * seen, as with any list that is read while it changes.
  *

@@ -23,7 +23,7 @@ enum class MoveOutcome : std::uint8_t {
   kGone,      ///< not mapped any more, or the process has exited (ENOENT, EFAULT, ESRCH)
   kBusy,      ///< in use by the kernel or by a device right now (EBUSY, EAGAIN); worth another try
   kNoMemory,  ///< the destination has no free page (ENOMEM)
-  kDenied,    ///< not allowed: shared page, memory policy, cpuset (EACCES, EPERM)
+  kDenied,    ///< not allowed: shared page, cpuset (EACCES, EPERM)
   kRefused,   ///< the kernel refuses the destination or the page for good (EINVAL, ENODEV, other)
 };
 inline constexpr std::size_t kMoveOutcomes = 6;
@@ -48,8 +48,10 @@ class Mover {
 };
 
 /// Moves pages with move_pages(2), MPOL_MF_MOVE: pages that other processes map too are left alone
-/// (kDenied). `pid_of` tells the process of an address space, or Pid(0) when it has gone.
-/// Requires CAP_SYS_NICE for processes of other users.
+/// (kDenied). The kernel moves pages against the memory policy of their area all the same: trackers
+/// report such pages as unobservable, so that nobody plans to move them. `pid_of` tells the process
+/// of an address space, or Pid(0) when it has gone. Requires CAP_SYS_NICE for processes of other
+/// users.
 [[nodiscard]] std::unique_ptr<Mover> make_kernel_mover(System& system,
                                                        std::function<Pid(Asid)> pid_of);
 

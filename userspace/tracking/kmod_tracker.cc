@@ -62,8 +62,8 @@ class KmodTracker final : public Tracker {
     TrackerAbilities a;
     a.clears_as_it_reads = true;
     a.cannot_observe =
-        "memory used through a second MMU (KVM guests), hugetlbfs, device mappings, and page cache "
-        "touched by read() and write() only";
+        "memory used through a second MMU (KVM guests), hugetlbfs, device mappings, memory placed "
+        "with mbind(), and page cache touched by read() and write() only";
     return a;
   }
 

@@ -9,11 +9,13 @@
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <linux/kvm.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +27,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -43,8 +46,7 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kHuge = 2u << 20;
 constexpr std::uint32_t kClear = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
-/// move_pages(2) of linux/mempolicy.h.
-constexpr int kMoveOwnPages = 1 << 1;
+constexpr int kMoveOwnPages = MPOL_MF_MOVE;
 
 std::uint64_t vpn(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) / kPage;
@@ -181,7 +183,8 @@ TEST_F(Kmod, InfoCountsAttachments) {
   ASSERT_EQ(device_.control(THERMOCLINE_IOC_INFO, &info), 0);
   EXPECT_EQ(info.abi_version, THERMOCLINE_ABI_VERSION);
   EXPECT_EQ(info.record_version, THERMOCLINE_RECORD_VERSION);
-  EXPECT_EQ(info.features, THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH);
+  EXPECT_EQ(info.features & ~THERMOCLINE_FEATURE_YOUNG,
+            THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH);
   EXPECT_GT(info.max_lock_ns, 0u);
   EXPECT_EQ(info.attachments, 0u) << "an open file is not an attachment";
   {
@@ -541,6 +544,81 @@ TEST_F(KmodHuge, HugeZeroPageIsNotObservable) {
 
 // ------------------------------------------------------------------ what it leaves out
 
+/// mbind(2) to node 0: 0 or the errno.
+int set_policy(int mode, void* start, std::uint64_t bytes) {
+  const unsigned long node0 = 1;
+  const bool none = mode == MPOL_DEFAULT;
+  return syscall(SYS_mbind, start, bytes, mode, none ? nullptr : &node0, none ? 0 : 64, 0) == 0
+             ? 0
+             : errno;
+}
+
+TEST_F(Kmod, MemoryThatTheProgramPlacedIsNotObservable) {
+  attach_to_self();
+  const Region region(6 << 20);
+  // From the middle of one table page to the middle of another.
+  constexpr std::uint64_t kBegin = 300, kEnd = 1200;
+  const auto placed = [&](std::uint64_t i) { return i >= kBegin && i < kEnd; };
+  for (const int mode : {MPOL_BIND, MPOL_PREFERRED, MPOL_INTERLEAVE}) {
+    ASSERT_EQ(set_policy(mode, region.page(kBegin), (kEnd - kBegin) * kPage), 0);
+    region.write_all();
+    for (int round = 0; round < 2; ++round) {
+      const Pass pass = device_.scan(kClear, region.range());
+      expect_good(pass);
+      ASSERT_EQ(pass.pages.size(), region.pages());
+      for (std::uint64_t i = 0; i < region.pages(); ++i) {
+        const Page& page = pass.pages.at(region.first() + i);
+        EXPECT_EQ(page.observable, !placed(i)) << i << " under policy " << mode;
+        EXPECT_EQ(page.accessed, !placed(i) && round == 0) << i << " under policy " << mode;
+        EXPECT_TRUE(page.dirty) << i;
+        EXPECT_GE(page.node, 0) << i;
+      }
+    }
+    ASSERT_EQ(set_policy(MPOL_DEFAULT, region.data(), region.pages() * kPage), 0);
+    const Pass pass = device_.scan(kClear, region.range());
+    EXPECT_EQ(select(pass, region, [](const Page& p) { return p.observable; }).size(),
+              region.pages());
+    const auto kept = accessed(pass, region);
+    EXPECT_EQ(kept.size(), kEnd - kBegin) << "their bits were left alone";
+    EXPECT_TRUE(std::all_of(kept.begin(), kept.end(), placed));
+  }
+}
+
+/// A policy of the thread is where memory comes from by default, not a placement of a range.
+TEST_F(Kmod, AThreadsPolicyChangesNothing) {
+  attach_to_self();
+  const unsigned long node0 = 1;
+  ASSERT_EQ(syscall(SYS_set_mempolicy, MPOL_BIND, &node0, 64), 0);
+  const Region region(2 << 20);
+  region.write_all();
+  const Pass pass = device_.scan(kClear, region.range());
+  ASSERT_EQ(syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0), 0);
+  expect_good(pass);
+  EXPECT_EQ(select(pass, region, [](const Page& p) { return p.observable && p.accessed; }).size(),
+            region.pages());
+}
+
+TEST_F(KmodHuge, PlacedLeavesAreNotObservable) {
+  populate();
+  if (IsSkipped()) return;
+  ASSERT_EQ(set_policy(MPOL_BIND, region_.page(3 * 512), 2 * kHuge), 0);
+  for (int round = 0; round < 2; ++round) {
+    const Pass pass = device_.scan(kClear, region_.range());
+    expect_good(pass);
+    ASSERT_EQ(pass.pages.size(), kLeaves);
+    for (std::uint64_t i = 0; i < kLeaves; ++i) {
+      const Page& leaf = pass.pages.at(region_.first() + i * 512);
+      const bool placed = i == 3 || i == 4;
+      EXPECT_EQ(leaf.observable, !placed) << i;
+      EXPECT_EQ(leaf.accessed, !placed && round == 0) << i;
+      EXPECT_GE(leaf.node, 0) << i;
+    }
+  }
+  ASSERT_EQ(set_policy(MPOL_DEFAULT, region_.data(), kLeaves * kHuge), 0);
+  EXPECT_EQ(accessed(device_.scan(kClear, region_.range()), region_),
+            (std::set<std::uint64_t>{3 * 512, 4 * 512}));
+}
+
 TEST_F(Kmod, SkipsHugetlb) {
   std::ofstream("/proc/sys/vm/nr_hugepages") << "2" << std::flush;
   attach_to_self();
@@ -652,6 +730,75 @@ TEST_F(Kmod, SecondMmuMakesUntouchedPagesUnobservable) {
   close(kvm);
   close(ends[0]);
   close(ends[1]);
+}
+
+// ------------------------------------------------------------------ the kernel's own ageing
+
+/// A cgroup of this process alone, for as long as the object lives.
+class OwnCgroup {
+ public:
+  OwnCgroup() {
+    std::ofstream("/sys/fs/cgroup/cgroup.subtree_control") << "+memory" << std::flush;
+    mkdir(path_.c_str(), 0755);
+    move_to(path_);
+  }
+  OwnCgroup(const OwnCgroup&) = delete;
+  OwnCgroup& operator=(const OwnCgroup&) = delete;
+  ~OwnCgroup() {
+    move_to("/sys/fs/cgroup");
+    rmdir(path_.c_str());
+  }
+  /// Has the kernel take as much away from it; it may take less.
+  void reclaim(std::uint64_t bytes) const {
+    std::ofstream(path_ + "/memory.reclaim") << bytes << std::flush;
+  }
+
+ private:
+  static void move_to(const std::string& cgroup) {
+    std::ofstream(cgroup + "/cgroup.procs") << getpid() << std::flush;
+  }
+  std::string path_ = "/sys/fs/cgroup/kmod-probe";
+};
+
+/// Every fourth page is hot and the only one that is touched; the scan takes away the accessed bits
+/// by which reclaim would know.
+TEST_F(Kmod, ReclaimSparesThePagesThatAScanSawTouched) {
+  std::ifstream swaps("/proc/swaps");
+  const std::string list{std::istreambuf_iterator<char>(swaps), {}};
+  if (list.find("/dev/") == std::string::npos) GTEST_SKIP() << "this guest has no swap";
+  thermocline_info info{};
+  ASSERT_EQ(device_.control(THERMOCLINE_IOC_INFO, &info), 0);
+  attach_to_self();
+  const OwnCgroup cgroup;
+  const Region region(48 << 20);
+  region.write_all();
+  // Nothing is young: the bits and what a scan hands on for them are cleared.
+  expect_good(device_.scan(kClear, region.range()));
+  std::ofstream("/proc/self/clear_refs") << "1" << std::flush;
+  for (std::uint64_t i = 0; i < region.pages(); i += 4) region.read(i);
+  const Pass pass = device_.scan(kClear, region.range());
+  EXPECT_EQ(pass.accessed, region.pages() / 4);
+  cgroup.reclaim(region.pages() / 2 * kPage);
+
+  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  std::vector<std::uint64_t> entries(region.pages());
+  ASSERT_EQ(
+      pread(pagemap, entries.data(), entries.size() * 8, static_cast<off_t>(region.first() * 8)),
+      static_cast<ssize_t>(entries.size() * 8));
+  close(pagemap);
+  std::uint64_t hot_gone = 0, cold_gone = 0;
+  for (std::uint64_t i = 0; i < entries.size(); ++i)
+    if ((entries[i] >> 63) == 0) ++(i % 4 == 0 ? hot_gone : cold_gone);
+  const std::uint64_t hot = region.pages() / 4, cold = region.pages() - hot;
+  std::printf("  reclaimed: %lu of %lu hot pages, %lu of %lu cold ones\n", hot_gone, hot, cold_gone,
+              cold);
+  EXPECT_GT(cold_gone, cold / 3) << "the kernel reclaimed too little to tell";
+  if ((info.features & THERMOCLINE_FEATURE_YOUNG) == 0) {
+    const char* const kernel = std::getenv("TC_KERNEL");
+    EXPECT_STREQ(kernel, "6.1") << "only Debian's 6.1 has no young flag";
+    GTEST_SKIP() << "this kernel has no young flag to hand the touches on in";
+  }
+  EXPECT_LT(hot_gone, hot / 50);
 }
 
 // ------------------------------------------------------------------ flushing
