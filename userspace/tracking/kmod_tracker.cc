@@ -25,11 +25,13 @@ Result<UniqueFd> open_module(System& system) {
   if (!fd) {
     if (fd.error().kind == ErrorKind::kNotFound)
       return fail(ErrorKind::kUnsupported,
-                  "the module is not loaded ({} is not there): run `modprobe thermocline`",
+                  "the module is not loaded ({} is not there): load it with `insmod "
+                  "thermocline.ko`, built by `make -C kmod`",
                   THERMOCLINE_DEVICE);
     if (fd.error().kind == ErrorKind::kPermission)
       return fail(ErrorKind::kPermission,
-                  "not allowed to open {}: run as root or with CAP_SYS_ADMIN", THERMOCLINE_DEVICE);
+                  "not allowed to open {}: run as root; it is root's own, and needs CAP_SYS_ADMIN",
+                  THERMOCLINE_DEVICE);
     return fd;
   }
   thermocline_info info{};
@@ -107,7 +109,6 @@ class KmodTracker final : public Tracker {
     ScanStats stats;
     do {
       const int rc = system_.ioctl(attachment->second.get(), THERMOCLINE_IOC_SCAN, &call);
-      if (rc == -EINTR) continue;
       if (rc < 0)
         return fail_errno(-rc, fmt::format("can't scan address space {:#x}", request.asid.get()));
       stats.entries += call.entries;
