@@ -82,5 +82,38 @@ TEST(IdentifyProcess, ACommandOfAnyBytesIsMadePrintable) {
   EXPECT_EQ(find_targets(with_process("0123456789abcd\xc3"), selector)->size(), 1u);
 }
 
+TEST(IdentifyProcess, AProcessWhoseMainThreadHasEndedGoesOn) {
+  EXPECT_TRUE(identify_process(with_process("x", "Z", "3"), Pid(5)));
+  EXPECT_FALSE(identify_process(with_process("x", "Z", "1"), Pid(5)));
+  EXPECT_FALSE(identify_process(with_process("x", "X", "3"), Pid(5)));
+}
+
+TEST(FindTargets, AReusedPidIsNotFollowed) {
+  std::vector<TargetSelector> selectors(2);
+  selectors[0].pid = Pid(5);
+  selectors[1].command = "x";
+  ASSERT_TRUE(pin_targets(with_process("x", "S", "1", "77"), selectors));
+  EXPECT_EQ(find_targets(with_process("x", "S", "1", "77"), selectors[0])->size(), 1u);
+  const auto reused = find_targets(with_process("x", "S", "1", "90"), selectors[0]);
+  ASSERT_FALSE(reused);
+  EXPECT_EQ(reused.error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(find_targets(with_process("x", "S", "1", "90"), selectors[1])->size(), 1u);
+  // A pid that isn't there can't be pinned, at the start as at a reload.
+  EXPECT_EQ(pin_targets(TreeSystem(), selectors).error().kind, ErrorKind::kNotFound);
+}
+
+TEST(FindTargets, ByCgroup) {
+  const auto count = [](const std::string& cgroup) {
+    TargetSelector selector;
+    selector.pid = Pid(5);
+    selector.cgroup = cgroup;
+    return find_targets(with_process("x"), selector)->size();
+  };
+  for (const char* cgroup : {"/", "//", "/a", "/a/", "/a/b", "/a/b/", "/a/b//"})
+    EXPECT_EQ(count(cgroup), 1u) << cgroup;
+  for (const char* cgroup : {"/a/b/c", "/ab", "/a/bb", "/b"})
+    EXPECT_EQ(count(cgroup), 0u) << cgroup;
+}
+
 }  // namespace
 }  // namespace thermocline

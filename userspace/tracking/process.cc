@@ -18,6 +18,7 @@ std::string proc_path(Pid pid, std::string_view file) {
 }
 
 bool in_cgroup(const System& system, Pid pid, std::string_view wanted) {
+  while (wanted.size() > 1 && wanted.ends_with('/')) wanted.remove_suffix(1);
   const auto text = system.read_file(proc_path(pid, "cgroup"));
   if (!text) return false;
   for (const std::string_view line : split(*text, '\n')) {
@@ -51,8 +52,9 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   if (open == std::string::npos || close == std::string::npos || close < open)
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
   const std::vector<std::string_view> fields = words(std::string_view(*text).substr(close + 1));
-  constexpr std::size_t kState = 0, kFlags = 6, kStartTime = 19;  // fields 3, 9 and 22 of proc(5)
-  constexpr std::uint64_t kKernelThread = 0x00200000;             // PF_KTHREAD
+  // Fields 3, 9, 20 and 22 of proc(5).
+  constexpr std::size_t kState = 0, kFlags = 6, kThreads = 17, kStartTime = 19;
+  constexpr std::uint64_t kKernelThread = 0x00200000;  // PF_KTHREAD
   if (fields.size() <= kStartTime)
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
   TC_ASSIGN(const auto flags, parse_u64(fields[kFlags]));
@@ -62,7 +64,9 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
     return fail(ErrorKind::kUnsupported,
                 "process {} ({}) is a kernel thread: it has no memory of its own to track",
                 pid.get(), command);
-  if (fields[kState] == "Z" || fields[kState] == "X")
+  // The main thread may end before the others: they go on, in the same address space.
+  const bool others_run = fields[kState] == "Z" && fields[kThreads] != "1";
+  if ((fields[kState] == "Z" && !others_run) || fields[kState] == "X")
     return fail(ErrorKind::kNotFound, "process {} has exited", pid.get());
   ProcessIdentity identity;
   identity.pid = pid;
@@ -72,12 +76,13 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   return identity;
 }
 
-std::string TargetSelector::describe() const {
-  std::vector<std::string> parts;
-  if (pid) parts.push_back(fmt::format("pid {}", pid->get()));
-  if (command) parts.push_back(fmt::format("command \"{}\"", *command));
-  if (cgroup) parts.push_back(fmt::format("cgroup {}", *cgroup));
-  return fmt::format("{}", fmt::join(parts, " and "));
+Status pin_targets(const System& system, std::vector<TargetSelector>& selectors) {
+  for (TargetSelector& selector : selectors) {
+    if (!selector.pid) continue;
+    TC_ASSIGN(const ProcessIdentity process, identify_process(system, *selector.pid));
+    selector.start_ticks = process.start_ticks;
+  }
+  return {};
 }
 
 Result<std::vector<ProcessIdentity>> find_targets(const System& system,
@@ -91,6 +96,9 @@ Result<std::vector<ProcessIdentity>> find_targets(const System& system,
   std::vector<ProcessIdentity> found;
   if (selector.pid) {
     TC_ASSIGN(auto process, identify_process(system, *selector.pid));
+    if (selector.start_ticks && process.start_ticks != *selector.start_ticks)
+      return fail(ErrorKind::kNotFound, "process {} has exited, and another one has its number",
+                  selector.pid->get());
     if (matches(process)) found.push_back(std::move(process));
     return found;
   }

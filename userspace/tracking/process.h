@@ -36,10 +36,16 @@ struct TargetSelector {
   std::optional<Pid> pid;
   std::optional<std::string> command;  ///< comm, exact
   std::optional<std::string> cgroup;   ///< cgroup v2 path; processes at or below it
-  [[nodiscard]] std::string describe() const;
+  /// With a pid: the start time of the process that is meant; set by pin_targets().
+  std::optional<std::uint64_t> start_ticks;
 };
 
-/// Processes that match now, by pid. An empty list is not an error, except for a pid selector.
+/// Fixes every selector with a pid to the process that has it now, so that a later process with the
+/// same pid is never taken for it. kNotFound when there is none.
+[[nodiscard]] Status pin_targets(const System& system, std::vector<TargetSelector>& selectors);
+
+/// Processes that match now, by pid. An empty list is not an error, except that kNotFound says that
+/// the process of a pid selector is gone.
 [[nodiscard]] Result<std::vector<ProcessIdentity>> find_targets(const System& system,
                                                                 const TargetSelector& selector);
 
