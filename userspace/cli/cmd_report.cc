@@ -33,7 +33,10 @@ Result<int> make_report(const ReportOptions& o) {
   report::Model model;
   model.title = o.title;
   model.note = o.note;
-  TC_TRY(read_all(*system, o.histories, report::parse_history, model.histories));
+  std::vector<std::vector<report::History>> files;
+  TC_TRY(read_all(*system, o.histories, report::parse_history, files));
+  for (const auto& runs : files)
+    model.histories.insert(model.histories.end(), runs.begin(), runs.end());
   TC_TRY(read_all(*system, o.hotsets, report::parse_hotset, model.hotsets));
   TC_TRY(read_all(*system, o.tables, report::parse_table, model.tables));
   TC_TRY(write_whole(o.out, report::to_html(model)));

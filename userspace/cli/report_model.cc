@@ -34,7 +34,8 @@ Bin parse_bin(const json& j) {
   return bin;
 }
 
-void parse_epoch(const json& j, History& history) {
+/// One line: adds to the last run, or begins the next one.
+void parse_epoch(const json& j, std::vector<History>& runs, std::uint64_t& last_epoch) {
   EpochTotals totals;
   totals.time_s = finite(j.at("time_s"));
   totals.length_s = finite(j.at("epoch_s"));
@@ -42,8 +43,12 @@ void parse_epoch(const json& j, History& history) {
   totals.demoted_pages = j.value("demoted_pages", std::uint64_t{0});
   totals.accessed_page_windows = j.value("accessed_page_windows", std::uint64_t{0});
   totals.accessed_page_windows_fast = j.value("accessed_page_windows_fast", std::uint64_t{0});
-  if (!history.epochs.empty() && totals.time_s < history.epochs.back().time_s)
-    throw std::invalid_argument("time runs backwards");
+  const auto epoch = j.at("epoch").get<std::uint64_t>();
+  if (runs.empty() || epoch <= last_epoch || totals.time_s < runs.back().epochs.back().time_s)
+    runs.emplace_back();
+  last_epoch = epoch;
+  History& history = runs.back();
+  history.epochs.push_back(totals);
   for (const json& target : j.at("targets")) {
     Column column{totals.time_s, totals.length_s, {}};
     for (const json& bin : target.at("bins")) column.bins.push_back(parse_bin(bin));
@@ -58,7 +63,6 @@ void parse_epoch(const json& j, History& history) {
           history.processes.insert(process, {pid, target.at("command").get<std::string>(), {}});
     process->columns.push_back(std::move(column));
   }
-  history.epochs.push_back(totals);
 }
 
 /// Runs `parse` and turns what the JSON library or a check throws into an Error.
@@ -74,8 +78,9 @@ Status guarded(const std::string& where, Function parse) {
 
 }  // namespace
 
-Result<History> parse_history(std::string_view text, const std::string& name) {
-  History history;
+Result<std::vector<History>> parse_history(std::string_view text, const std::string& name) {
+  std::vector<History> runs;
+  std::uint64_t last_epoch = 0;
   std::size_t line_number = 0;
   while (!text.empty()) {
     const auto end = text.find('\n');
@@ -86,12 +91,12 @@ Result<History> parse_history(std::string_view text, const std::string& name) {
     if (line.empty()) continue;
     if (cut && !json::accept(line)) break;
     TC_TRY(guarded(fmt::format("{}:{}", name, line_number),
-                   [&] { parse_epoch(json::parse(line), history); }));
+                   [&] { parse_epoch(json::parse(line), runs, last_epoch); }));
   }
-  if (history.epochs.empty())
+  if (runs.empty())
     return fail(ErrorKind::kCorrupt,
                 "{} holds no epoch; let thermoclined run for longer with [history] file set", name);
-  return history;
+  return runs;
 }
 
 Result<HotsetRun> parse_hotset(std::string_view text, const std::string& name) {

@@ -77,9 +77,12 @@ struct Model {
   std::vector<Table> tables;
 };
 
-/// `text`: JSON lines. The last one may be cut, as when the daemon was killed; any other line that
-/// is not an epoch is kCorrupt, "NAME:LINE: why". No epoch at all is kCorrupt too.
-[[nodiscard]] Result<History> parse_history(std::string_view text, const std::string& name);
+/// `text`: JSON lines. One History for each run of the daemon that appended to the file: a new one
+/// begins where epochs are counted from the start again, or the machine's clock is. The last line
+/// may be cut, as when the daemon was killed; any other line that is not an epoch is kCorrupt,
+/// "NAME:LINE: why". No epoch at all is kCorrupt too.
+[[nodiscard]] Result<std::vector<History>> parse_history(std::string_view text,
+                                                         const std::string& name);
 /// `text`: what `hotset --json` wrote, with --fast-node.
 [[nodiscard]] Result<HotsetRun> parse_hotset(std::string_view text, const std::string& name);
 /// `text`: {"title", "note", "columns": [...], "rows": [[...]]}, all of text.
