@@ -106,11 +106,44 @@ TEST(Config, MistakesAreNamedWithTheirPlaceAndTheNearestWord) {
   EXPECT_THAT(error_of("[[target]]\npid = -4\n"), HasSubstr("target.pid needs"));
   EXPECT_THAT(error_of("[target]\npid = 4\n"), HasSubstr("write [[target]]"));
   EXPECT_THAT(error_of("[[tier]]\nnodes = []\n"), HasSubstr("tier.nodes needs a list"));
-  EXPECT_THAT(error_of("[[tier]]\nnodes=[0]\n[[tier]]\nnodes=[0]\n"), HasSubstr("two [[tier]]s"));
-  EXPECT_THAT(error_of("[policy]\nname = \"heta\"\n"), HasSubstr("heat"));
-  EXPECT_THAT(error_of("[engine]\nepoch=\"100ms\"\nwindow=\"90ms\"\n"), HasSubstr("do not fit"));
+  EXPECT_THAT(error_of("[[tier]]\nnodes=[0]\n[[tier]]\nnodes=[0]\n"),
+              StartsWith("f.toml:4:8: node 0 stands in the [[tier]]s twice"));
+  EXPECT_THAT(error_of("[[tier]]\nnodes=[0, 0]\n"), StartsWith("f.toml:2:11: node 0"));
+  EXPECT_THAT(error_of("[policy]\nname = \"heta\"\n"),
+              testing::AllOf(StartsWith("f.toml:2:1: "), HasSubstr("heat")));
+  EXPECT_THAT(error_of("[policy.heat]\nmin_heat = 4\nwarm = 3\n"), StartsWith("f.toml:3:1: "));
+  EXPECT_THAT(error_of("[policy.heat]\nmin_heat = \"lots\"\n"), StartsWith("f.toml:2:1: "));
+  EXPECT_THAT(error_of("\n[policy.heta]\n"), StartsWith("f.toml:2:9: ")) << "even an empty one";
+  EXPECT_THAT(error_of("[engine]\nepoch=\"100ms\"\nwindow=\"90ms\"\n"),
+              StartsWith("f.toml:3:1: 8 windows of 90 ms do not fit"));
   EXPECT_THAT(error_of("[engine]\ncpu_budget = 3\n"), HasSubstr("engine.cpu_budget needs"));
   EXPECT_THAT(error_of("engine = 4\n"), HasSubstr("write [engine]"));
+}
+
+TEST(Config, SizesThatNoMachineHasAreRefused) {
+  EXPECT_THAT(error_of("[engine]\nepoch=\"3600s\"\n[mover]\nrate_limit=\"8388607T\"\n"),
+              StartsWith("f.toml:4:1: mover.rate_limit needs a size from 4.0 KiB to 16 TiB"));
+  EXPECT_THAT(error_of("[engine]\nheadroom=\"8388607T\"\n"), HasSubstr("engine.headroom needs"));
+  EXPECT_THAT(error_of("[history]\nmax_size=\"1\"\n"), HasSubstr("history.max_size needs"));
+  EXPECT_TRUE(parse_config("[mover]\nrate_limit=\"16T\"\n", "f"));
+}
+
+TEST(Config, HistoryAndRecordsCantGoToOneFile) {
+  EXPECT_EQ(error_of("[history]\nfile=\"/x/a\"\n[record]\nfile=\"/x/b/../a\"\n"),
+            "f.toml:4:1: record.file and history.file name the same file");
+  EXPECT_TRUE(parse_config("[history]\nfile=\"/x/a\"\n[record]\nfile=\"/x/b\"\n", "f"));
+}
+
+TEST(Config, APolicyStaysTheSameWhenOnlyOtherKeysChange) {
+  const auto same = [](const std::string& a, const std::string& b) {
+    return same_policy(*parse_config(a, "a"), *parse_config(b, "b"));
+  };
+  const std::string base = "[policy.heat]\nmin_heat = 4\nwarm_band = 8\n";
+  EXPECT_TRUE(same(base, base + "[mover]\nrate_limit = \"1M\"\n[[target]]\npid = 1\n"));
+  EXPECT_TRUE(same(base, "[policy.heat]\nwarm_band = \"8\"\nmin_heat = 4\n"));
+  EXPECT_FALSE(same(base, "[policy.heat]\nmin_heat = 5\nwarm_band = 8\n"));
+  EXPECT_FALSE(same(base, base + "[policy]\nseed = 2\n"));
+  EXPECT_FALSE(same(base, base + "[policy]\nname = \"static\"\n"));
 }
 
 TEST(Config, LettersBeyondAsciiAreForCommentLines) {
@@ -140,6 +173,31 @@ TEST(Config, DropInsWinAndAddTargets) {
   config = load_config((dir / "main.toml").string());
   ASSERT_FALSE(config);
   EXPECT_THAT(config.error().message, HasSubstr("30-c.toml:4:1: unknown key \"moed\""));
+  std::filesystem::remove_all(dir);
+}
+
+TEST(Config, DropInsThatCantBeReadAreNotMissedInSilence) {
+  const auto dir = std::filesystem::path(testing::TempDir()) / "tc_config_drop_in_test";
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
+  const std::string path = dir / "main.toml";
+  const auto complaint = [&] {
+    const auto config = load_config(path);
+    return config ? "accepted" : config.error().message;
+  };
+  std::ofstream(path) << "[engine]\nepoch=\"1s\"\n";
+  EXPECT_EQ(complaint(), "accepted");
+  std::filesystem::create_symlink("main.toml.d", path + ".d");  // leads to itself
+  EXPECT_EQ(complaint(), "can't list " + path + ".d: Too many levels of symbolic links");
+  std::filesystem::remove(path + ".d");
+  std::ofstream(path + ".d") << "a file";
+  EXPECT_EQ(complaint(), "can't list " + path + ".d: Not a directory");
+  std::filesystem::remove(path + ".d");
+  std::filesystem::create_directories(path + ".d/10.toml");
+  EXPECT_THAT(complaint(), HasSubstr("10.toml is a directory"));
+  std::filesystem::remove(path + ".d/10.toml");
+  std::filesystem::create_symlink("nowhere", path + ".d/10.toml");
+  EXPECT_THAT(complaint(), HasSubstr("there is no configuration file " + path + ".d/10.toml"));
   std::filesystem::remove_all(dir);
 }
 

@@ -2,32 +2,46 @@
 #include "control/config.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <set>
-#include <sstream>
+#include <span>
 
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
+#include "base/system.h"
 #include "base/text.h"
 
 namespace thermocline {
 
 namespace {
 
-/// Where we are, for messages.
+/// Where we are, for messages. Line 0: the file as a whole.
 struct Place {
   std::string file;
-  toml::source_position position;
+  toml::source_position position{};
 };
 
 tl::unexpected<Error> refuse(const Place& place, const std::string& what) {
+  if (place.position.line == 0) return fail(ErrorKind::kUsage, "{}: {}", place.file, what);
   return fail(ErrorKind::kUsage, "{}:{}:{}: {}", place.file, place.position.line,
               place.position.column, what);
 }
+
+/// A configuration while it is read: what it says, and where it says that, for mistakes that only
+/// show once all is read.
+struct Draft {
+  Config config;
+  std::map<std::string, Place> keys;  ///< "engine.window", "policy.heat", "policy.heat.min_heat"
+  std::vector<std::vector<Place>> nodes;  ///< of config.tiers
+
+  [[nodiscard]] Place place_of(const std::string& key, const std::string& file) const {
+    const auto place = keys.find(key);
+    return place == keys.end() ? Place{file} : place->second;
+  }
+};
 
 /// A TOML string in ASCII. `text` is UTF-8, as it came from the parser.
 std::string quoted(const std::string& text) {
@@ -87,12 +101,12 @@ Result<Nanoseconds> read_duration(const toml::node& node, Nanoseconds low, Nanos
   return *time;
 }
 
-Result<Bytes> read_size(const toml::node& node, Bytes low) {
+Result<Bytes> read_size(const toml::node& node, Bytes low, Bytes high) {
   const auto text = read_string(node);
   const auto size = text ? parse_bytes(*text) : Result<Bytes>(tl::unexpect, text.error());
-  if (!size || *size < low)
-    return fail(ErrorKind::kUsage, "needs a size of at least {}, such as \"256M\"",
-                format_bytes(low));
+  if (!size || *size < low || *size > high)
+    return fail(ErrorKind::kUsage, "needs a size from {} to {}, such as \"256M\"",
+                format_bytes(low), format_bytes(high));
   return *size;
 }
 
@@ -131,6 +145,14 @@ auto reader(Reader read, Store store) {
 
 auto duration_between(Nanoseconds low, Nanoseconds high) {
   return [low, high](const toml::node& node) { return read_duration(node, low, high); };
+}
+
+/// No machine has more memory, or moves more in a second; sums of such sizes stay far from
+/// overflow.
+constexpr Bytes kLargestSize{std::uint64_t{1} << 44};
+
+auto size_from(Bytes low) {
+  return [low](const toml::node& node) { return read_size(node, low, kLargestSize); };
 }
 
 auto integer_between(std::uint64_t low, std::uint64_t high) {
@@ -197,8 +219,7 @@ const std::vector<KeyRule>& rules() {
        [](const Config& c) { return fmt::format("{}", c.engine.cooldown); }},
       {"engine", "headroom",
        "memory kept free on every tier, beyond the kernel's own high watermark",
-       reader([](const toml::node& n) { return read_size(n, Bytes(0)); },
-              [](Config& c, Bytes v) { c.engine.headroom = pages_of(v); }),
+       reader(size_from(Bytes(0)), [](Config& c, Bytes v) { c.engine.headroom = pages_of(v); }),
        [](const Config& c) { return size_text(bytes_of(c.engine.headroom)); }},
       {"policy", "name", "which policy decides; see `thermocline policies`",
        reader(read_string, [](Config& c, const std::string& v) { c.policy = v; }),
@@ -216,8 +237,7 @@ const std::vector<KeyRule>& rules() {
        reader(read_bool, [](Config& c, bool v) { c.tracker_options.flush = v; }),
        [](const Config& c) { return c.tracker_options.flush ? "true" : "false"; }},
       {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
-       reader([](const toml::node& n) { return read_size(n, Bytes(kPageSize)); },
-              [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
+       reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
        [](const Config& c) { return size_text(c.engine.rate_limit); }},
       {"mover", "batch_pages", "pages a call to the kernel, 1 to 4096",
        reader(integer_between(1, 4096),
@@ -229,9 +249,15 @@ const std::vector<KeyRule>& rules() {
       {"history", "file", "append one JSON line an epoch to this file; not set: none",
        reader(read_string, [](Config& c, const std::string& v) { c.history_file = v; }),
        [](const Config& c) { return c.history_file ? quoted(*c.history_file) : ""; }},
+      {"history", "max_size", "size of the file from which on nothing more is written to it",
+       reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.history_max_size = v; }),
+       [](const Config& c) { return size_text(c.history_max_size); }},
       {"record", "file", "append all access records to this file; not set: none",
        reader(read_string, [](Config& c, const std::string& v) { c.record_file = v; }),
        [](const Config& c) { return c.record_file ? quoted(*c.record_file) : ""; }},
+      {"record", "max_size", "size of the file from which on nothing more is written to it",
+       reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.record_max_size = v; }),
+       [](const Config& c) { return size_text(c.record_max_size); }},
   };
   return kRules;
 }
@@ -294,9 +320,11 @@ Status read_target(const std::string& file, const toml::table& table, Config& co
   return {};
 }
 
-Status read_tier(const std::string& file, const toml::table& table, Config& config) {
+Status read_tier(const std::string& file, const toml::table& table, Draft& draft) {
   static const std::vector<std::string> kKeys{"name", "nodes"};
+  Config& config = draft.config;
   TierDeclaration tier;
+  std::vector<Place> places;
   for (const auto& [key, node] : table) {
     const Place place{file, key.source().begin};
     if (key == "name") {
@@ -313,6 +341,7 @@ Status read_tier(const std::string& file, const toml::table& table, Config& conf
           return refuse({file, element.source().begin},
                         fmt::format("tier.nodes {}", number.error().message));
         tier.nodes.emplace_back(static_cast<std::int32_t>(*number));
+        places.push_back({file, element.source().begin});
       }
     } else {
       return unknown(place, "key", key.str(), " in [[tier]]", kKeys);
@@ -325,11 +354,14 @@ Status read_tier(const std::string& file, const toml::table& table, Config& conf
                   fmt::format("there may be at most {} tiers", kMaxTiers));
   if (tier.name.empty()) tier.name = fmt::format("tier{}", config.tiers.size());
   config.tiers.push_back(std::move(tier));
+  draft.nodes.push_back(std::move(places));
   return {};
 }
 
 Status read_policy_options(const std::string& file, const std::string& policy,
-                           const toml::table& table, Config& config) {
+                           const toml::table& table, Draft& draft) {
+  // Even without an option in it: a policy that does not exist is a mistake.
+  auto& options = draft.config.policy_options[policy];
   for (const auto& [key, node] : table) {
     std::string value;
     if (const auto* text = node.as_string()) {
@@ -344,17 +376,17 @@ Status read_policy_options(const std::string& file, const std::string& policy,
       return refuse({file, key.source().begin},
                     fmt::format("policy.{}.{} needs a single value", policy, key.str()));
     }
-    auto& options = config.policy_options[policy];
     const auto same =
         std::find_if(options.begin(), options.end(),
                      [name = key.str()](const PolicyOption& o) { return o.key == name; });
     if (same != options.end()) options.erase(same);
     options.push_back({std::string(key.str()), std::move(value)});
+    draft.keys[fmt::format("policy.{}.{}", policy, key.str())] = {file, key.source().begin};
   }
   return {};
 }
 
-Status read_document(const toml::table& document, const std::string& file, Config& config) {
+Status read_document(const toml::table& document, const std::string& file, Draft& draft) {
   for (const auto& [name, node] : document) {
     const Place place{file, name.source().begin};
     const std::string table_name(name.str());
@@ -363,8 +395,8 @@ Status read_document(const toml::table& document, const std::string& file, Confi
       if (array == nullptr || !array->is_array_of_tables())
         return refuse(place, fmt::format("{0} is a list: write [[{0}]]", table_name));
       for (const toml::node& element : *array)
-        TC_TRY(table_name == "target" ? read_target(file, *element.as_table(), config)
-                                      : read_tier(file, *element.as_table(), config));
+        TC_TRY(table_name == "target" ? read_target(file, *element.as_table(), draft.config)
+                                      : read_tier(file, *element.as_table(), draft));
       continue;
     }
     const std::vector<std::string> keys = keys_of(table_name);
@@ -374,8 +406,9 @@ Status read_document(const toml::table& document, const std::string& file, Confi
       return refuse(place, fmt::format("{0} is a table: write [{0}]", table_name));
     for (const auto& [key, value] : *table) {
       const Place key_place{file, key.source().begin};
+      draft.keys[fmt::format("{}.{}", table_name, key.str())] = key_place;
       if (table_name == "policy" && value.is_table()) {
-        TC_TRY(read_policy_options(file, std::string(key.str()), *value.as_table(), config));
+        TC_TRY(read_policy_options(file, std::string(key.str()), *value.as_table(), draft));
         continue;
       }
       const std::string_view key_name = key.str();
@@ -384,7 +417,7 @@ Status read_document(const toml::table& document, const std::string& file, Confi
       });
       if (rule == rules().end())
         return unknown(key_place, "key", key.str(), fmt::format(" in [{}]", table_name), keys);
-      const Status status = rule->read(value, config);
+      const Status status = rule->read(value, draft.config);
       if (!status)
         return refuse(key_place,
                       fmt::format("{}.{} {}", table_name, key.str(), status.error().message));
@@ -412,56 +445,109 @@ Status check_letters(const std::string& text, const std::string& file) {
   return {};
 }
 
-Status read_text(const std::string& text, const std::string& file, Config& config) {
+Status read_text(const std::string& text, const std::string& file, Draft& draft) {
   TC_TRY(check_letters(text, file));
   const toml::parse_result parsed = toml::parse(text, file);
   if (!parsed) {
     const toml::parse_error& error = parsed.error();
     return refuse({file, error.source().begin}, std::string(error.description()));
   }
-  return read_document(parsed.table(), file, config);
+  return read_document(parsed.table(), file, draft);
 }
 
-/// What only makes sense together.
-Status check_whole(const std::string& file, const Config& config) {
-  const auto span = config.engine.window * (config.engine.windows_per_epoch + 1);
-  if (!config.engine.window_auto && span > config.engine.epoch)
-    return fail(ErrorKind::kUsage,
-                "{}: {} windows of {} do not fit an epoch of {}: make engine.epoch longer or "
-                "engine.window shorter",
-                file, config.engine.windows_per_epoch, format_duration(config.engine.window),
-                format_duration(config.engine.epoch));
-  std::set<NodeId> seen;
-  for (const TierDeclaration& tier : config.tiers)
-    for (const NodeId node : tier.nodes)
-      if (!seen.insert(node).second)
-        return fail(ErrorKind::kUsage, "{}: node {} stands in two [[tier]]s", file, node.get());
+/// The same file, as far as their names tell.
+bool same_file(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  if (fs::equivalent(a, b, ec)) return true;
+  const fs::path first = fs::absolute(a, ec).lexically_normal();
+  return first == fs::absolute(b, ec).lexically_normal();
+}
+
+/// Policies and their options: those of every policy that is named, not only of the chosen one.
+Status check_policies(const std::string& file, const Draft& draft) {
+  const Config& config = draft.config;
   PolicyRegistry registry;
   register_builtin_policies(registry);
   for (const auto& [name, options] : config.policy_options) {
-    const auto made = registry.make(name, options, config.seed);
-    if (!made)
-      return fail(ErrorKind::kUsage, "{}: [policy.{}]: {}", file, name, made.error().message);
+    const std::string table = "policy." + name;
+    const Place place = draft.place_of(table, file);
+    if (const auto plain = registry.make(name, {}, config.seed); !plain)
+      return refuse(place, fmt::format("[{}]: {}", table, plain.error().message));
+    for (const PolicyOption& option : options)
+      if (const auto made = registry.make(name, std::span(&option, 1), config.seed); !made)
+        return refuse(draft.place_of(table + "." + option.key, file),
+                      fmt::format("[{}]: {}", table, made.error().message));
+    if (const auto all = registry.make(name, options, config.seed); !all)
+      return refuse(place, fmt::format("[{}]: {}", table, all.error().message));
   }
-  const auto policy = registry.make(config.policy, chosen_policy_options(config), config.seed);
-  if (!policy) return fail(ErrorKind::kUsage, "{}: {}", file, policy.error().message);
+  if (const auto made = registry.make(config.policy, chosen_policy_options(config), config.seed);
+      !made)
+    return refuse(draft.place_of("policy.name", file), made.error().message);
   return {};
 }
 
+Status check_tiers(const Draft& draft) {
+  std::vector<NodeId> seen;
+  for (std::size_t t = 0; t < draft.config.tiers.size(); ++t) {
+    const std::vector<NodeId>& nodes = draft.config.tiers[t].nodes;
+    for (std::size_t n = 0; n < nodes.size(); ++n) {
+      if (std::find(seen.begin(), seen.end(), nodes[n]) != seen.end())
+        return refuse(draft.nodes[t][n],
+                      fmt::format("node {} stands in the [[tier]]s twice", nodes[n].get()));
+      seen.push_back(nodes[n]);
+    }
+  }
+  return {};
+}
+
+/// What only makes sense together.
+Status check_whole(const std::string& file, const Draft& draft) {
+  const Config& config = draft.config;
+  const auto span = config.engine.window * (config.engine.windows_per_epoch + 1);
+  if (!config.engine.window_auto && span > config.engine.epoch)
+    return refuse(
+        draft.place_of("engine.window", file),
+        fmt::format("{} windows of {} do not fit an epoch of {}: make engine.epoch "
+                    "longer or engine.window shorter",
+                    config.engine.windows_per_epoch, format_duration(config.engine.window),
+                    format_duration(config.engine.epoch)));
+  if (config.history_file && config.record_file &&
+      same_file(*config.history_file, *config.record_file))
+    return refuse(draft.place_of("record.file", file),
+                  "record.file and history.file name the same file");
+  TC_TRY(check_tiers(draft));
+  return check_policies(file, draft);
+}
+
 Result<std::string> read_whole_file(const std::string& path) {
+  auto text = make_real_system()->read_file(path);
+  if (text) return text;
+  switch (text.error().errno_value) {
+    case ENOENT:
+      return fail(ErrorKind::kNotFound,
+                  "there is no configuration file {}: give one with --config, or write one (see "
+                  "thermoclined.toml(5))",
+                  path);
+    case EISDIR:
+      return fail(ErrorKind::kUsage, "{} is a directory, not a configuration file", path);
+    default:
+      return text;
+  }
+}
+
+/// Files in `dir` that end in .toml, by name. No such folder means none; anything else that keeps
+/// them from being read is an error, because they would be missed in silence.
+Result<std::vector<std::string>> find_drop_ins(const std::string& dir) {
+  std::vector<std::string> drop_ins;
   std::error_code error;
-  if (!std::filesystem::exists(path, error))
-    return fail(ErrorKind::kNotFound,
-                "there is no configuration file {}: give one with --config, or write one (see "
-                "thermoclined.toml(5))",
-                path);
-  if (std::filesystem::is_directory(path, error))
-    return fail(ErrorKind::kUsage, "{} is a directory, not a configuration file", path);
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (in) text << in.rdbuf();
-  if (!in) return fail_errno(errno, "can't read " + path);
-  return std::move(text).str();
+  std::filesystem::directory_iterator entry(dir, error);
+  if (error == std::errc::no_such_file_or_directory) return drop_ins;
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error))
+    if (entry->path().extension() == ".toml") drop_ins.push_back(entry->path().string());
+  if (error) return fail_errno(error.value(), "can't list " + dir);
+  std::sort(drop_ins.begin(), drop_ins.end());
+  return drop_ins;
 }
 
 }  // namespace
@@ -478,32 +564,38 @@ const std::vector<ConfigKey>& config_keys() {
 }
 
 Result<Config> parse_config(const std::string& text, const std::string& name) {
-  Config config;
-  TC_TRY(read_text(text, name, config));
-  TC_TRY(check_whole(name, config));
-  return config;
+  Draft draft;
+  TC_TRY(read_text(text, name, draft));
+  TC_TRY(check_whole(name, draft));
+  return std::move(draft.config);
 }
 
 Result<Config> load_config(const std::string& path) {
-  Config config;
+  Draft draft;
   TC_ASSIGN(const auto text, read_whole_file(path));
-  TC_TRY(read_text(text, path, config));
-  std::vector<std::string> drop_ins;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(path + ".d", error))
-    if (entry.path().extension() == ".toml") drop_ins.push_back(entry.path().string());
-  std::sort(drop_ins.begin(), drop_ins.end());
+  TC_TRY(read_text(text, path, draft));
+  TC_ASSIGN(const auto drop_ins, find_drop_ins(path + ".d"));
   for (const std::string& drop_in : drop_ins) {
     TC_ASSIGN(const auto more, read_whole_file(drop_in));
-    TC_TRY(read_text(more, drop_in, config));
+    TC_TRY(read_text(more, drop_in, draft));
   }
-  TC_TRY(check_whole(path, config));
-  return config;
+  TC_TRY(check_whole(path, draft));
+  return std::move(draft.config);
 }
 
 std::vector<PolicyOption> chosen_policy_options(const Config& config) {
   const auto options = config.policy_options.find(config.policy);
   return options == config.policy_options.end() ? std::vector<PolicyOption>{} : options->second;
+}
+
+bool same_policy(const Config& a, const Config& b) {
+  const auto options = [](const Config& config) {
+    std::map<std::string, std::string> by_key;
+    for (const PolicyOption& option : chosen_policy_options(config))
+      by_key[option.key] = option.value;
+    return by_key;
+  };
+  return a.policy == b.policy && a.seed == b.seed && options(a) == options(b);
 }
 
 std::string config_to_toml(const Config& config) {
@@ -519,12 +611,13 @@ std::string config_to_toml(const Config& config) {
   };
   for (const KeyRule& rule : rules()) {
     const std::string value = rule.write(config);
+    if (value.empty()) continue;
     if (rule.table != table) {
       close_policy();
       table = rule.table;
-      if (!value.empty()) text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", table);
+      text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", table);
     }
-    if (!value.empty()) text += fmt::format("{} = {}\n", rule.key, value);
+    text += fmt::format("{} = {}\n", rule.key, value);
   }
   for (const TargetSelector& target : config.targets) {
     text += "\n[[target]]\n";

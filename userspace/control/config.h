@@ -33,7 +33,9 @@ struct Config {
   std::vector<TierDeclaration> tiers;
   std::string socket = "/run/thermocline.sock";
   std::optional<std::string> history_file;
+  Bytes history_max_size{std::uint64_t{1} << 30};
   std::optional<std::string> record_file;
+  Bytes record_max_size{std::uint64_t{1} << 30};
 };
 
 /// One key: where it stands, what it means, its default as it would be written.
@@ -53,6 +55,9 @@ inline constexpr const char* kDefaultConfigPath = "/etc/thermocline/thermoclined
 
 /// The options of the policy that is chosen.
 [[nodiscard]] std::vector<PolicyOption> chosen_policy_options(const Config& config);
+
+/// Whether both choose the same policy with the same seed and options, however they are written.
+[[nodiscard]] bool same_policy(const Config& a, const Config& b);
 
 /// The effective configuration as TOML that load_config() accepts.
 [[nodiscard]] std::string config_to_toml(const Config& config);

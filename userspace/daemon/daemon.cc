@@ -71,7 +71,7 @@ Status Daemon::set_up() {
     return fail(ErrorKind::kUsage,
                 "{}: no [[target]]: say whose memory to look after, by pid, command or cgroup",
                 config_path_);
-  for (const TargetSelector& selector : config_.targets) TC_TRY(find_targets(system_, selector));
+  TC_TRY(pin_targets(system_, config_.targets));
   TC_ASSIGN(topology_, discover_tiers(system_, config_));
   TC_ASSIGN(auto policy, make_policy(config_));
   TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, config_.tracker_options));
@@ -80,17 +80,19 @@ Status Daemon::set_up() {
   TC_ASSIGN(loop_, make_event_loop(why_not));
   if (!why_not.empty()) log(fmt::format("waiting in epoll: {}", why_not));
   const auto say = [this](const std::string& text) { log(text); };
-  // The socket first: a second daemon stops here, before it has emptied the files of the first.
+  // The socket first: a second daemon stops here, before it touches the files of the first.
   TC_ASSIGN(server_,
             ControlServer::start(*loop_, system_, config_.socket,
                                  [this](const std::string& command, const nlohmann::json&) {
                                    return answer(command);
                                  }));
   if (config_.history_file) {
-    TC_ASSIGN(history_, FileSink::open(*config_.history_file, say));
+    TC_ASSIGN(history_,
+              FileSink::open(*config_.history_file, config_.history_max_size, whole_lines, say));
   }
   if (config_.record_file) {
-    TC_ASSIGN(records_, FileSink::open(*config_.record_file, say));
+    TC_ASSIGN(records_,
+              FileSink::open(*config_.record_file, config_.record_max_size, whole_records, say));
   }
   TC_TRY(watch_signals());
 
@@ -119,6 +121,7 @@ Status Daemon::watch_signals() {
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file at its limit is a failed write, not the end
   signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return fail_errno(errno, "can't wait for signals");
   return loop_->watch(signals_.get(), false, [this] { on_signal(); });
@@ -159,6 +162,10 @@ void Daemon::reload() {
     log("not reloaded, everything stays as it was: no [[target]]");
     return;
   }
+  if (const Status pinned = pin_targets(system_, fresh->targets); !pinned) {
+    log(fmt::format("not reloaded, everything stays as it was: {}", pinned.error().message));
+    return;
+  }
   auto topology = discover_tiers(system_, *fresh);
   auto policy = make_policy(*fresh);
   if (!topology || !policy) {
@@ -168,9 +175,10 @@ void Daemon::reload() {
   }
   topology_ = std::move(*topology);
   engine_->set_options(fresh->engine);
-  const bool same_policy = fresh->policy == config_.policy && fresh->seed == config_.seed &&
-                           config_to_toml(*fresh) == config_to_toml(config_);
-  if (!same_policy) engine_->set_policy(std::move(*policy));
+  // A policy keeps what it has learned unless it is another one now.
+  if (!same_policy(*fresh, config_)) engine_->set_policy(std::move(*policy));
+  if (history_) history_->set_max_size(fresh->history_max_size);
+  if (records_) records_->set_max_size(fresh->record_max_size);
   config_ = std::move(*fresh);
   log(fmt::format("reloaded {}", config_path_));
 }
