@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -36,6 +37,15 @@ TEST(AnswerRequest, GarbageGetsAnErrorLine) {
   EXPECT_THAT(answer_request(deep, handle), HasSubstr("\"ok\":false"));
 }
 
+UniqueFd connect_client(const std::string& path) {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return fd;
+}
+
 class ControlSocketTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -59,16 +69,10 @@ class ControlSocketTest : public testing::TestWithParam<std::string> {
     server_.reset();
     if (loop_) {
       EXPECT_NE(::access(path_.c_str(), F_OK), 0) << "the socket was left behind";
+      EXPECT_NE(::access((path_ + ".lock").c_str(), F_OK), 0) << "the lock was left behind";
     }
   }
-  UniqueFd connect() const {
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path_.c_str(), sizeof(address.sun_path) - 1);
-    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    return fd;
-  }
+  UniqueFd connect() const { return connect_client(path_); }
 
   std::string path_;
   std::unique_ptr<System> system_ = make_real_system();
@@ -129,8 +133,80 @@ TEST_P(ControlSocketTest, OnlyTheOwnerMayTalk) {
   EXPECT_EQ(info.st_mode & 0777, 0600u);
 }
 
+TEST_P(ControlSocketTest, ASecondDaemonIsRefusedEvenWhileTheFirstDoesNotAnswer) {
+  // The moment between bind() and listen(), or a queue that is full: connect() fails.
+  ::unlink(path_.c_str());
+  const auto loop = make_event_loop_named("epoll");
+  const auto second = ControlServer::start(**loop, *system_, path_, handle);
+  ASSERT_FALSE(second);
+  EXPECT_THAT(second.error().message, HasSubstr("already running"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Loops, ControlSocketTest, testing::Values("io_uring", "epoll"),
                          [](const auto& param) { return param.param; });
+
+TEST(ControlSocket, RemovesOnlyItsOwnSocket) {
+  const std::string path = testing::TempDir() + "tc_own.sock";
+  ::unlink(path.c_str());
+  const auto system = make_real_system();
+  const auto loop = make_event_loop_named("epoll");
+  {
+    const auto server = ControlServer::start(**loop, *system, path, handle);
+    ASSERT_TRUE(server) << server.error().message;
+    ::unlink(path.c_str());
+    std::ofstream(path) << "someone else's";
+  }
+  EXPECT_EQ(::access(path.c_str(), F_OK), 0);
+  ::unlink(path.c_str());
+}
+
+TEST(ControlSocket, ASilentClientIsClosedInTimeAndItsTimeIsADeadline) {
+  const std::string path = testing::TempDir() + "tc_silent.sock";
+  const auto system = make_real_system();
+  const auto loop = make_event_loop_named("epoll");
+  const auto server = ControlServer::start(**loop, *system, path, handle);
+  ASSERT_TRUE(server) << server.error().message;
+  EXPECT_EQ((*server)->next_deadline(), Nanoseconds::max());
+  const UniqueFd client = connect_client(path);
+  ASSERT_TRUE((*loop)->run_once(system->now() + 1s));
+  const Nanoseconds deadline = (*server)->next_deadline();
+  EXPECT_LE(deadline, system->now() + ControlServer::kClientTime + 1ms);
+  (*server)->expire(deadline);
+  EXPECT_EQ((*server)->next_deadline(), Nanoseconds::max());
+  char byte = 0;
+  EXPECT_EQ(::read(client.get(), &byte, 1), 0) << "the server has closed";
+}
+
+TEST(ControlSocket, WithoutFileDescriptorsItWaitsInsteadOfSpinning) {
+  const std::string path = testing::TempDir() + "tc_emfile.sock";
+  const auto system = make_real_system();
+  for (const char* kind : {"io_uring", "epoll"}) {
+    const auto loop = make_event_loop_named(kind);
+    if (!loop) continue;
+    const auto server = ControlServer::start(**loop, *system, path, handle);
+    ASSERT_TRUE(server) << server.error().message;
+    const UniqueFd client = connect_client(path);
+    rlimit old{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old), 0);
+    rlimit none = old;
+    none.rlim_cur = 0;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    const Nanoseconds until = system->now() + 100ms;
+    int turns = 0;
+    while (system->now() < until && turns < 1000) {
+      (*server)->expire(system->now());
+      ASSERT_TRUE((*loop)->run_once(std::min(until, (*server)->next_deadline())));
+      ++turns;
+    }
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old), 0);
+    EXPECT_LT(turns, 20) << kind;
+    const Nanoseconds again = (*server)->next_deadline();
+    EXPECT_LE(again, system->now() + ControlServer::kAcceptPause);
+    (*server)->expire(again);
+    ASSERT_TRUE((*loop)->run_once(system->now() + 1s));
+    EXPECT_NE((*server)->next_deadline(), Nanoseconds::max()) << "the client was not accepted";
+  }
+}
 
 TEST(ControlSocket, AStaleSocketIsReplacedAndAFileIsNot) {
   const std::string path = testing::TempDir() + "tc_stale.sock";

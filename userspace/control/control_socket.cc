@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/control_socket.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -33,6 +36,16 @@ UniqueFd connect_to(const sockaddr_un& address) {
   if (fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0)
     fd.reset();
   return fd;
+}
+
+std::string lock_path(const std::string& socket) {
+  return socket + ".lock";
+}
+
+tl::unexpected<Error> already_running(const std::string& path) {
+  return fail(ErrorKind::kFailure,
+              "a daemon is already running on {}: stop it, or give this one another control.socket",
+              path);
 }
 
 std::string error_line(const std::string& message) {
@@ -63,11 +76,9 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(EventLoop& loop, Sys
                                                             const std::string& path,
                                                             ControlHandler handler) {
   TC_ASSIGN(const auto address, address_of(path));
-  if (connect_to(address))
-    return fail(ErrorKind::kFailure,
-                "a daemon is already running on {}: stop it, or give this one another "
-                "control.socket",
-                path);
+  std::unique_ptr<ControlServer> server(new ControlServer(loop, system, path, std::move(handler)));
+  TC_TRY(server->lock());
+  if (connect_to(address)) return already_running(path);
   struct stat old {};
   if (::lstat(path.c_str(), &old) == 0) {
     if (!S_ISSOCK(old.st_mode))
@@ -75,7 +86,6 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(EventLoop& loop, Sys
                   path);
     ::unlink(path.c_str());
   }
-  std::unique_ptr<ControlServer> server(new ControlServer(loop, system, path, std::move(handler)));
   server->listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!server->listener_) return fail_errno(errno, "can't make a socket");
   const mode_t mask = ::umask(0177);
@@ -87,23 +97,56 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(EventLoop& loop, Sys
     server->listener_.reset();
     return fail_errno(bind_errno, fmt::format("can't make the control socket {}", path));
   }
+  server->own_file_ = file_id(path);
   if (::listen(server->listener_.get(), 16) < 0)
     return fail_errno(errno, fmt::format("can't listen on {}", path));
-  ControlServer* self = server.get();
-  TC_TRY(loop.watch(server->listener_.get(), false, [self] { self->accept_client(); }));
+  TC_TRY(server->listen_for_clients());
   return server;
 }
 
 ControlServer::~ControlServer() {
   while (!clients_.empty()) drop(clients_.begin()->first);
-  if (listener_) {
-    loop_.unwatch(listener_.get());
-    ::unlink(path_.c_str());
+  if (listener_) loop_.unwatch(listener_.get());
+  if (own_file_ && file_id(path_) == own_file_) ::unlink(path_.c_str());
+  if (lock_) ::unlink(lock_path(path_).c_str());
+}
+
+std::optional<ControlServer::FileId> ControlServer::file_id(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return std::nullopt;
+  return FileId{info.st_dev, info.st_ino};
+}
+
+Status ControlServer::lock() {
+  const std::string path = lock_path(path_);
+  for (;;) {
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd) return fail_errno(errno, fmt::format("can't make the lock file {}", path));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) return already_running(path_);
+      return fail_errno(errno, "can't lock " + path);
+    }
+    // The one before us removes the file at its end: what we locked must still be what is there.
+    struct stat info {};
+    if (::fstat(fd.get(), &info) == 0 && file_id(path) == FileId{info.st_dev, info.st_ino}) {
+      lock_ = std::move(fd);
+      return {};
+    }
   }
+}
+
+Status ControlServer::listen_for_clients() {
+  return loop_.watch(listener_.get(), false, [this] { accept_client(); });
 }
 
 void ControlServer::accept_client() {
   UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+    // The client stays in the queue and the socket ready: waiting for it now would be a busy loop.
+    loop_.unwatch(listener_.get());
+    accept_again_ = system_.now() + kAcceptPause;
+    return;
+  }
   if (!fd || clients_.size() >= kMaxClients) return;
   const int number = fd.get();
   Client client;
@@ -151,6 +194,17 @@ void ControlServer::expire(Nanoseconds now) {
   for (const auto& [fd, client] : clients_)
     if (now > client.until) late.push_back(fd);
   for (const int fd : late) drop(fd);
+  if (accept_again_ && now >= *accept_again_) {
+    // Once more later, should even watching fail now.
+    accept_again_ = listen_for_clients() ? std::nullopt : std::optional(now + kAcceptPause);
+  }
+}
+
+Nanoseconds ControlServer::next_deadline() const {
+  Nanoseconds next = accept_again_.value_or(Nanoseconds::max());
+  // A client is late just after its time, not at it.
+  for (const auto& [fd, client] : clients_) next = std::min(next, client.until + Nanoseconds(1));
+  return next;
 }
 
 Result<nlohmann::json> ask_daemon(const std::string& path, const nlohmann::json& request) {

@@ -2,6 +2,7 @@
 #include "daemon/daemon.h"
 
 #include <fmt/core.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -46,6 +47,15 @@ Result<Topology> discover_tiers(const System& system, const Config& config) {
   return topology;
 }
 
+/// Every target takes a process descriptor and one of the tracker's; the usual soft limit of 1024
+/// is for programs that use select(2).
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 Daemon::Daemon(System& system, Config config, std::string config_path)
@@ -65,6 +75,7 @@ Result<std::unique_ptr<Daemon>> Daemon::create(System& system, Config config,
 }
 
 Status Daemon::set_up() {
+  raise_file_limit();
   started_ = system_.now();
   cpu_at_start_ = system_.process_cpu_time();
   if (config_.targets.empty())
@@ -265,7 +276,7 @@ Status Daemon::run() {
     const Nanoseconds now = system_.now();
     const Nanoseconds next = engine_->step(now);
     server_->expire(now);
-    TC_TRY(loop_->run_once(next));
+    TC_TRY(loop_->run_once(std::min(next, server_->next_deadline())));
   }
   log("stopped");
   return {};
