@@ -6,21 +6,14 @@
 // room the coldest pages are demoted, and no more than needed. A pair (promotion, demotion) must
 // pay: the pages of a pair lie at least a band apart, so that pages at the edge don't bounce.
 //
-// How wide a band? Heat is a sample: a page touched in the share p of W windows an epoch shows a
-// heat of 127 p with a variance of 127^2 p (1 - p) / 3W; at 8 windows the deviation is up to 13.
-// Among many such pages the luckiest and the unluckiest are 90 apart, and exchanging them is work
-// for nothing. But a band as wide as that would be blind for epochs to a hot set that has just
-// moved, whose pages are 50 hotter than yesterday's after two epochs. So the crowd decides:
+// How wide a band? Heat is a sample, so distances are measured in standard deviations of its noise
+// (HeatRuler, heat/scale.h). Among many pages of one temperature the luckiest and the unluckiest
+// are six deviations apart, and exchanging them is work for nothing. But a band as wide as that
+// would be blind for epochs to a hot set that has just moved. So the crowd decides:
 //   - When a fiftieth of the fast tier could be exchanged with pairs further apart than luck puts
 //     that many (4.5 deviations, a little more when the slow tier is much larger and so has more
 //     lucky pages), the placement is off, and the narrow `warm_band` holds for all pairs.
 //   - Else only pairs that are 6.8 deviations apart are exchanged: stragglers.
-//
-//   worked example, 8 windows: fast tier 1000 pages, 850 of them hot at 120 +- 5, 150 at 32 +- 11;
-//   slow tier 2000 pages at 32 +- 11. The 20th hottest slow page has 60, the 20th coldest fast one
-//   20: 40 apart, not off; no pair is far enough apart, nothing moves. Now the hot set moves to the
-//   slow tier; two epochs later its pages have 100, yesterday's 55: the 20th pair is 105 and 20, 85
-//   apart, so every pair that is 24 apart is exchanged: all 850.
 //
 // Every pair of neighbouring tiers is treated so, fastest pair first; the edge of a lower pair is
 // that of all tiers above it together.
@@ -34,6 +27,7 @@
 #include <set>
 
 #include "base/text.h"
+#include "heat/scale.h"
 #include "policies/builtin.h"
 
 namespace thermocline {
@@ -41,8 +35,8 @@ namespace thermocline {
 namespace {
 
 struct HeatOptions {
-  unsigned warm_band = 24;
-  unsigned min_heat = 8;
+  unsigned warm_band = 5;
+  unsigned min_heat = 4;
 };
 
 enum Rule : std::uint8_t { kRoom, kHotter, kMakeRoom, kOverfull };
@@ -53,30 +47,25 @@ constexpr std::array<std::string_view, 4> kRules = {
     "coldest on its tier, which holds more than its share",
 };
 
-/// Heat of a page that was touched in every window, at a decision.
-constexpr unsigned kAlways = 127;
-
-/// One in how many pages of a tier must be far from its place to call the placement off.
-constexpr std::uint64_t kCrowd = 50;
 /// Pages that are enough to tell; of more only as many are looked at.
 constexpr std::uint64_t kSample = 4u << 20;
 constexpr std::uint64_t kOne = 1;
 
-/// Squared numbers of deviations beyond luck. At 1:1 the 98 % quantiles of two equal crowds are 4.1
-/// deviations apart, and further by about a quarter for every doubling of one of them.
-constexpr std::uint64_t kFarSquared = 20;
-constexpr std::uint64_t kFarSquaredPerDoubling = 5;  // for two doublings
-constexpr std::uint64_t kSureSquared = 46;
-
-/// Whether heats this far apart are no luck: more than sqrt(`deviations_squared`) deviations of a
-/// page whose true heat is half way between them. In integers, the same everywhere.
-bool beyond_luck(unsigned hot, unsigned cold, std::uint64_t windows,
-                 std::uint64_t deviations_squared) {
-  if (hot <= cold) return false;
-  const std::uint64_t apart = hot - cold;
-  const std::uint64_t sum = std::min(hot + cold, 2 * kAlways);
-  return apart * apart * 12 * windows >= deviations_squared * sum * (2 * kAlways - sum);
-}
+/// A crowd: when one in so many pages of a tier can be exchanged with pairs `far` apart (hundredths
+/// of a deviation), that is no luck. Of two equal crowds of one size the pages at the 98, 90 and
+/// 75 % quantiles are 4.1, 2.6 and 1.4 deviations apart, and further by a quarter to a third for
+/// every doubling of one of them. A large crowd tells sooner that a hot set has moved, a small one
+/// finds a few pages in the wrong place.
+struct Crowd {
+  std::uint64_t one_in, far, per_doubling;
+};
+constexpr std::array<Crowd, 3> kCrowds = {{{50, 450, 25}, {10, 300, 30}, {4, 190, 35}}};
+/// Distance of a single pair that is no luck.
+constexpr std::uint64_t kSure = HeatRuler::kUnit * 68 / 10;
+/// Decisions until heat has settled. At first it scatters further than a settled one: by so many
+/// tenths while it is in the range of the long memory, and above.
+constexpr std::uint64_t kSettling = 24;
+constexpr std::uint64_t kUnsettled = 5, kUnsettledAbove = 7;
 
 using Histogram = std::array<PageCount, 256>;
 
@@ -100,6 +89,10 @@ class HeatPolicy final : public Policy {
 
   [[nodiscard]] Plan decide(const View& view) override {
     Plan plan;
+    if (view.feedback.windows != windows_) {
+      windows_ = view.feedback.windows;
+      ruler_ = HeatRuler(windows_);
+    }
     State state{view, plan, view.budget.moves.get(), {}, {}};
     for (const TierView& tier : view.tiers)
       state.room.push_back(static_cast<std::int64_t>(tier.free.get()));
@@ -109,6 +102,7 @@ class HeatPolicy final : public Policy {
       balance(state, fast, fast == 0 ? view.threshold : view.heat.select(above));
     }
     plan.advice = advise(view);
+    ++decisions_;
     return plan;
   }
 
@@ -139,17 +133,24 @@ class HeatPolicy final : public Policy {
       if (view.tiers[from].id == page.tier) state.room[from] += size;
   }
 
-  static bool placement_is_off(const View& view, std::size_t fast, std::uint64_t windows) {
+  bool placement_is_off(const View& view, std::size_t fast) const {
     const std::uint64_t fast_pages = std::max<std::uint64_t>(view.tiers[fast].used.get(), 1);
     const std::uint64_t slow_pages = view.tiers[fast + 1].used.get();
     const auto doublings =
         static_cast<std::uint64_t>(std::bit_width(std::max(slow_pages / fast_pages, kOne)) - 1);
     const auto one_in = static_cast<unsigned>(
         std::clamp((fast_pages + slow_pages) / kSample, kOne, std::uint64_t{1024}));
-    const auto [hot, cold] = pair_at(view.heat.histogram(view.tiers[fast + 1].id, true, one_in),
-                                     view.heat.histogram(view.tiers[fast].id, true, one_in),
-                                     std::max(fast_pages / kCrowd / one_in, kOne));
-    return beyond_luck(hot, cold, windows, kFarSquared + kFarSquaredPerDoubling * doublings / 2);
+    const Histogram slow = view.heat.histogram(view.tiers[fast + 1].id, true, one_in);
+    const Histogram held = view.heat.histogram(view.tiers[fast].id, true, one_in);
+    const std::uint64_t unsettled = kSettling - std::min(decisions_, kSettling);
+    return std::any_of(kCrowds.begin(), kCrowds.end(), [&](const Crowd& crowd) {
+      const auto [hot, cold] =
+          pair_at(slow, held, std::max(fast_pages / crowd.one_in / one_in, kOne));
+      const std::uint64_t far = (crowd.far + crowd.per_doubling * doublings) * HeatRuler::kUnit;
+      return ruler_.distance(hot, cold) * 100 >=
+             far + far * (hot < kLongMemory ? kUnsettled : kUnsettledAbove) * unsettled /
+                       (10 * kSettling);
+    });
   }
 
   void balance(State& state, std::size_t fast, const Threshold& edge) const {
@@ -183,12 +184,11 @@ class HeatPolicy final : public Policy {
         view.heat.candidates(view.tiers[slow].id, Heat(static_cast<std::uint8_t>(floor)), Heat(255),
                              true, PageCount(state.budget));
     if (hot.empty()) return;
-    const std::uint64_t windows = std::max<std::uint64_t>(view.feedback.windows, 1);
-    const std::uint64_t deviations_squared =
-        placement_is_off(view, fast, windows) ? 0 : kSureSquared;
+    const std::uint64_t band = HeatRuler::kUnit * options_.warm_band / 10;
+    const std::uint64_t least = std::max(placement_is_off(view, fast) ? band : kSure, band);
     const auto pays = [&](const PageRef& hotter, const PageRef& colder) {
-      return hotter.heat.get() >= colder.heat.get() + options_.warm_band &&
-             beyond_luck(hotter.heat.get(), colder.heat.get(), windows, deviations_squared);
+      return hotter.heat > colder.heat &&
+             ruler_.distance(hotter.heat.get(), colder.heat.get()) >= least;
     };
     const bool last_pair = slow + 1 == view.tiers.size();
     const PageRef* coldest_promoted = nullptr;
@@ -237,15 +237,18 @@ class HeatPolicy final : public Policy {
     const std::uint64_t share = set * 1024 / seen;
     const std::uint64_t fit_share = fits * 1024 / total;
     const unsigned edge = view.threshold.heat.get();
-    if (share > fit_share + (1024 - fit_share) / 3 || edge > kAlways * 7 / 8) {
+    if (share > fit_share + (1024 - fit_share) / 3 || edge > steady_heat(1024 * 7 / 8)) {
       advice.window_eighths = 4;
-    } else if (share < fit_share / 2 && edge < kAlways / 8) {
+    } else if (share < fit_share / 2 && edge < steady_heat(1024 / 8)) {
       advice.window_eighths = 16;
     }
     return advice;
   }
 
   HeatOptions options_;
+  std::uint64_t decisions_ = 0;
+  std::uint64_t windows_ = 0;
+  HeatRuler ruler_{1};
 };
 
 Result<std::unique_ptr<Policy>> make_heat(std::span<const PolicyOption> options, std::uint64_t) {
@@ -259,10 +262,10 @@ Result<std::unique_ptr<Policy>> make_heat(std::span<const PolicyOption> options,
       return fail(ErrorKind::kUsage,
                   "policy heat has no option \"{}\"; it has warm_band and min_heat", option.key);
     const Result<std::uint64_t> value = parse_u64(option.value);
-    if (!value || *value > kAlways)
+    if (!value || *value > kAlwaysHot)
       return fail(ErrorKind::kUsage,
                   "option {} of policy heat is \"{}\"; give a number from 0 to {}", option.key,
-                  option.value, kAlways);
+                  option.value, kAlwaysHot);
     *found->second = static_cast<unsigned>(*value);
   }
   return std::make_unique<HeatPolicy>(parsed);
@@ -281,8 +284,8 @@ PolicyFactory heat_policy() {
   const HeatOptions defaults;
   factory.option_help = {
       fmt::format(
-          "warm_band: heat by which a promoted page must be hotter than the one demoted for "
-          "it, at least. Default {}.",
+          "warm_band: how much hotter a promoted page must be than the one demoted for it, at "
+          "least, in tenths of the standard deviation of their heat. Default {}.",
           defaults.warm_band),
       fmt::format("min_heat: colder pages are never promoted. Default {}.", defaults.min_heat),
   };

@@ -28,7 +28,7 @@ HeatMap& warm_map(const HeatKernels& kernels, int active_of_ten) {
   const std::pair<std::string, int> wanted(kernels.name, active_of_ten);
   if (what == wanted) return *map;
   map.reset();
-  map = std::make_unique<HeatMap>(HeatMap::Options{.increment = 32, .kernels = &kernels});
+  map = std::make_unique<HeatMap>(HeatMap::Options{.window_heat = 32, .kernels = &kernels});
   const TierId tiers[] = {TierId(0), TierId(1)};
   map->set_node_tiers(tiers);
   for (int w = 0; w < 4; ++w) take_window(*map, active_of_ten);

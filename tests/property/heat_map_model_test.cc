@@ -9,6 +9,7 @@
 
 #include "heat/heat_map.h"
 #include "heat/kernels.h"
+#include "heat/scale.h"
 #include "tracking/record.h"
 
 namespace thermocline {
@@ -96,8 +97,10 @@ class Model {
   }
 
   void age() {
+    const std::uint64_t epoch = epochs++;
     for (auto& [key, page] : pages) {
-      if (page.observable()) page.heat /= 2;
+      if (page.observable())
+        page.heat = aged(static_cast<std::uint8_t>(page.heat), dither_of(epoch));
       if (page.cooldown > 0) --page.cooldown;
     }
   }
@@ -139,6 +142,7 @@ class Model {
   }
 
   std::map<Key, Page> pages;
+  std::uint64_t epochs = 0;
 };
 
 class HeatMapModel : public testing::TestWithParam<HeatKernels> {};
@@ -146,7 +150,7 @@ class HeatMapModel : public testing::TestWithParam<HeatKernels> {};
 TEST_P(HeatMapModel, AgreesUnderRandomRecordsAndCalls) {
   for (unsigned seed = 0; seed < 6; ++seed) {
     std::mt19937 rng(seed);
-    HeatMap map(HeatMap::Options{.increment = kIncrement, .kernels = &GetParam()});
+    HeatMap map(HeatMap::Options{.window_heat = kIncrement, .kernels = &GetParam()});
     const TierId tiers[] = {TierId(0), TierId(1), TierId(2)};
     map.set_node_tiers(tiers);
     Model model;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "heat/heat_map.h"
+#include "heat/scale.h"
 #include "policies/policy.h"
 #include "tracking/record.h"
 
@@ -42,9 +43,9 @@ class LoopSim {
   }
 
   Epoch run(Policy& policy) {
-    heat_.set_increment(128 / windows);
     PageCount present, accessed, accessed_fast;
     for (unsigned w = 0; w < windows; ++w) {
+      heat_.set_window_heat(window_heat(w, windows));
       const ApplyStats stats = window();
       present += stats.pages;
       accessed += stats.accessed;

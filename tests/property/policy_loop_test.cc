@@ -130,16 +130,25 @@ TEST(HeatPolicyLoop, ACrowdOfEqualsIsLeftAlone) {
       LoopSim sim(place, {fast}, 5);
       std::fill(sim.touch.begin(), sim.touch.end(), touched);
       const auto policy = heat_policy_with();
-      std::size_t promoted = 0;
-      for (int epoch = 0; epoch < 20; ++epoch) promoted += sim.run(*policy).promoted;
-      EXPECT_LE(promoted, fast * 20 / 500) << "touched " << touched << ", fast " << fast;
+      // While heat settles some are exchanged for nothing, but few.
+      std::size_t promoted = 0, settled = 0;
+      for (int epoch = 0; epoch < 24; ++epoch) promoted += sim.run(*policy).promoted;
+      for (int epoch = 0; epoch < 20; ++epoch) settled += sim.run(*policy).promoted;
+      EXPECT_LE(promoted, fast / 8) << "touched " << touched << ", fast " << fast;
+      EXPECT_LE(settled, fast * 20 / 500) << "touched " << touched << ", fast " << fast;
     }
   }
 }
 
 struct ZipfCase {
   double exponent, fast, edge;  ///< edge: chance that the page at the capacity's edge is touched
+  unsigned windows = 8;
 };
+
+void PrintTo(const ZipfCase& c, std::ostream* out) {
+  *out << "exponent " << c.exponent << ", fast " << c.fast << ", edge " << c.edge << ", windows "
+       << c.windows;
+}
 
 class Zipf : public testing::TestWithParam<ZipfCase> {};
 
@@ -159,8 +168,9 @@ TEST_P(Zipf, NearTheBestStaticPlacement) {
   for (std::size_t i = 0; i < fast; ++i) place[order[kPages - 1 - i]] = 0;
   LoopSim sim(place, {fast}, 5);
   for (std::size_t i = 0; i < kPages; ++i) sim.touch[i] = 1 - std::exp(-rate[i] * scale);
+  sim.windows = GetParam().windows;
   const auto policy = heat_policy_with();
-  for (int epoch = 0; epoch < 10; ++epoch) sim.run(*policy);
+  for (int epoch = 0; epoch < 30; ++epoch) sim.run(*policy);
 
   double best = 0, best_windows = 0, got = 0, got_windows = 0;
   for (std::size_t i = 0; i < kPages; ++i) {
@@ -179,9 +189,13 @@ TEST_P(Zipf, NearTheBestStaticPlacement) {
   EXPECT_LE(static_cast<double>(moved) / 10, static_cast<double>(fast) * 0.01);
 }
 
+// In the last three the page at the edge is touched once in twenty to a hundred windows.
 INSTANTIATE_TEST_SUITE_P(Loads, Zipf,
                          testing::Values(ZipfCase{1.0, 1. / 3, 0.5}, ZipfCase{1.0, 1. / 3, 0.3},
-                                         ZipfCase{0.8, 1. / 3, 0.5}, ZipfCase{1.2, 0.1, 0.5}));
+                                         ZipfCase{0.8, 1. / 3, 0.5}, ZipfCase{1.2, 0.1, 0.5},
+                                         ZipfCase{1.0, 1. / 3, 0.05, 16},
+                                         ZipfCase{0.99, 1. / 3, 0.02, 16},
+                                         ZipfCase{0.99, 1. / 9, 0.01, 32}));
 
 TEST(HeatPolicyLoop, ThreeTiersSortByHeat) {
   // Hot, warm and cold pages, all upside down at first.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "heat/heat_map.h"
+#include "heat/scale.h"
 
 namespace thermocline {
 namespace {
@@ -46,9 +47,11 @@ TEST_P(HeatKernelsTest, AgeAndCount) {
     std::vector<std::uint8_t> expected_max(blocks), actual_max(blocks);
     const Thresholds thresholds = random_thresholds(rng_);
     ThresholdCounts expected_counts{5}, actual_counts{5};
-    scalar_.age_and_count(expected.data(), blocks, expected_max.data(), thresholds,
+    const unsigned dither = rng_() % kDitherSteps;
+    scalar_.age_and_count(expected.data(), blocks, dither, expected_max.data(), thresholds,
                           expected_counts);
-    GetParam().age_and_count(actual.data(), blocks, actual_max.data(), thresholds, actual_counts);
+    GetParam().age_and_count(actual.data(), blocks, dither, actual_max.data(), thresholds,
+                             actual_counts);
     ASSERT_EQ(actual, expected);
     ASSERT_EQ(actual_max, expected_max);
     ASSERT_EQ(actual_counts, expected_counts);

@@ -69,7 +69,7 @@ using TierId = Id<struct TierIdTag, std::uint8_t>;
 using Asid = Id<struct AsidTag, std::uint64_t>;
 using Epoch = Id<struct EpochTag, std::uint64_t>;
 /// Page temperature: 0 (untouched for long) to 255; at a decision 127 = touched in every window.
-/// See heat/heat_map.h for the scale.
+/// See heat/scale.h.
 using Heat = Id<struct HeatTag, std::uint8_t>;
 using Pid = Id<struct PidTag, std::int32_t>;
 

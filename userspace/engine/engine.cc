@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "heat/scale.h"
+
 namespace thermocline {
 
 namespace {
@@ -65,6 +67,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
         phase_ = Phase::kDecide;
         return now;
       }
+      heat_.set_window_heat(window_heat(windows_done_, options_.windows_per_epoch));
       phase_ = Phase::kWindow;
       deadline_ = now + window_;
       return deadline_;
@@ -129,7 +132,6 @@ void Engine::begin_epoch(Nanoseconds now) {
   epoch_base_ledger_ = ledger_.totals();
   tracking_cpu_epoch_ = Nanoseconds(0);
   longest_scan_ = Nanoseconds(0);
-  heat_.set_increment(std::max(1u, 128u / options_.windows_per_epoch));
   if (!options_.window_auto) window_ = options_.window;
 
   const Nanoseconds cpu = parts_.system.process_cpu_time();

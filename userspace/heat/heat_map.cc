@@ -10,6 +10,7 @@
 
 #include "heat/block_store.h"
 #include "heat/kernels.h"
+#include "heat/scale.h"
 
 namespace thermocline {
 
@@ -297,6 +298,7 @@ struct HeatMap::Impl {
   std::vector<TierId> tier_of_node;
   /// Edge of the last epoch: where the next one is looked for first. 0 = none yet.
   unsigned last_edge = 0;
+  std::uint64_t epochs_aged = 0;
 
   explicit Impl(const Options& o)
       : options(o), kernels(o.kernels != nullptr ? o.kernels : &best_heat_kernels()) {}
@@ -431,7 +433,7 @@ struct HeatMap::Impl {
     if (!accessed) return;
     stats.accessed += PageCount(pages);
     if (place == 0) stats.accessed_fast += PageCount(pages);
-    if (count) entry.heat = add_saturating(entry.heat, options.increment);
+    if (count) entry.heat = add_saturating(entry.heat, options.window_heat);
   }
 
   // ---------------------------------------------------------------- passes
@@ -556,8 +558,8 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
       Chunk& chunk = store.chunk_of(leaf.slot());
       const std::size_t i = BlockStore::index_of(leaf.slot());
       if (count && any_touched) {
-        kernels->add(chunk.heat[i], touched, byte(options.increment));
-        chunk.hottest[i] = add_saturating(chunk.hottest[i], options.increment);
+        kernels->add(chunk.heat[i], touched, byte(options.window_heat));
+        chunk.hottest[i] = add_saturating(chunk.hottest[i], options.window_heat);
       }
       if (chunk.counts[i][kAbsent] == kBlockPages) drop(space, gib, leaf);
     }
@@ -634,8 +636,8 @@ void count_huge(const HugeEntry& entry, std::uint64_t pages, const Thresholds& t
     if (entry.heat >= thresholds[t]) counts[t] += pages;
 }
 
-void age_huge(HugeEntry& entry) {
-  if (entry.observable()) entry.heat = byte(entry.heat >> 1);
+void age_huge(HugeEntry& entry, unsigned dither) {
+  if (entry.observable()) entry.heat = aged(entry.heat, dither);
   entry.state = cooled(entry.state);
 }
 
@@ -648,21 +650,23 @@ void observable_heat(const BlockStore::Chunk& chunk, std::size_t i, std::uint8_t
 }  // namespace
 
 void HeatMap::Impl::age_and_count(const Thresholds& thresholds, ThresholdCounts& counts) {
+  const unsigned dither = dither_of(epochs_aged++);
   store.for_each_chunk([&](Chunk& chunk, std::size_t used) {
     for (std::size_t i = 0; i < used;) {
       std::size_t end = i;
       while (end < used && chunk.hottest[end] != 0 && !chunk.unobservable[end]) ++end;
       if (end > i) {
-        kernels->age_and_count(chunk.heat[i], end - i, &chunk.hottest[i], thresholds, counts);
+        kernels->age_and_count(chunk.heat[i], end - i, dither, &chunk.hottest[i], thresholds,
+                               counts);
         i = end;
         continue;
       }
       if (chunk.hottest[i] != 0) {
-        std::uint8_t aged[kBlockEntries];
-        observable_heat(chunk, i, aged);
-        kernels->age_and_count(aged, 1, &chunk.hottest[i], thresholds, counts);
+        std::uint8_t older[kBlockEntries];
+        observable_heat(chunk, i, older);
+        kernels->age_and_count(older, 1, dither, &chunk.hottest[i], thresholds, counts);
         for (std::size_t e = 0; e < kBlockEntries; ++e) {
-          if ((chunk.state[i][e] & kUnobservableBit) == 0) chunk.heat[i][e] = aged[e];
+          if ((chunk.state[i][e] & kUnobservableBit) == 0) chunk.heat[i][e] = older[e];
           chunk.hottest[i] = std::max(chunk.hottest[i], chunk.heat[i][e]);
         }
       }
@@ -681,14 +685,14 @@ void HeatMap::Impl::age_and_count(const Thresholds& thresholds, ThresholdCounts&
   for (auto& [asid, space] : spaces) {
     for (auto& [number, gib] : space.gibs) {
       if (gib.is_page) {
-        age_huge(gib.page);
+        age_huge(gib.page, dither);
         count_huge(gib.page, kGibPages, thresholds, counts);
       }
       if (gib.huge == 0) continue;
       for (Leaf& leaf : *gib.leaves) {
         if (!leaf.is_huge()) continue;
         HugeEntry huge = leaf.huge();
-        age_huge(huge);
+        age_huge(huge, dither);
         leaf.set_huge(huge);
         count_huge(huge, kBlockPages, thresholds, counts);
       }
@@ -824,12 +828,12 @@ void HeatMap::Impl::change_page(Asid asid, Vpn vpn, Huge change_huge, Base chang
 
 HeatMap::HeatMap() : HeatMap(Options{}) {}
 HeatMap::HeatMap(Options options) : impl_(std::make_unique<Impl>(options)) {
-  set_increment(options.increment);
+  set_window_heat(options.window_heat);
 }
 HeatMap::~HeatMap() = default;
 
-void HeatMap::set_increment(unsigned increment) {
-  impl_->options.increment = std::clamp(increment, 1u, 255u);
+void HeatMap::set_window_heat(unsigned heat) {
+  impl_->options.window_heat = std::min(heat, 255u);
 }
 
 void HeatMap::set_node_tiers(std::span<const TierId> tier_of_node) {
@@ -896,8 +900,7 @@ void HeatMap::forget(Asid asid) {
 }
 
 Threshold HeatMap::age_and_select(PageCount capacity) {
-  // Aged heat is at most 127.
-  const Thresholds thresholds = impl_->first_guess(128);
+  const Thresholds thresholds = impl_->first_guess(kAlwaysHot + 1);
   ThresholdCounts counts{};
   impl_->age_and_count(thresholds, counts);
   const Threshold edge = impl_->find_edge(capacity, thresholds, counts);

@@ -3,18 +3,15 @@
 // in 512-entry blocks (2 MiB of address space); a huge page is one entry. Blocks that hold no page
 // are not there.
 //
-// Scale of heat. A window in which a page was touched adds `increment`; the ageing pass halves all
-// heat once an epoch, after the epoch's windows and before the decision: evidence first, ageing and
-// counting in one pass over memory, then decide. With W windows an epoch and increment 128 / W a
-// page touched in every window is at 255 before the pass and at 127 after it, one touched in half
-// of the windows at about 64: what a decision sees is the touched share of the windows, times 127,
-// with a half-life of one epoch. Seven bits, so the pass compares signed bytes.
+// What heat means, and how it ages, is told in heat/scale.h: 127 = touched in every window, with a
+// memory that is the longer the more seldom a page is touched. The ageing pass runs once an epoch,
+// after the epoch's windows and before the decision: evidence first, ageing and counting in one
+// pass over memory, then decide.
 //
-//   worked example, W = 8, increment 16: touched in 8, 8, 0, 0 windows of four epochs:
-//   64, 96, 48, 24 after each ageing pass.
+//   worked example, 4 windows an epoch: touched in 4, 4, 0, 0 windows of four epochs:
+//   64, 96, 78, 69 after each ageing pass; touched in 1, 0, 0, 0: 16, 15, 14, 13.
 //
-// Not thread-safe; owned by the engine. Source of the ageing: the classic ageing of page
-// replacement (Tanenbaum), in the frequency form that MEMTIS (SOSP'23) cools with.
+// Not thread-safe; owned by the engine.
 #pragma once
 
 #include <array>
@@ -108,8 +105,8 @@ struct HeatKernels;
 class HeatMap {
  public:
   struct Options {
-    /// Heat that one touched window adds; see the scale above. 1..255.
-    unsigned increment = 16;
+    /// Heat that a touch adds at first, see set_window_heat.
+    unsigned window_heat = 16;
     /// Vector kernels to use; nullptr = the best that this processor runs.
     const HeatKernels* kernels = nullptr;
   };
@@ -119,7 +116,8 @@ class HeatMap {
   HeatMap(const HeatMap&) = delete;
   HeatMap& operator=(const HeatMap&) = delete;
 
-  void set_increment(unsigned increment);
+  /// Heat that a touch in the window to come adds (window_heat of scale.h), at most 255.
+  void set_window_heat(unsigned heat);
   /// Tier of each node, index = node number; nodes beyond it or kNoTier belong to no tier (their
   /// pages are unobservable to policies: present on no tier).
   void set_node_tiers(std::span<const TierId> tier_of_node);
@@ -139,7 +137,7 @@ class HeatMap {
   /// Forget an address space (exit, exec, detached).
   void forget(Asid asid);
 
-  /// Halve all heat, count down cooldowns and count pages above 8 thresholds in the same pass over
+  /// Age all heat, count down cooldowns and count pages above 8 thresholds in the same pass over
   /// memory; the edge for `capacity` is found from these counts (a second pass only when the edge
   /// left the bracket kept from the last epoch). The result is exact. Unobservable pages don't age
   /// and don't count; those on tier 0 stay there, so they are taken off `capacity` first.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "heat/heat_map.h"
+#include "heat/scale.h"
 
 namespace thermocline {
 
@@ -23,13 +24,14 @@ void count_scalar(const std::uint8_t* heat, std::size_t blocks, const Thresholds
     for (std::size_t t = 0; t < kThresholds; ++t) counts[t] += heat[i] >= thresholds[t] ? 1u : 0u;
 }
 
-void age_and_count_scalar(std::uint8_t* heat, std::size_t blocks, std::uint8_t* max,
-                          const Thresholds& thresholds, ThresholdCounts& counts) {
+void age_and_count_scalar(std::uint8_t* heat, std::size_t blocks, unsigned dither,
+                          std::uint8_t* max, const Thresholds& thresholds,
+                          ThresholdCounts& counts) {
   for (std::size_t b = 0; b < blocks; ++b) {
     std::uint8_t* block = heat + b * kBlockEntries;
     max[b] = 0;
     for (std::size_t i = 0; i < kBlockEntries; ++i) {
-      block[i] = static_cast<std::uint8_t>(block[i] >> 1);
+      block[i] = aged(block[i], dither);
       max[b] = std::max(max[b], block[i]);
     }
     count_scalar(block, 1, thresholds, counts);
@@ -70,6 +72,8 @@ BlockBits match_scalar(const std::uint8_t* heat, const std::uint8_t* state, std:
 #define TC_AVX2 __attribute__((target("avx2")))
 
 constexpr std::size_t kAvx2Lanes = 32;
+/// How far ahead to ask for memory, in bytes: the processor's own prefetch stops at each page.
+constexpr std::size_t kPrefetch = 4096;
 constexpr std::size_t kAvx2Group = 15;
 constexpr std::size_t kAvx2Half = kThresholds / 2;
 
@@ -97,11 +101,13 @@ TC_AVX2 inline std::uint8_t max_byte(__m256i v) {
 }
 
 /// Counts of four thresholds in a group; `flip` moves both sides of the signed compare.
+template <std::size_t kAhead>
 TC_AVX2 inline void count_half(const std::uint8_t* heat, std::size_t bytes, const __m256i* edge,
                                __m256i flip, std::uint64_t* counts) {
   const __m256i e0 = edge[0], e1 = edge[1], e2 = edge[2], e3 = edge[3];
   __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
   for (std::size_t i = 0; i < bytes; i += kAvx2Lanes) {
+    if constexpr (kAhead > 0) __builtin_prefetch(heat + i + kAhead);
     const __m256i h = _mm256_xor_si256(load(heat + i), flip);
     s0 = _mm256_sub_epi8(s0, _mm256_cmpgt_epi8(h, e0));
     s1 = _mm256_sub_epi8(s1, _mm256_cmpgt_epi8(h, e1));
@@ -122,17 +128,28 @@ TC_AVX2 void count_avx2(const std::uint8_t* heat, std::size_t blocks, const Thre
   for (std::size_t t = 0; t < kThresholds; ++t) edge[t] = set1((thresholds[t] - 1u) ^ 0x80u);
   while (blocks > 0) {
     const std::size_t group = std::min(blocks, kAvx2Group);
-    count_half(heat, group * kBlockEntries, edge, flip, counts.data());
-    count_half(heat, group * kBlockEntries, edge + kAvx2Half, flip, counts.data() + kAvx2Half);
+    count_half<kPrefetch>(heat, group * kBlockEntries, edge, flip, counts.data());
+    count_half<0>(heat, group * kBlockEntries, edge + kAvx2Half, flip, counts.data() + kAvx2Half);
     heat += group * kBlockEntries;
     blocks -= group;
   }
 }
 
-TC_AVX2 void age_and_count_avx2(std::uint8_t* heat, std::size_t blocks, std::uint8_t* max,
-                                const Thresholds& thresholds, ThresholdCounts& counts) {
-  // Halved heat is at most 127: signed compares do.
-  const __m256i low7 = set1(0x7f);
+/// As aged() of scale.h.
+TC_AVX2 inline __m256i aged_avx2(__m256i heat, __m256i dither) {
+  const __m256i sixteenth =
+      _mm256_and_si256(_mm256_srli_epi16(_mm256_adds_epu8(heat, dither), 4), set1(0x0f));
+  const __m256i half = _mm256_and_si256(_mm256_srli_epi16(heat, 1), set1(0x7f));
+  return _mm256_min_epu8(
+      _mm256_min_epu8(_mm256_sub_epi8(heat, sixteenth), _mm256_add_epi8(half, set1(30))),
+      set1(kAlwaysHot));
+}
+
+TC_AVX2 void age_and_count_avx2(std::uint8_t* heat, std::size_t blocks, unsigned dither,
+                                std::uint8_t* max, const Thresholds& thresholds,
+                                ThresholdCounts& counts) {
+  static_assert(kAlwaysHot <= 127, "signed compares do");
+  const __m256i dithers = set1(dither);
   __m256i edge[kThresholds];
   for (std::size_t t = 0; t < kThresholds; ++t)
     edge[t] = set1(std::min<unsigned>(thresholds[t] - 1u, 127u));
@@ -144,7 +161,8 @@ TC_AVX2 void age_and_count_avx2(std::uint8_t* heat, std::size_t blocks, std::uin
       std::uint8_t* block = heat + b * kBlockEntries;
       __m256i hottest = _mm256_setzero_si256();
       for (std::size_t i = 0; i < kBlockEntries; i += kAvx2Lanes) {
-        const __m256i h = _mm256_and_si256(_mm256_srli_epi16(load(block + i), 1), low7);
+        __builtin_prefetch(block + i + kPrefetch, 1);
+        const __m256i h = aged_avx2(load(block + i), dithers);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(block + i), h);
         hottest = _mm256_max_epu8(hottest, h);
         s0 = _mm256_sub_epi8(s0, _mm256_cmpgt_epi8(h, e0));
@@ -158,8 +176,8 @@ TC_AVX2 void age_and_count_avx2(std::uint8_t* heat, std::size_t blocks, std::uin
     counts[1] += sum_bytes(s1);
     counts[2] += sum_bytes(s2);
     counts[3] += sum_bytes(s3);
-    count_half(heat, group * kBlockEntries, edge + kAvx2Half, _mm256_setzero_si256(),
-               counts.data() + kAvx2Half);
+    count_half<0>(heat, group * kBlockEntries, edge + kAvx2Half, _mm256_setzero_si256(),
+                  counts.data() + kAvx2Half);
     heat += group * kBlockEntries;
     blocks -= group;
   }
@@ -245,6 +263,7 @@ TC_AVX512 void count_avx512(const std::uint8_t* heat, std::size_t blocks,
     const std::size_t group = std::min(blocks, kAvx512Group);
     __m512i sum[kThresholds] = {};
     for (std::size_t i = 0; i < group * kBlockEntries; i += kAvx512Lanes) {
+      __builtin_prefetch(heat + i + kPrefetch);
       const __m512i h = load512(heat + i);
 #pragma GCC unroll 8
       for (std::size_t t = 0; t < kThresholds; ++t)
@@ -256,9 +275,20 @@ TC_AVX512 void count_avx512(const std::uint8_t* heat, std::size_t blocks,
   }
 }
 
-TC_AVX512 void age_and_count_avx512(std::uint8_t* heat, std::size_t blocks, std::uint8_t* max,
-                                    const Thresholds& thresholds, ThresholdCounts& counts) {
-  const __m512i low7 = set512(0x7f), ones = set512(1);
+/// As aged() of scale.h.
+TC_AVX512 inline __m512i aged_avx512(__m512i heat, __m512i dither) {
+  const __m512i sixteenth =
+      _mm512_and_si512(_mm512_srli_epi16(_mm512_adds_epu8(heat, dither), 4), set512(0x0f));
+  const __m512i half = _mm512_and_si512(_mm512_srli_epi16(heat, 1), set512(0x7f));
+  return _mm512_min_epu8(
+      _mm512_min_epu8(_mm512_sub_epi8(heat, sixteenth), _mm512_add_epi8(half, set512(30))),
+      set512(kAlwaysHot));
+}
+
+TC_AVX512 void age_and_count_avx512(std::uint8_t* heat, std::size_t blocks, unsigned dither,
+                                    std::uint8_t* max, const Thresholds& thresholds,
+                                    ThresholdCounts& counts) {
+  const __m512i dithers = set512(dither), ones = set512(1);
   __m512i edge[kThresholds];
   for (std::size_t t = 0; t < kThresholds; ++t) edge[t] = set512(thresholds[t]);
   while (blocks > 0) {
@@ -267,7 +297,8 @@ TC_AVX512 void age_and_count_avx512(std::uint8_t* heat, std::size_t blocks, std:
     for (std::size_t b = 0; b < group; ++b) {
       __m512i hottest = _mm512_setzero_si512();
       for (std::size_t i = 0; i < kBlockEntries; i += kAvx512Lanes) {
-        const __m512i h = _mm512_and_si512(_mm512_srli_epi16(load512(heat + i), 1), low7);
+        __builtin_prefetch(heat + i + kPrefetch, 1);
+        const __m512i h = aged_avx512(load512(heat + i), dithers);
         _mm512_storeu_si512(heat + i, h);
         hottest = _mm512_max_epu8(hottest, h);
 #pragma GCC unroll 8

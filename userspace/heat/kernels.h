@@ -23,9 +23,9 @@ using ThresholdCounts = std::array<std::uint64_t, kThresholds>;
 
 struct HeatKernels {
   std::string_view name;
-  /// Halve `blocks` blocks, write each block's new maximum to `max`, and add to counts[i] the
-  /// entries whose halved heat is >= thresholds[i]. Thresholds are 1..255.
-  void (*age_and_count)(std::uint8_t* heat, std::size_t blocks, std::uint8_t* max,
+  /// Age `blocks` blocks (scale.h; dither is 0..15), write each block's new maximum to `max`, and
+  /// add to counts[i] the entries whose aged heat is >= thresholds[i]. Thresholds are 1..255.
+  void (*age_and_count)(std::uint8_t* heat, std::size_t blocks, unsigned dither, std::uint8_t* max,
                         const Thresholds& thresholds, ThresholdCounts& counts);
   /// As above without ageing.
   void (*count)(const std::uint8_t* heat, std::size_t blocks, const Thresholds& thresholds,
