@@ -84,12 +84,11 @@ Nanoseconds Engine::step(Nanoseconds now) {
       if (just_decided_) {
         // Moves get their share of time, however long watching and deciding took.
         just_decided_ = false;
-        if (!demotions_.empty() || !promotions_.empty())
-          next_epoch_ = std::max(next_epoch_, now + options_.epoch / 2);
+        moves_end_ = std::max(next_epoch_, now + options_.epoch / 2);
         // The limit holds over the epoch: what watching took of it is saved up for the moves.
         burst_ = std::max(kShortestBurst, std::min(now - epoch_start_, options_.epoch));
       }
-      if (now >= next_epoch_ || moving_stopped_) {
+      if (now >= moves_end_ || moving_stopped_) {
         ledger_.abandon(pages_of(demotions_) + pages_of(promotions_));
         demotions_.clear();
         promotions_.clear();
@@ -111,7 +110,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
       const double need = std::min(batch_bytes, static_cast<double>(bytes_of(planned).get()));
       if (tokens_ < need) {
         const auto wait = std::chrono::duration<double>((need - tokens_) / rate);
-        return std::min(next_epoch_, now + std::chrono::ceil<Nanoseconds>(wait));
+        return std::min(moves_end_, now + std::chrono::ceil<Nanoseconds>(wait));
       }
       if (!move_batch(now)) phase_ = Phase::kRest;
       return now;

@@ -200,6 +200,7 @@ class Engine {
   Epoch epoch_{0};
   Nanoseconds epoch_start_{};
   Nanoseconds next_epoch_{};
+  Nanoseconds moves_end_{};  ///< what is not moved by then is left to the next plan
   Nanoseconds deadline_{};  ///< end of the window that is open
   Nanoseconds window_;
   unsigned windows_done_ = 0;
