@@ -168,6 +168,19 @@ static bool is_placed(struct vm_area_struct *vma)
 }
 
 /*
+ * What others do with a page of a file that they map, too, is not seen here; so such a page is told
+ * like one that is placed. (Anonymous pages have two owners only between a fork and the next write.)
+ */
+static __always_inline bool is_shared(unsigned long pfn)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+	return page_mapcount(pfn_to_page(pfn)) > 1;
+#else
+	return folio_likely_mapped_shared(page_folio(pfn_to_page(pfn)));
+#endif
+}
+
+/*
  * Reclaim reads the same bit: to it, a page whose bit a scan clears would look unused. The young flag
  * tells it what it can't see any more, as after idle page tracking and DAMON. Debian's 6.1 has no
  * such flag (nor another place that reclaim would look at), so there this does nothing.
@@ -199,7 +212,7 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 {
 	unsigned long address = w->address & PMD_MASK;
 	struct thermocline_run *run = &w->att->run;
-	const bool placed = is_placed(vma);
+	bool placed = is_placed(vma);
 	bool young = false, dirty = false, zero;
 	spinlock_t *lock;
 	u32 word, i;
@@ -223,6 +236,7 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 	zero = is_huge_zero(vma, pmd);
 	if (!zero) {
 		node = node_of(&w->att->nodes, pmd_pfn(pmd));
+		placed = placed || (vma->vm_file && is_shared(pmd_pfn(pmd)));
 		young = pmd_young(pmd) && !placed;
 		dirty = pmd_dirty(pmd);
 		if (young && w->clear) {
@@ -256,7 +270,7 @@ static void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u
 	struct thermocline_run *run = &w->att->run;
 	u16 node = THERMOCLINE_NODE_NONE, same = 0;
 	u64 present = 0, observable = 0, accessed = 0, dirty = 0;
-	const bool clear = w->clear, placed = is_placed(vma);
+	const bool clear = w->clear, placed = is_placed(vma), file = vma->vm_file;
 	u32 i;
 
 	for (i = 0; i < count; i++, ptep++) {
@@ -268,11 +282,14 @@ static void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u
 		if (pte_present(pte)) {
 			present |= bit;
 			if (likely(!pte_special(pte))) {
+				const bool shared = file && is_shared(pte_pfn(pte));
+
 				here = node_of(&w->att->nodes, pte_pfn(pte));
-				observable |= bit;
+				if (!shared)
+					observable |= bit;
 				if (pte_dirty(pte))
 					dirty |= bit;
-				if (pte_young(pte) && !placed) {
+				if (pte_young(pte) && !placed && !shared) {
 					accessed |= bit;
 					if (clear) {
 						hand_on_young(pte_pfn(pte));

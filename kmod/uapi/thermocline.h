@@ -229,7 +229,8 @@ struct thermocline_range {
  * An area with a memory policy of its own (mbind(2), not MPOL_DEFAULT) is the program's to place: its
  * pages are told with their node as present and not observable, and their accessed bits are neither
  * told nor cleared. The policy of a thread (set_mempolicy(2)) doesn't count, nor does one that
- * another process set on shared memory.
+ * another process set on shared memory. The same holds for pages of a file mapping (shared memory
+ * included) that are mapped more than once: what others do with them is not seen here.
  * The mmap lock is let go between table pages; what is mapped or unmapped meanwhile may or may not be
  * seen, as with any list that is read while it changes.
  *

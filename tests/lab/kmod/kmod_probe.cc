@@ -584,6 +584,63 @@ TEST_F(Kmod, MemoryThatTheProgramPlacedIsNotObservable) {
   }
 }
 
+/// What another process does with a page isn't seen, so a shared one can't be called cold.
+TEST_F(Kmod, PagesOfAFileThatOthersMapAreNotObservable) {
+  attach_to_self();
+  constexpr std::uint64_t kPages = 1024, kShared = 300;
+  const int file = static_cast<int>(syscall(SYS_memfd_create, "shared", 0));
+  ASSERT_GE(file, 0);
+  ASSERT_EQ(ftruncate(file, kPages * kPage), 0);
+  const auto map = [&](std::uint64_t pages) {
+    void* at = mmap(nullptr, pages * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    EXPECT_NE(at, MAP_FAILED);
+    std::memset(at, 1, pages * kPage);
+    return static_cast<char*>(at);
+  };
+  char* const mine = map(kPages);
+  const std::uint64_t first = reinterpret_cast<std::uint64_t>(mine) / kPage;
+  const std::vector<Range> range = {{first, kPages}};
+  const auto expect_observable_from = [&](std::uint64_t edge, bool touched) {
+    const Pass pass = device_.scan(kClear, range);
+    expect_good(pass);
+    ASSERT_EQ(pass.pages.size(), kPages);
+    for (std::uint64_t i = 0; i < kPages; ++i) {
+      const Page& page = pass.pages.at(first + i);
+      EXPECT_EQ(page.observable, i >= edge) << i;
+      EXPECT_EQ(page.accessed, i >= edge && touched) << i;
+      EXPECT_GE(page.node, 0) << i;
+    }
+  };
+  expect_observable_from(0, true);
+  int to_child[2], to_parent[2];
+  ASSERT_EQ(pipe(to_child), 0);
+  ASSERT_EQ(pipe(to_parent), 0);
+  char word = 0;
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // Shared memory is not copied at fork: only what the child touches is mapped twice.
+    for (std::uint64_t i = 0; i < kShared; ++i) mine[i * kPage] = 2;
+    _exit(write(to_parent[1], &word, 1) == 1 && read(to_child[0], &word, 1) == 1 ? 0 : 1);
+  }
+  ASSERT_EQ(read(to_parent[0], &word, 1), 1);
+  for (std::uint64_t i = 0; i < kPages; ++i) mine[i * kPage] = 3;
+  expect_observable_from(kShared, true);
+  ASSERT_EQ(write(to_child[1], &word, 1), 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  {
+    const Pass pass = device_.scan(kClear, range);
+    EXPECT_EQ(pass.pages.at(first).observable, true) << "the other one has gone";
+    EXPECT_EQ(pass.pages.at(first).accessed, true) << "the bit was left alone";
+    EXPECT_EQ(pass.pages.at(first + kShared).accessed, false);
+  }
+  munmap(mine, kPages * kPage);
+  close(file);
+  for (const int fd : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) close(fd);
+}
+
 /// A policy of the thread is where memory comes from by default, not a placement of a range.
 TEST_F(Kmod, AThreadsPolicyChangesNothing) {
   attach_to_self();
