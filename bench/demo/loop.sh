@@ -34,6 +34,14 @@ prepare_guest() {
   insmod /lib/thermocline/thermocline.ko
 }
 
+# The kernel's watermarks, small: for a fast tier of a few tens of MiB the usual ones weigh too much, and a boost of them
+# after fragmentation comes and goes. The slow node must take kernel data then (profile hmat), see above.
+small_watermarks() {
+  echo 0 >/proc/sys/vm/watermark_boost_factor
+  echo 10 >/proc/sys/vm/watermark_scale_factor
+  echo 1024 >/proc/sys/vm/min_free_kbytes
+}
+
 # Leaves BYTES of the fast node for programs; sets BALLAST_PID.
 limit_fast_node() { # BYTES
   rm -f "$RUN/ballast-ready"
@@ -75,9 +83,9 @@ start_daemon() {
   await 30 "the daemon" status_answers
 }
 
-# From watching to moving.
+# From watching to moving; what was recorded while it watched is complete then.
 let_it_move() {
-  sed -i 's/^mode = .*/mode = "manage"/' "$RUN/thermocline.toml"
+  sed -i -e 's/^mode = .*/mode = "manage"/' -e '/^\[record\]/,/^file/d' "$RUN/thermocline.toml"
   kill -HUP "$DAEMON_PID"
 }
 
@@ -116,4 +124,54 @@ rate_limit = \"$loop_rate\""
   rmmod thermocline
   echo "promoted $(figure promoted_pages <"$RUN/status.json") pages, demoted $(figure demoted_pages <"$RUN/status.json")"
   return "$loop_code"
+}
+
+# redis under a Zipf load: the fast tier, about a third of its memory, is full of unpopular keys at first. Thermocline
+# watches and records, then moves. Leaves in DIR: redis.records, redis-watched.json, redis-settled.json,
+# redis-status.json (status at the beginning of moving, when it has settled, at the end), redis-without.json,
+# redis-with.json (what the client says), redis-history.jsonl. SET-SHARE is that of the client's operations; each SET
+# puts the value on another page.
+redis_loop() { # DIR SET-SHARE
+  loop_dir=$1 loop_sets=$2
+  loop_redis="--socket $RUN/redis.sock --keys 12000 --value-size 4000 --theta 0.99 --pipeline 32 --seed 1"
+  rm -f "$loop_dir"/redis*
+  limit_fast_node 14M
+  redis-server --port 0 --unixsocket "$RUN/redis.sock" --save "" --appendonly no --dir "$RUN" >"$RUN/redis.log" &
+  REDIS_PID=$!
+  await 30 "redis" test -S "$RUN/redis.sock"
+  # shellcheck disable=SC2086 # a list of words
+  zipf_client $loop_redis --step load --cold-first --hot-fraction 0.35
+  # A popular page is touched many times a second, one at the edge of the tier once in several seconds: many windows.
+  configure observe redis-server 'epoch = "2s"
+window = "100ms"
+windows_per_epoch = 18
+headroom = "512K"
+cpu_budget = 1.0' "[mover]
+rate_limit = \"32M\"
+[record]
+file = \"$loop_dir/redis.records\"
+[history]
+file = \"$loop_dir/redis-history.jsonl\""
+  # shellcheck disable=SC2086
+  zipf_client $loop_redis --step run --set-share "$loop_sets" --duration 48 --json "$loop_dir/redis-without.json" &
+  loop_client=$!
+  sleep 1
+  start_daemon
+  wait "$loop_client"
+  # shellcheck disable=SC2086
+  zipf_client $loop_redis --step run --set-share "$loop_sets" --duration 38 --json "$loop_dir/redis-with.json" &
+  loop_client=$!
+  loop_moves=$(kernel_moves)
+  status >"$loop_dir/redis-watched.json"
+  let_it_move
+  sleep 16
+  status >"$loop_dir/redis-settled.json"
+  sleep 20
+  status >"$loop_dir/redis-status.json"
+  echo $(($(kernel_moves) - loop_moves)) >"$loop_dir/redis-kernel-moves"
+  wait "$loop_client"
+  stop "$DAEMON_PID"
+  stop "$REDIS_PID"
+  kill -0 "$BALLAST_PID" || { echo "FAIL: the ballast is gone: the fast tier was larger than it should be"; return 1; }
+  stop "$BALLAST_PID"
 }

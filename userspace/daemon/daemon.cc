@@ -97,26 +97,20 @@ Status Daemon::set_up() {
                                  [this](const std::string& command, const nlohmann::json&) {
                                    return answer(command);
                                  }));
-  if (config_.history_file) {
-    TC_ASSIGN(history_,
-              FileSink::open(*config_.history_file, config_.history_max_size, whole_lines, say));
-  }
-  if (config_.record_file) {
-    TC_ASSIGN(records_,
-              FileSink::open(*config_.record_file, config_.record_max_size, whole_records, say));
-  }
+  TC_ASSIGN(history_, open_history(config_));
+  TC_ASSIGN(records_, open_records(config_));
   TC_TRY(watch_signals());
 
   EngineHooks hooks;
   hooks.log = say;
-  if (records_)
-    hooks.on_records = [this](std::span<const std::byte> bytes) { records_->append(bytes); };
-  if (history_) {
-    hooks.on_epoch = [this](const EpochReport& report) {
-      const std::string line = history_line(*engine_, report, kHistoryBins);
-      history_->append(std::as_bytes(std::span(line)));
-    };
-  }
+  hooks.on_records = [this](std::span<const std::byte> bytes) {
+    if (records_) records_->append(bytes);
+  };
+  hooks.on_epoch = [this](const EpochReport& report) {
+    if (!history_) return;
+    const std::string line = history_line(*engine_, report, kHistoryBins);
+    history_->append(std::as_bytes(std::span(line)));
+  };
   auto mover = make_kernel_mover(system_, [this](Asid asid) { return engine_->pid_of(asid); });
   engine_ =
       std::make_unique<Engine>(Engine::Parts{system_, std::move(tracker), std::move(policy),
@@ -124,6 +118,18 @@ Status Daemon::set_up() {
                                              [this] { return targets(); }, std::move(hooks)},
                                config_.engine);
   return {};
+}
+
+Result<std::unique_ptr<FileSink>> Daemon::open_history(const Config& config) const {
+  if (!config.history_file) return nullptr;
+  return FileSink::open(*config.history_file, config.history_max_size, whole_lines,
+                        [this](const std::string& text) { log(text); });
+}
+
+Result<std::unique_ptr<FileSink>> Daemon::open_records(const Config& config) const {
+  if (!config.record_file) return nullptr;
+  return FileSink::open(*config.record_file, config.record_max_size, whole_records,
+                        [this](const std::string& text) { log(text); });
 }
 
 Status Daemon::watch_signals() {
@@ -160,8 +166,6 @@ void Daemon::reload() {
     if (fresh->socket != config_.socket) return "control.socket";
     if (fresh->tracker != config_.tracker) return "tracker.name";
     if (fresh->tracker_options.flush != config_.tracker_options.flush) return "tracker.flush";
-    if (fresh->history_file != config_.history_file) return "history.file";
-    if (fresh->record_file != config_.record_file) return "record.file";
     return nullptr;
   }();
   if (needs_restart != nullptr) {
@@ -184,6 +188,18 @@ void Daemon::reload() {
                     (topology ? policy.error() : topology.error()).message));
     return;
   }
+  const bool other_history = fresh->history_file != config_.history_file;
+  const bool other_records = fresh->record_file != config_.record_file;
+  Result<std::unique_ptr<FileSink>> history, records;
+  if (other_history) history = open_history(*fresh);
+  if (other_records) records = open_records(*fresh);
+  if (!history || !records) {
+    log(fmt::format("not reloaded, everything stays as it was: {}",
+                    (history ? records.error() : history.error()).message));
+    return;
+  }
+  if (other_history) history_ = std::move(*history);
+  if (other_records) records_ = std::move(*records);
   topology_ = std::move(*topology);
   engine_->set_options(fresh->engine);
   // A policy keeps what it has learned unless it is another one now.

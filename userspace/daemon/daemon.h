@@ -34,6 +34,9 @@ class Daemon {
  private:
   explicit Daemon(System& system, Config config, std::string config_path);
   Status set_up();
+  /// nullptr when the configuration wants no such file.
+  [[nodiscard]] Result<std::unique_ptr<FileSink>> open_history(const Config& config) const;
+  [[nodiscard]] Result<std::unique_ptr<FileSink>> open_records(const Config& config) const;
   Status watch_signals();
   void on_signal();
   void reload();
