@@ -61,16 +61,19 @@ Result<std::size_t> whole_records(std::span<const std::byte> content) {
   return reader.offset();
 }
 
-FileSink::FileSink(UniqueFd fd, std::string path, Bytes max_size,
+FileSink::FileSink(UniqueFd fd, std::uint64_t size, std::string path, Bytes max_size,
                    std::function<void(const std::string&)> log)
-    : fd_(std::move(fd)), path_(std::move(path)), max_size_(max_size), log_(std::move(log)) {}
+    : fd_(std::move(fd)),
+      size_(size),
+      path_(std::move(path)),
+      max_size_(max_size),
+      log_(std::move(log)) {}
 
 Result<std::unique_ptr<FileSink>> FileSink::open(const std::string& path, Bytes max_size,
                                                  WholeEntries whole_entries,
                                                  std::function<void(const std::string&)> log) {
   // O_NONBLOCK: a pipe without a reader must not stop the daemon's start.
-  UniqueFd fd(
-      ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644));
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644));
   if (!fd) return fail_errno(errno, "can't write " + path);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, "can't write " + path);
@@ -78,7 +81,8 @@ Result<std::unique_ptr<FileSink>> FileSink::open(const std::string& path, Bytes 
     return fail(ErrorKind::kUsage,
                 "{} is not a regular file: writing to it could stop tiering; name another file",
                 path);
-  if (const auto size = static_cast<std::size_t>(info.st_size); size > 0) {
+  auto size = static_cast<std::size_t>(info.st_size);
+  if (size > 0) {
     const Mapping old(fd.get(), size);
     if (!old.works()) return fail_errno(errno, "can't read " + path);
     const auto whole = whole_entries(old.bytes());
@@ -91,9 +95,11 @@ Result<std::unique_ptr<FileSink>> FileSink::open(const std::string& path, Bytes 
         return fail_errno(errno, "can't write " + path);
       log(fmt::format("{}: cut off {} bytes that an earlier run left half-written", path,
                       size - *whole));
+      size = *whole;
     }
   }
-  return std::unique_ptr<FileSink>(new FileSink(std::move(fd), path, max_size, std::move(log)));
+  return std::unique_ptr<FileSink>(
+      new FileSink(std::move(fd), size, path, max_size, std::move(log)));
 }
 
 void FileSink::set_max_size(Bytes max_size) {
@@ -102,9 +108,10 @@ void FileSink::set_max_size(Bytes max_size) {
 }
 
 void FileSink::append(std::span<const std::byte> bytes) {
-  // Asked each time: someone may have emptied the file meanwhile.
-  const std::uint64_t size = size_of(fd_.get());
-  if (size + bytes.size() > max_size_.get()) {
+  // Someone may have emptied the file. Where it ends otherwise we know better than a network file
+  // system: 9p of Linux 6.12 has been seen to append, with O_APPEND, before the end.
+  if (size_of(fd_.get()) == 0) size_ = 0;
+  if (size_ + bytes.size() > max_size_.get()) {
     if (!told_limit_)
       log_(
           fmt::format("{} has reached its largest size of {} (max_size): nothing more is written "
@@ -117,7 +124,8 @@ void FileSink::append(std::span<const std::byte> bytes) {
   std::span<const std::byte> rest = bytes;
   int why = 0;
   while (!rest.empty()) {
-    const ssize_t n = ::write(fd_.get(), rest.data(), rest.size());
+    const ssize_t n = ::pwrite(fd_.get(), rest.data(), rest.size(),
+                               static_cast<off_t>(size_ + bytes.size() - rest.size()));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       why = n < 0 ? errno : ENOSPC;
@@ -125,8 +133,11 @@ void FileSink::append(std::span<const std::byte> bytes) {
     }
     rest = rest.subspan(static_cast<std::size_t>(n));
   }
-  if (rest.empty()) return;
-  if (rest.size() != bytes.size() && ::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
+  if (rest.empty()) {
+    size_ += bytes.size();
+    return;
+  }
+  if (rest.size() != bytes.size() && ::ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0)
     why = errno;
   if (!told_failure_)
     log_(fmt::format("can't write {}: {}; tiering goes on, and writing goes on when there is room",

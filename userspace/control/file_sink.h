@@ -40,9 +40,10 @@ class FileSink {
   [[nodiscard]] std::uint64_t dropped_bytes() const { return dropped_; }
 
  private:
-  FileSink(UniqueFd fd, std::string path, Bytes max_size,
+  FileSink(UniqueFd fd, std::uint64_t size, std::string path, Bytes max_size,
            std::function<void(const std::string&)> log);
   UniqueFd fd_;
+  std::uint64_t size_;  ///< where the next entry goes
   std::string path_;
   Bytes max_size_;
   std::function<void(const std::string&)> log_;
