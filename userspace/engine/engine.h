@@ -201,7 +201,7 @@ class Engine {
   Nanoseconds epoch_start_{};
   Nanoseconds next_epoch_{};
   Nanoseconds moves_end_{};  ///< what is not moved by then is left to the next plan
-  Nanoseconds deadline_{};  ///< end of the window that is open
+  Nanoseconds deadline_{};   ///< end of the window that is open
   Nanoseconds window_;
   unsigned windows_done_ = 0;
   bool arming_ = false;
