@@ -17,12 +17,13 @@ struct World {
   std::vector<NodeId> node;  // of each page
   std::vector<bool> hot;
   PageCount fast_free{0};
+  std::vector<PageCount> slow_free{PageCount(100000)};  // of nodes 1, 2, ...
   PageCount cpu_lists{0}, cpu_lists_hold{0};  // freed pages go here first, up to cpu_lists_hold
   Nanoseconds clock{1s};
   bool process_exists = true;
   bool address_space_gone = false;
   std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
-  std::uint64_t moves = 0;
+  std::uint64_t moves = 0, moves_without_room = 0;
   std::vector<std::size_t> batch_sizes;
 };
 
@@ -121,6 +122,9 @@ class ScriptedMover final : public Mover {
       } else {
         (world_.cpu_lists < world_.cpu_lists_hold ? world_.cpu_lists : world_.fast_free) +=
             PageCount(1);
+        PageCount& free = world_.slow_free[static_cast<std::size_t>(moves[i].to.get() - 1)];
+        if (free == PageCount(0)) ++world_.moves_without_room;
+        free = free.minus_floor(PageCount(1));
       }
       world_.node[page] = moves[i].to;
     }
@@ -159,20 +163,22 @@ class EngineTest : public testing::Test {
     hooks.on_epoch = [this](const EpochReport& report) { reports_.push_back(report); };
     hooks.log = [this](const std::string& text) { log_ += text + "\n"; };
     engine_ = std::make_unique<Engine>(
-        Engine::Parts{system_, std::move(tracker), *registry.make(policy, {}, 1),
-                      std::make_unique<ScriptedMover>(world_),
-                      [this]() -> Result<std::vector<TierState>> {
-                        TierState fast{TierId(0),        {NodeId(0)},  {world_.fast_free},
-                                       world_.cpu_lists, PageCount(0), PageCount(0)};
-                        TierState slow{TierId(1),    {NodeId(1)},  {PageCount(100000)},
-                                       PageCount(0), PageCount(0), PageCount(0)};
-                        return std::vector{fast, slow};
-                      },
-                      [this]() -> Result<std::vector<ProcessIdentity>> {
-                        if (!world_.process_exists) return std::vector<ProcessIdentity>{};
-                        return std::vector{process_};
-                      },
-                      hooks},
+        Engine::Parts{
+            system_, std::move(tracker), *registry.make(policy, {}, 1),
+            std::make_unique<ScriptedMover>(world_),
+            [this]() -> Result<std::vector<TierState>> {
+              TierState fast{TierId(0), {{NodeId(0), world_.fast_free, world_.cpu_lists, {}, {}}}};
+              TierState slow{TierId(1), {}};
+              for (std::size_t i = 0; i < world_.slow_free.size(); ++i)
+                slow.nodes.push_back(
+                    {NodeId(static_cast<std::int32_t>(1 + i)), world_.slow_free[i], {}, {}, {}});
+              return std::vector{fast, slow};
+            },
+            [this]() -> Result<std::vector<ProcessIdentity>> {
+              if (!world_.process_exists) return std::vector<ProcessIdentity>{};
+              return std::vector{process_};
+            },
+            hooks},
         options_);
   }
 
@@ -278,6 +284,63 @@ TEST_F(EngineTest, FailuresAreCountedByReasonAndDeniedPagesAreLeftAlone) {
   EXPECT_EQ(totals.by_outcome[static_cast<std::size_t>(MoveOutcome::kBusy)].get(), 1u);
   EXPECT_EQ(totals.tried.get(), totals.applied.get() + 3);
   EXPECT_GE(hot_on_fast(), 396u);
+}
+
+TEST_F(EngineTest, APageThatWasDeniedIsTriedAgainLater) {
+  // A fork shares all pages for a while: nothing can be moved, then everything.
+  world_.script.assign(3000, MoveOutcome::kDenied);
+  build();
+  run_until(world_.clock + 40s);
+  EXPECT_GT(world_.moves, 3000u);
+  EXPECT_GE(hot_on_fast(), 396u);
+}
+
+TEST_F(EngineTest, DemotionsKeepTheHeadroomOfEachNode) {
+  options_.headroom = PageCount(60);
+  world_.slow_free = {PageCount(100), PageCount(250)};
+  world_.fast_free = PageCount(76);
+  build();
+  run_until(world_.clock + 10s);
+  // 30 pages each are kept; what can't be demoted makes no room for a promotion.
+  EXPECT_EQ(world_.moves_without_room, 0u);
+  EXPECT_EQ(world_.slow_free[0], PageCount(30));
+  EXPECT_EQ(world_.slow_free[1], PageCount(30));
+  EXPECT_GE(hot_on_fast(), 280u);
+}
+
+TEST_F(EngineTest, ObservingAgainStopsThePlanAtOnce) {
+  options_.rate_limit = bytes_of(PageCount(64));
+  options_.batch = PageCount(8);
+  build();
+  while (world_.moves == 0)
+    world_.clock = std::max(world_.clock + 1ms, engine_->step(world_.clock));
+  EngineOptions observe = options_;
+  observe.mode = EngineMode::kObserve;
+  engine_->set_options(observe);
+  const std::uint64_t moves = world_.moves;
+  run_until(world_.clock + 5s);
+  EXPECT_EQ(world_.moves, moves);
+}
+
+TEST(MoveQueue, TakesOneAddressSpaceAndKeepsTheOrderOfTheOthers) {
+  const auto move = [](std::uint64_t asid, std::uint64_t vpn, PageOrder order) {
+    return Move{Asid(asid), Vpn(vpn), order, TierId(1), TierId(0), Heat(1), 0};
+  };
+  MoveQueue queue;
+  for (const Move& m : {move(1, 10, kOrder4K), move(2, 20, kOrder4K), move(1, 512, kOrder2M),
+                        move(1, 11, kOrder4K), move(2, 21, kOrder4K)})
+    queue.push(m);
+  EXPECT_EQ(queue.pages(), PageCount(516));
+  std::vector<Move> batch;
+  queue.take(PageCount(64), batch);
+  ASSERT_EQ(batch.size(), 1u) << "the huge page is next and has no room";
+  EXPECT_EQ(batch[0].vpn, Vpn(10));
+  batch.clear();
+  queue.take(PageCount(64), batch);
+  ASSERT_EQ(batch.size(), 2u);
+  EXPECT_EQ(batch[1].vpn, Vpn(21));
+  EXPECT_EQ(queue.front().vpn, Vpn(512));
+  EXPECT_EQ(queue.pages(), PageCount(513));
 }
 
 TEST_F(EngineTest, AnExecIsFollowedUnderANewIdentity) {

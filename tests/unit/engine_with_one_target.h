@@ -42,7 +42,7 @@ inline EngineWithOneTarget::EngineWithOneTarget(const std::string& command) {
           *registry.make("static", {}, 1),
           make_kernel_mover(*system, [](Asid) { return Pid(0); }),
           []() -> Result<std::vector<TierState>> {
-            return std::vector{TierState{TierId(0), {NodeId(0)}, {PageCount(1)}, {}, {}, {}}};
+            return std::vector{TierState{TierId(0), {{NodeId(0), PageCount(1), {}, {}, {}}}}};
           },
           [command]() -> Result<std::vector<ProcessIdentity>> {
             return std::vector{ProcessIdentity{Pid(1), 1, Asid(1), command}};

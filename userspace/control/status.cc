@@ -155,13 +155,16 @@ json status_json(const Engine& engine) {
   out["tiers"] = json::array();
   for (const TierState& tier : engine.tiers()) {
     json nodes = json::array();
-    PageCount free;
-    for (const NodeId node : tier.nodes) nodes.push_back(node.get());
-    for (const PageCount pages : tier.node_free) free += pages;
+    PageCount free, reserve;
+    for (const NodeState& node : tier.nodes) {
+      nodes.push_back(node.id.get());
+      free += node.free;
+      reserve += node.reserve;
+    }
     out["tiers"].push_back({{"tier", tier.id.get()},
                             {"nodes", nodes},
                             {"free_bytes", bytes_of(free).get()},
-                            {"reserve_bytes", bytes_of(tier.reserve).get()}});
+                            {"reserve_bytes", bytes_of(reserve).get()}});
   }
   out["targets"] = json::array();
   for (const TargetStatus& target : engine.targets())

@@ -225,14 +225,11 @@ Result<std::vector<TierState>> Daemon::tier_states() {
   for (const Tier& tier : topology_.tiers) {
     TierState state;
     state.id = tier.id;
-    state.nodes = tier.nodes;
     for (const NodeId id : tier.nodes) {
       const Node* node = topology_.find(id);
       if (node == nullptr) continue;
-      state.node_free.push_back(pages_of(node->free).minus_floor(node->reserved));
-      state.cpu_lists += node->cpu_lists;
-      state.reserve += node->watermarks.high;
-      state.floor += node->watermarks.low + kFloorSlack;
+      state.nodes.push_back({id, pages_of(node->free).minus_floor(node->reserved), node->cpu_lists,
+                             node->watermarks.low + kFloorSlack, node->watermarks.high});
       if (!node->performance) continue;
       if (node->performance->read_latency)
         state.latency_ns = std::max(

@@ -14,15 +14,16 @@ constexpr Nanoseconds kShortestWindow = std::chrono::milliseconds(1);
 /// Time for which the token bucket may save up, at least.
 constexpr Nanoseconds kShortestBurst = std::chrono::milliseconds(100);
 
-PageCount sum(const std::vector<PageCount>& pages) {
-  PageCount total;
-  for (const PageCount p : pages) total += p;
-  return total;
-}
+/// Moves of other address spaces that a batch passes over at most.
+constexpr std::size_t kPassedOver = 4096;
+/// Epochs in which a page that could not be moved just now rests: a fork's sharing may last long, a
+/// page under I/O not.
+constexpr unsigned kRestDenied = 3, kRestBusy = 1;
 
-PageCount pages_of(const std::deque<Move>& moves) {
+template <class F>
+PageCount sum(const TierState& tier, F of_node) {
   PageCount total;
-  for (const Move& move : moves) total += move.order.pages();
+  for (const NodeState& node : tier.nodes) total += of_node(node);
   return total;
 }
 
@@ -31,6 +32,37 @@ PageCount failures(const MoveTotals& totals) {
 }
 
 }  // namespace
+
+void MoveQueue::push(const Move& move) {
+  moves_.push_back(move);
+  pages_ += move.order.pages();
+}
+
+void MoveQueue::take(PageCount limit, std::vector<Move>& out) {
+  if (moves_.empty()) return;
+  const Asid asid = moves_.front().asid;
+  const TierId to = moves_.front().to;
+  PageCount taken;
+  std::vector<Move> passed;
+  while (!moves_.empty() && passed.size() < kPassedOver) {
+    const Move& move = moves_.front();
+    if (move.asid == asid && move.to == to) {
+      if (taken > PageCount(0) && taken + move.order.pages() > limit) break;
+      taken += move.order.pages();
+      out.push_back(move);
+    } else {
+      passed.push_back(move);
+    }
+    moves_.pop_front();
+  }
+  moves_.insert(moves_.begin(), passed.begin(), passed.end());
+  pages_ -= taken;
+}
+
+void MoveQueue::clear() {
+  moves_.clear();
+  pages_ = PageCount(0);
+}
 
 Engine::Engine(Parts parts, const EngineOptions& options)
     : parts_(std::move(parts)),
@@ -89,9 +121,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
         burst_ = std::max(kShortestBurst, std::min(now - epoch_start_, options_.epoch));
       }
       if (now >= moves_end_ || moving_stopped_) {
-        ledger_.abandon(pages_of(demotions_) + pages_of(promotions_));
-        demotions_.clear();
-        promotions_.clear();
+        drop_plan();
         phase_ = Phase::kRest;
         return now;
       }
@@ -106,7 +136,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
       tokens_ =
           std::min(tokens_ + rate * passed.count(), std::max(rate * burst.count(), batch_bytes));
       tokens_at_ = now;
-      const PageCount planned = pages_of(demotions_) + pages_of(promotions_);
+      const PageCount planned = demotions_.pages() + promotions_.pages();
       const double need = std::min(batch_bytes, static_cast<double>(bytes_of(planned).get()));
       if (tokens_ < need) {
         const auto wait = std::chrono::duration<double>((need - tokens_) / rate);
@@ -206,8 +236,8 @@ void Engine::refresh_tiers() {
   tiers_ = std::move(*tiers);
   std::vector<TierId> tier_of_node;
   for (const TierState& tier : tiers_) {
-    for (const NodeId node : tier.nodes) {
-      const auto index = static_cast<std::size_t>(node.get());
+    for (const NodeState& node : tier.nodes) {
+      const auto index = static_cast<std::size_t>(node.id.get());
       if (tier_of_node.size() <= index) tier_of_node.resize(index + 1, kNoTier);
       tier_of_node[index] = tier.id;
     }
@@ -271,27 +301,25 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
 }
 
-PageCount Engine::room(TierId tier) const {
-  for (const TierState& state : tiers_) {
-    if (state.id != tier) continue;
-    // Pages on per-CPU lists count as free, but the kernel hands out nothing, not even those, when
-    // what its watermarks see is down to the floor.
-    const PageCount free = sum(state.node_free);
-    return std::min(free.minus_floor(state.floor),
-                    (free + state.cpu_lists).minus_floor(state.reserve + options_.headroom));
-  }
-  return PageCount(0);
+PageCount Engine::room(const NodeState& node, std::size_t nodes) const {
+  // Pages on per-CPU lists count as free, but the kernel hands out nothing, not even those, when
+  // what its watermarks see is down to the floor.
+  const PageCount headroom((options_.headroom.get() + nodes - 1) / nodes);
+  return std::min(node.free.minus_floor(node.floor),
+                  (node.free + node.cpu_lists).minus_floor(node.reserve + headroom));
 }
 
-NodeId Engine::emptiest_node(TierId tier) const {
-  NodeId best(-1);
-  PageCount most;
+PageCount Engine::room(const TierState& tier) const {
+  return sum(tier, [&](const NodeState& node) { return room(node, tier.nodes.size()); });
+}
+
+Engine::NodeRoom Engine::roomiest_node(TierId tier) const {
+  NodeRoom best;
   for (const TierState& state : tiers_) {
     if (state.id != tier) continue;
-    for (std::size_t i = 0; i < state.nodes.size(); ++i) {
-      if (best.get() >= 0 && state.node_free[i] <= most) continue;
-      best = state.nodes[i];
-      most = state.node_free[i];
+    for (const NodeState& node : state.nodes) {
+      const PageCount pages = room(node, state.nodes.size());
+      if (best.node.get() < 0 || pages > best.pages) best = {node.id, pages};
     }
   }
   return best;
@@ -306,11 +334,13 @@ void Engine::decide() {
     TierView view;
     view.id = state.id;
     view.used = occupancy.per_tier[state.id.get()];
-    view.free = room(state.id);
+    view.free = room(state);
     view.capacity = view.used + view.free;
     // Below its reserve a tier must give pages back: capacity is then less than what is used.
-    const PageCount kept = state.reserve + options_.headroom;
-    const PageCount missing = kept.minus_floor(sum(state.node_free) + state.cpu_lists);
+    const PageCount kept =
+        sum(state, [](const NodeState& node) { return node.reserve; }) + options_.headroom;
+    const PageCount missing = kept.minus_floor(
+        sum(state, [](const NodeState& node) { return node.free + node.cpu_lists; }));
     view.capacity = view.capacity.minus_floor(missing);
     view.latency_ns = state.latency_ns;
     view.bandwidth_mbps = state.bandwidth_mbps;
@@ -363,12 +393,12 @@ void Engine::queue_plan(Plan plan) {
   spares_.clear();
   if (options_.mode == EngineMode::kObserve || moving_stopped_) return;
   // A policy may be anybody's: only pages that are where it thinks, and free to move, are moved.
-  const auto admit = [&](const std::vector<Move>& moves, std::deque<Move>& queue, bool slower) {
+  const auto admit = [&](const std::vector<Move>& moves, MoveQueue& queue, bool slower) {
     for (const Move& move : moves) {
       if (slower ? move.to <= move.from : move.to >= move.from) continue;
-      if (emptiest_node(move.to).get() < 0) continue;
+      if (roomiest_node(move.to).node.get() < 0) continue;
       const auto page = heat_.look_up(move.asid, move.vpn);
-      if (page && page->second.movable() && page->second.tier() == move.from) queue.push_back(move);
+      if (page && page->second.movable() && page->second.tier() == move.from) queue.push(move);
     }
   };
   admit(plan.demotions, demotions_, true);
@@ -376,47 +406,54 @@ void Engine::queue_plan(Plan plan) {
   admit(plan.spares, spares_, true);
 }
 
-bool Engine::move_batch(Nanoseconds now) {
-  refresh_tiers();
-  const bool can_make_room = !demotions_.empty() || !spares_.empty();
-  if (!promotions_.empty()) {
-    const PageCount space = room(promotions_.front().to);
-    const PageCount wanted = std::min(options_.batch, pages_of(promotions_));
-    if (space >= wanted || (!can_make_room && space >= promotions_.front().order.pages())) {
-      run_moves(promotions_, std::min(space, options_.batch), Direction::kPromotion, now);
-      return true;
-    }
-    if (!can_make_room) {
-      ledger_.abandon(pages_of(promotions_));
-      promotions_.clear();
-      return false;
-    }
-  }
-  run_moves(demotions_.empty() ? spares_ : demotions_, options_.batch, Direction::kDemotion, now);
-  return true;
+void Engine::drop_plan() {
+  ledger_.abandon(demotions_.pages() + promotions_.pages());
+  demotions_.clear();
+  promotions_.clear();
+  spares_.clear();
 }
 
-void Engine::run_moves(std::deque<Move>& queue, PageCount limit, Direction direction,
+bool Engine::move_batch(Nanoseconds now) {
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  refresh_tiers();
+  const bool more = [&] {
+    const bool can_make_room = !demotions_.empty() || !spares_.empty();
+    if (!promotions_.empty()) {
+      const NodeRoom where = roomiest_node(promotions_.front().to);
+      const PageCount first = promotions_.front().order.pages();
+      const PageCount wanted = std::max(std::min(options_.batch, promotions_.pages()), first);
+      if (where.pages >= wanted || (!can_make_room && where.pages >= first)) {
+        run_moves(promotions_, where, Direction::kPromotion, now);
+        return true;
+      }
+      if (!can_make_room) {
+        drop_plan();
+        return false;
+      }
+    }
+    MoveQueue& queue = demotions_.empty() ? spares_ : demotions_;
+    const NodeRoom where = roomiest_node(queue.front().to);
+    if (where.pages < queue.front().order.pages()) {
+      // No room on the slower tier either. Promotions may still find some.
+      ledger_.abandon(demotions_.pages());
+      demotions_.clear();
+      spares_.clear();
+      return !promotions_.empty();
+    }
+    run_moves(queue, where, Direction::kDemotion, now);
+    return true;
+  }();
+  counters_.moving_cpu += parts_.system.process_cpu_time() - cpu;
+  return more;
+}
+
+void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direction,
                        Nanoseconds now) {
-  // One call moves pages of one address space; the queue keeps its order.
   batch_.clear();
   batch_moves_.clear();
-  PageCount taken;
-  const Asid asid = queue.front().asid;
-  const NodeId node = emptiest_node(queue.front().to);
-  const TierId to = queue.front().to;
-  for (auto it = queue.begin(); it != queue.end();) {
-    const PageCount pages = it->order.pages();
-    if (!batch_.empty() && taken + pages > limit) break;
-    if (it->asid != asid || it->to != to) {
-      ++it;
-      continue;
-    }
-    batch_.push_back({it->asid, it->vpn, it->order, node});
-    batch_moves_.push_back(*it);
-    taken += pages;
-    it = queue.erase(it);
-  }
+  queue.take(std::min(where.pages, options_.batch), batch_moves_);
+  for (const Move& move : batch_moves_)
+    batch_.push_back({move.asid, move.vpn, move.order, where.node});
   // The kernel's cost of a batch is lower when neighbours come together.
   std::sort(batch_.begin(), batch_.end(),
             [](const PageMove& a, const PageMove& b) { return a.vpn < b.vpn; });
@@ -424,33 +461,36 @@ void Engine::run_moves(std::deque<Move>& queue, PageCount limit, Direction direc
             [](const Move& a, const Move& b) { return a.vpn < b.vpn; });
   outcomes_.assign(batch_.size(), MoveOutcome::kRefused);
 
-  const Nanoseconds cpu = parts_.system.process_cpu_time();
   const Nanoseconds begun = parts_.system.now();
   parts_.mover->execute(batch_, outcomes_);
   counters_.longest_batch = std::max(counters_.longest_batch, parts_.system.now() - begun);
-  counters_.moving_cpu += parts_.system.process_cpu_time() - cpu;
 
-  PageCount moved;
+  PageCount tried;
   for (std::size_t i = 0; i < batch_moves_.size(); ++i) {
     const Move& move = batch_moves_[i];
     ledger_.record(move, direction, epoch_, outcomes_[i]);
+    tried += move.order.pages();
     switch (outcomes_[i]) {
       case MoveOutcome::kMoved:
-        moved += move.order.pages();
         heat_.moved(move.asid, move.vpn, move.to, direction == Direction::kPromotion,
                     options_.cooldown);
         break;
       case MoveOutcome::kDenied:
+        heat_.rest(move.asid, move.vpn, kRestDenied);
+        break;
+      case MoveOutcome::kBusy:
+        heat_.rest(move.asid, move.vpn, kRestBusy);
+        break;
       case MoveOutcome::kRefused:
         heat_.mark_stuck(move.asid, move.vpn);
         break;
       case MoveOutcome::kGone:
-      case MoveOutcome::kBusy:
       case MoveOutcome::kNoMemory:
         break;  // the next scan shows what is there; the policy may ask again
     }
   }
-  tokens_ -= static_cast<double>(bytes_of(moved).get());
+  // A move that fails costs the kernel nearly as much as one that doesn't.
+  tokens_ -= static_cast<double>(bytes_of(tried).get());
   tokens_at_ = std::max(tokens_at_, now);
 }
 
@@ -484,9 +524,12 @@ void Engine::end_epoch(Nanoseconds now) {
 void Engine::stop_moving() {
   moving_stopped_ = true;
   if (phase_ != Phase::kMove) return;
-  ledger_.abandon(pages_of(demotions_) + pages_of(promotions_));
-  demotions_.clear();
-  promotions_.clear();
+  drop_plan();
+}
+
+void Engine::set_options(const EngineOptions& options) {
+  next_options_ = options;
+  if (options.mode == EngineMode::kObserve && phase_ == Phase::kMove) drop_plan();
 }
 
 Pid Engine::pid_of(Asid asid) const {

@@ -64,16 +64,19 @@ struct EngineOptions {
   PageCount headroom{512};
 };
 
-/// A tier as the host of the engine knows it now.
+/// A node as the host of the engine knows it now.
+struct NodeState {
+  NodeId id;
+  PageCount free;       ///< free pages, as the kernel's watermarks see them
+  PageCount cpu_lists;  ///< free pages on the CPUs' own lists, not in `free`
+  PageCount floor;      ///< `free` below this makes the kernel reclaim or refuse
+  PageCount reserve;    ///< pages the kernel keeps back
+};
+
 struct TierState {
   TierId id;
-  std::vector<NodeId> nodes;
-  std::vector<PageCount>
-      node_free;                 ///< free pages of each node, as the kernel's watermarks see them
-  PageCount cpu_lists;           ///< free pages on the CPUs' own lists, not in node_free
-  PageCount floor;               ///< node_free below this makes the kernel reclaim or refuse
-  PageCount reserve;             ///< pages the kernel keeps back on these nodes
-  std::uint64_t latency_ns = 0;  ///< 0 = not known
+  std::vector<NodeState> nodes;
+  std::uint64_t latency_ns = 0;      ///< 0 = not known
   std::uint64_t bandwidth_mbps = 0;  ///< 0 = not known
 };
 
@@ -86,7 +89,7 @@ struct EngineCounters {
   std::uint64_t scan_errors = 0;
   std::uint64_t corrupt_records = 0;
   Nanoseconds tracking_cpu{};   ///< CPU time of scanning, heat and deciding
-  Nanoseconds moving_cpu{};     ///< CPU time inside the mover
+  Nanoseconds moving_cpu{};     ///< CPU time of carrying out plans
   Nanoseconds longest_batch{};  ///< wall time of the longest mover call
   PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
   std::uint64_t epochs_stretched = 0;  ///< epochs made longer to keep the CPU budget
@@ -95,6 +98,24 @@ struct EngineCounters {
 struct TargetStatus {
   ProcessIdentity process;
   Occupancy occupancy;
+};
+
+/// Planned moves, in their order.
+class MoveQueue {
+ public:
+  void push(const Move& move);
+  [[nodiscard]] bool empty() const { return moves_.empty(); }
+  /// Not when empty.
+  [[nodiscard]] const Move& front() const { return moves_.front(); }
+  [[nodiscard]] PageCount pages() const { return pages_; }
+  /// Takes what one call of a mover can do: the first move, and after it those of the same address
+  /// space to the same tier, up to `limit` pages. The others keep their order.
+  void take(PageCount limit, std::vector<Move>& out);
+  void clear();
+
+ private:
+  std::deque<Move> moves_;
+  PageCount pages_;
 };
 
 /// What is told at the end of each epoch.
@@ -140,8 +161,8 @@ class Engine {
   /// which it wants to be called again (at once when <= now).
   Nanoseconds step(Nanoseconds now);
 
-  /// From the next epoch on.
-  void set_options(const EngineOptions& options) { next_options_ = options; }
+  /// From the next epoch on; but from manage to observe moving stops at once.
+  void set_options(const EngineOptions& options);
   void set_policy(std::unique_ptr<Policy> policy) { next_policy_ = std::move(policy); }
   /// Drop the rest of the plan and move no more; tracking goes on. For shutdown.
   void stop_moving();
@@ -164,6 +185,12 @@ class Engine {
  private:
   enum class Phase : std::uint8_t { kRest, kScan, kWindow, kDecide, kMove };
 
+  /// A node and the pages that may still come to it. Node -1: the tier has none.
+  struct NodeRoom {
+    NodeId node{-1};
+    PageCount pages;
+  };
+
   struct Target {
     ProcessIdentity process;
     UniqueFd pidfd;
@@ -182,9 +209,12 @@ class Engine {
   /// One batch; false when nothing is left to do.
   bool move_batch(Nanoseconds now);
   void end_epoch(Nanoseconds now);
-  void run_moves(std::deque<Move>& queue, PageCount limit, Direction direction, Nanoseconds now);
-  [[nodiscard]] PageCount room(TierId tier) const;
-  [[nodiscard]] NodeId emptiest_node(TierId tier) const;
+  void run_moves(MoveQueue& queue, const NodeRoom& where, Direction direction, Nanoseconds now);
+  void drop_plan();
+  /// Pages that may still come to a node of a tier of so many nodes.
+  [[nodiscard]] PageCount room(const NodeState& node, std::size_t nodes) const;
+  [[nodiscard]] PageCount room(const TierState& tier) const;
+  [[nodiscard]] NodeRoom roomiest_node(TierId tier) const;
   void log(const std::string& text) const;
 
   Parts parts_;
@@ -212,7 +242,7 @@ class Engine {
   Nanoseconds tracking_cpu_epoch_{};
   Nanoseconds longest_scan_{};
 
-  std::deque<Move> demotions_, promotions_, spares_;
+  MoveQueue demotions_, promotions_, spares_;
   bool moving_stopped_ = false;
   double tokens_ = 0;  ///< bytes that may be moved now
   Nanoseconds tokens_at_{};

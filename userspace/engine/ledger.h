@@ -47,7 +47,8 @@ class Ledger {
   /// A move that is undone within so many epochs is regretted.
   static constexpr std::uint64_t kRegretEpochs = 8;
 
-  explicit Ledger(std::size_t capacity = 65536);
+  /// The default holds what the default rate limit moves in kRegretEpochs default epochs.
+  explicit Ledger(std::size_t capacity = 1u << 20);
   void record(const Move& move, Direction direction, Epoch epoch, MoveOutcome outcome);
   void abandon(PageCount pages) { totals_.abandoned += pages; }
   [[nodiscard]] const LedgerTotals& totals() const { return totals_; }

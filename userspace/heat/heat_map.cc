@@ -1015,6 +1015,14 @@ void HeatMap::moved(Asid asid, Vpn vpn, TierId tier, bool promotion, unsigned co
       asid, vpn, [&](HugeEntry& e) { update(e.state); }, update);
 }
 
+void HeatMap::rest(Asid asid, Vpn vpn, unsigned epochs) {
+  const auto update = [&](std::uint8_t& state) {
+    state = byte((state & ~kCooldownBits) | std::min(epochs, 3u) * kCooldownOne);
+  };
+  impl_->change_page(
+      asid, vpn, [&](HugeEntry& e) { update(e.state); }, update);
+}
+
 void HeatMap::mark_stuck(Asid asid, Vpn vpn) {
   const auto update = [](std::uint8_t& state) { state |= kStuckBit; };
   impl_->change_page(

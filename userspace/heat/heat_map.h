@@ -159,7 +159,9 @@ class HeatMap {
 
   /// After a move: the page is on `tier` now and rests for `cooldown` epochs (0..3).
   void moved(Asid asid, Vpn vpn, TierId tier, bool promotion, unsigned cooldown);
-  /// Moving failed for good (pinned, explicit policy): no policy gets it again until a record finds
+  /// Moving failed, but may not another time: no policy gets the page for so many epochs (0..3).
+  void rest(Asid asid, Vpn vpn, unsigned epochs);
+  /// Moving failed for good: no policy gets it again until a record finds
   /// it on another tier.
   void mark_stuck(Asid asid, Vpn vpn);
   [[nodiscard]] std::optional<std::pair<Heat, PageState>> look_up(Asid asid, Vpn vpn) const;
