@@ -47,6 +47,9 @@ constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kHuge = 2u << 20;
 constexpr std::uint32_t kClear = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
 constexpr int kMoveOwnPages = MPOL_MF_MOVE;
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 std::uint64_t vpn(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p) / kPage;
@@ -1311,6 +1314,51 @@ TEST_F(Kmod, ScansFromManyThreadsStayWellFormed) {
     });
   for (auto& t : threads) t.join();
   EXPECT_EQ(bad, 0);
+}
+
+/// Since 6.6 a collapse of a file mapping takes its page tables away under the walk, whose mmap
+/// lock doesn't keep it out.
+TEST_F(Kmod, ACollapseTakesTablesAwayUnderTheScan) {
+  attach_to_self();
+  constexpr std::uint64_t kBytes = 8 << 20;
+  Region region(kBytes);
+  const int fd = memfd_create("probe", MFD_CLOEXEC);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(ftruncate(fd, kBytes), 0);
+  ASSERT_EQ(region.map(PROT_READ | PROT_WRITE, MAP_SHARED, fd), 0);
+  const auto number = [&](std::uint64_t i) {
+    return reinterpret_cast<std::atomic<std::uint64_t>*>(region.page(i) + 128);
+  };
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> bad{0}, records{0};
+  std::array<std::thread, 2> scanners;
+  for (auto& scanner : scanners)
+    scanner = std::thread([&] {
+      const Device own;
+      if (own.attach(getpid(), 2) != 0) ++bad;
+      while (!stop) {
+        const Pass pass = own.scan(THERMOCLINE_SCAN_CLEAR, region.range(), 1 << 20, 0, false);
+        if (pass.error != 0 || !pass.malformed.empty()) ++bad;
+        records += pass.records;
+      }
+    });
+  std::uint64_t collapses = 0;
+  for (std::uint64_t round = 0; round < 30; ++round) {
+    madvise(region.data(), kBytes, MADV_NOHUGEPAGE);
+    for (std::uint64_t i = 0; i < region.pages(); ++i) *number(i) = i + round;
+    madvise(region.data(), kBytes, MADV_HUGEPAGE);
+    for (std::uint64_t at = 0; at < region.pages(); at += 512)
+      if (madvise(region.page(at), kHuge, MADV_COLLAPSE) == 0) ++collapses;
+    for (std::uint64_t i = 0; i < region.pages(); ++i)
+      if (*number(i) != i + round) ++bad;
+    if (ftruncate(fd, 0) != 0 || ftruncate(fd, kBytes) != 0) ++bad;
+  }
+  stop = true;
+  for (auto& scanner : scanners) scanner.join();
+  close(fd);
+  EXPECT_EQ(bad, 0u);
+  EXPECT_GT(collapses, 30u) << "write advise to /sys/kernel/mm/transparent_hugepage/shmem_enabled";
+  EXPECT_GT(records, 100u);
 }
 
 /// A thread that takes the mmap lock of this process for writing, over and over.
