@@ -1383,21 +1383,25 @@ class MapsAndUnmaps {
   std::thread thread_;
 };
 
-/// Somebody who waits for the mmap lock gets it long before the scan is over.
+/// Somebody who waits for the mmap lock gets it long before a hold would end by itself. On a busy
+/// host nobody may wait during a whole scan, so it's enough that some show it.
 TEST_F(Kmod, LockIsLetGoWhenOthersWait) {
   if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
   attach_to_self();
+  thermocline_info info{};
+  ASSERT_EQ(device_.control(THERMOCLINE_IOC_INFO, &info), 0);
   const Region region(256 << 20);
   region.write_all();
   const MapsAndUnmaps other;
-  std::uint64_t drops = 0;
-  for (int i = 0; i < 5; ++i) {
+  int shown = 0;
+  for (int i = 0; i < 100 && shown < 3; ++i) {
     const Pass pass = device_.scan(0, region.range(), 4 << 20, 0, false);
     expect_good(pass);
     EXPECT_EQ(pass.entries, region.pages());
-    drops += pass.lock_drops;
+    // More than there can be when each hold takes all that it may.
+    if (pass.lock_drops > pass.elapsed_ns / info.max_lock_ns) ++shown;
   }
-  EXPECT_GE(drops, 10u);
+  EXPECT_EQ(shown, 3);
 }
 
 /// Ranges with nothing in them take time as well, and somebody may wait.
