@@ -96,6 +96,45 @@ TEST(Oracle, HugePagesCountAsTheirBasePages) {
   EXPECT_DOUBLE_EQ(answer->best_share(), 0.5);
 }
 
+TEST(Oracle, APageThatIsSeenInSeveralSizesHasOneCount) {
+  std::vector<std::byte> bytes;
+  RecordWriter writer(bytes);
+  const EntryObservation hot{NodeId(1), true, true, true, false};
+  RecordHeader header{.asid = Asid(7), .epoch = Epoch(1), .window = kWindow, .cleared = true};
+  const std::uint64_t giant = std::uint64_t{1} << 18;
+  writer.append(header, 0, Vpn(giant), kOrder1G, std::vector{hot});
+  header.epoch = Epoch(2);
+  writer.append(header, 1, Vpn(giant + 512), kOrder2M, std::vector{hot, hot});
+  header.epoch = Epoch(3);
+  writer.append(header, 2, Vpn(giant + 512 + 9), kOrder4K, std::vector{hot, hot});
+  const auto best = [&](std::uint64_t pages) {
+    const auto answer = best_static_placement(bytes, {.fast_pages = PageCount(pages)});
+    return answer ? answer->best_page_windows.get() : 0;
+  };
+  EXPECT_EQ(best(1), 3u);
+  EXPECT_EQ(best(3), 3u + 3 + 2);
+  EXPECT_EQ(best(1024), 2 * 3u + 1022 * 2);
+  EXPECT_EQ(best(1025), 2 * 3u + 1022 * 2 + 1);
+  EXPECT_EQ(best(giant * 9), giant + 1024 + 2);
+}
+
+TEST(Oracle, FewBytesThatClaimTerabytesAreCountedOrRefused) {
+  std::vector<std::byte> bytes;
+  RecordWriter writer(bytes);
+  const EntryObservation hot{NodeId(1), true, true, true, false};
+  const RecordHeader header{.asid = Asid(7), .epoch = Epoch(1), .window = kWindow, .cleared = true};
+  const std::vector<EntryObservation> all(32'768, hot);
+  writer.append(header, 0, Vpn(0), kOrder1G, all);
+  ASSERT_EQ(bytes.size(), 88u);
+  const auto answer = best_static_placement(bytes, {.fast_pages = PageCount(5)});
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(answer->pages.get(), std::uint64_t{32'768} << 18);
+  EXPECT_EQ(answer->best_page_windows, PageCount(5));
+  const auto refused = best_static_placement(bytes, {.largest_memory = Bytes(100'000)});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("98 KiB"), std::string::npos) << refused.error().message;
+}
+
 TEST(Oracle, RefusesWhatItCantJudge) {
   EXPECT_FALSE(best_static_placement({}, {}));
   Recording r;

@@ -7,6 +7,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "base/text.h"
 #include "tracking/record.h"
 
 namespace thermocline::oracle {
@@ -72,20 +73,30 @@ Nanoseconds median_length(const std::vector<Window>& windows) {
   return *middle;
 }
 
-/// Windows in which each page was found accessed; pages are grouped by 2 MiB, as records are.
+/// Windows in which each page was found accessed. What was mapped as one page is counted as one, so
+/// that a 1 GiB page doesn't take 262,144 counters; a page may be seen in several sizes, as when
+/// the kernel splits it, and then its counts add up.
 class PageCounts {
  public:
-  void add(Asid asid, Vpn first, PageCount pages) {
-    for (std::uint64_t page = first.get(); page < (first + pages).get(); ++page)
-      ++blocks_[asid][page / kBlock][page % kBlock];
+  /// False when the counters would take more than `largest` bytes: then nothing is counted.
+  [[nodiscard]] bool add(Asid asid, Vpn first, PageOrder order, Bytes largest) {
+    Space& space = spaces_[asid];
+    if (order == kOrder1G) {
+      if (!make_room(space.giant, first.get() / kGiant, largest)) return false;
+      ++space.giant[first.get() / kGiant];
+    } else if (order == kOrder2M) {
+      if (!make_room(space.huge, first.get() / kBlock, largest)) return false;
+      ++space.huge[first.get() / kBlock];
+    } else {
+      if (!make_room(space.small, first.get() / kBlock, largest)) return false;
+      ++space.small[first.get() / kBlock][first.get() % kBlock];
+    }
+    return true;
   }
   /// Page-windows of the `capacity` pages that have the most.
   [[nodiscard]] PageCount best(PageCount capacity) const {
-    std::map<std::uint32_t, std::uint64_t, std::greater<>> pages_with;
-    for (const auto& [asid, blocks] : blocks_)
-      for (const auto& [number, counts] : blocks)
-        for (const std::uint32_t count : counts)
-          if (count > 0) ++pages_with[count];
+    std::map<std::uint64_t, std::uint64_t, std::greater<>> pages_with;
+    for (const auto& [asid, space] : spaces_) tally(space, pages_with);
     std::uint64_t room = capacity.get();
     std::uint64_t sum = 0;
     for (const auto& [count, pages] : pages_with) {
@@ -98,7 +109,50 @@ class PageCounts {
 
  private:
   static constexpr std::uint64_t kBlock = 512;
-  std::map<Asid, std::unordered_map<std::uint64_t, std::array<std::uint32_t, kBlock>>> blocks_;
+  static constexpr std::uint64_t kGiant = kBlock * kBlock;
+  using Counts = std::unordered_map<std::uint64_t, std::uint32_t>;
+  struct Space {
+    Counts giant;  ///< by page number / kGiant
+    Counts huge;   ///< by page number / kBlock
+    std::unordered_map<std::uint64_t, std::array<std::uint32_t, kBlock>> small;  ///< likewise
+  };
+
+  /// Accounts for the node that `counts[key]` would add.
+  template <class Map>
+  bool make_room(const Map& counts, std::uint64_t key, Bytes largest) {
+    if (counts.contains(key)) return true;
+    constexpr std::size_t kLink = 2 * sizeof(void*);  // of a node, and its bucket
+    const Bytes more(sizeof(typename Map::value_type) + kLink);
+    if (taken_ + more > largest) return false;
+    taken_ += more;
+    return true;
+  }
+
+  static std::uint32_t at(const Counts& counts, std::uint64_t key) {
+    const auto found = counts.find(key);
+    return found == counts.end() ? 0 : found->second;
+  }
+
+  static void tally(const Space& space,
+                    std::map<std::uint64_t, std::uint64_t, std::greater<>>& pages_with) {
+    Counts counted_blocks;  // of each giant page: blocks that have counts of their own
+    const auto base = [&](std::uint64_t block) {
+      ++counted_blocks[block / kBlock];
+      return std::uint64_t{at(space.huge, block)} + at(space.giant, block / kBlock);
+    };
+    for (const auto& [block, counts] : space.small) {
+      const std::uint64_t more = base(block);
+      for (const std::uint32_t count : counts)
+        if (count + more > 0) ++pages_with[count + more];
+    }
+    for (const auto& [block, count] : space.huge)
+      if (!space.small.contains(block)) pages_with[base(block)] += kBlock;
+    for (const auto& [number, count] : space.giant)
+      pages_with[count] += (kBlock - at(counted_blocks, number)) * kBlock;
+  }
+
+  std::map<Asid, Space> spaces_;
+  Bytes taken_;
 };
 
 /// Mean of the fast pages of each address space, added up: they share the fast tier.
@@ -155,6 +209,7 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
 
   Answer answer;
   PageCounts accessed;
+  bool fits = true;
   TC_TRY(for_each_record(records, [&](const RecordView& record, std::size_t number) {
     if (!kept[number]) return;
     Window& window = all[number];
@@ -165,9 +220,15 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
       if (!record.accessed.test(i)) return;
       window.accessed += entry;
       if (fast) window.fast_accessed += entry;
-      accessed.add(record.asid, record.first + PageCount(std::uint64_t{i} * entry.get()), entry);
+      const Vpn page = record.first + PageCount(std::uint64_t{i} * entry.get());
+      fits = fits && accessed.add(record.asid, page, record.order, options.largest_memory);
     });
   }));
+  if (!fits)
+    return fail(ErrorKind::kFailure,
+                "the records name more pages than can be counted in {} of memory: record fewer "
+                "processes, or for a shorter time",
+                format_bytes(options.largest_memory));
   for (std::size_t i = 0; i < all.size(); ++i)
     if (kept[i]) answer.windows.push_back(all[i]);
   answer.windows_left_out = all.size() - answer.windows.size();

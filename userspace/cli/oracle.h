@@ -35,6 +35,8 @@ struct Options {
   /// Windows that are longer than this many times the median are left out: they are the pauses
   /// between epochs, not evidence. 0 keeps all.
   double longest_window = 3.0;
+  /// For the counters of pages: a few bytes of a file can claim terabytes.
+  Bytes largest_memory{std::uint64_t{2} << 30};
 };
 
 struct Answer {
@@ -53,7 +55,7 @@ struct Answer {
 };
 
 /// Untrusted bytes: kCorrupt with the offset when they aren't records. A last record that was cut
-/// is dropped. kFailure when there is no window to judge by.
+/// is dropped. kFailure when there is no window to judge by, or more pages than fit the memory.
 [[nodiscard]] Result<Answer> best_static_placement(std::span<const std::byte> records,
                                                    const Options& options);
 
