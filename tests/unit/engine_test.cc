@@ -36,7 +36,6 @@ class ScriptedSystem final : public System {
   }
   bool exists(const std::string&) const override { return false; }
   Result<std::string> read_link_name(const std::string& p) const override { return none(p); }
-  Status write_file(const std::string&, std::string_view) override { return {}; }
   Nanoseconds now() const override { return world_.clock; }
   Nanoseconds process_cpu_time() const override { return cpu; }
   Result<UniqueFd> open_device(const std::string&, int) override {
@@ -64,7 +63,6 @@ class ScriptedTracker final : public Tracker {
     static const std::string kName = "scripted";
     return kName;
   }
-  TrackerAbilities abilities() const override { return {}; }
   Status attach(const ProcessIdentity& process) override {
     attached.push_back(process.asid);
     world_.address_space_gone = false;

@@ -22,7 +22,6 @@ struct EngineWithOneTarget {
   class NoTracker final : public Tracker {
    public:
     const std::string& name() const override { return name_; }
-    TrackerAbilities abilities() const override { return {}; }
     Status attach(const ProcessIdentity&) override { return {}; }
     void detach(Asid) override {}
     Result<ScanStats> scan(const ScanRequest&, const RecordSink&) override { return ScanStats{}; }

@@ -29,7 +29,6 @@ class ModelKernel : public System {
   Result<std::string> read_link_name(const std::string& p) const override {
     return fail(ErrorKind::kNotFound, "no {}", p);
   }
-  Status write_file(const std::string&, std::string_view) override { return {}; }
   Nanoseconds now() const override { return {}; }
   Nanoseconds process_cpu_time() const override { return {}; }
   Result<UniqueFd> open_device(const std::string&, int) override {

@@ -32,7 +32,6 @@ class ScriptedModule : public System {
   Result<std::vector<std::string>> list_dir(const std::string& p) const override { return none(p); }
   bool exists(const std::string&) const override { return false; }
   Result<std::string> read_link_name(const std::string& p) const override { return none(p); }
-  Status write_file(const std::string&, std::string_view) override { return {}; }
   Nanoseconds now() const override { return {}; }
   Nanoseconds process_cpu_time() const override { return {}; }
   long move_pages(Pid, std::span<void* const>, std::span<const int>, std::span<int>, int) override {

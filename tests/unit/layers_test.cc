@@ -38,13 +38,10 @@ const std::map<std::string, Layers>& rules() {
       before.insert(layer);
     }
     rules["policies"] = {"base", "heat", "topology"};
-    for (const char* program : {"daemon", "cli", "shim", "agent"}) rules[program] = before;
+    for (const char* program : {"daemon", "cli"}) rules[program] = before;
     rules["cli"].insert("emulation/lab");
     rules["emulation/lab"] = {"base"};
     rules["emulation/timing"] = {"base"};
-    rules["emulation/numa_remote"] = {"base", "topology"};
-    rules["emulation/sim"] = before;  // a source and a sink like any other, driven by the engine
-    rules["emulation/sim"].insert("emulation/timing");
     rules["bench"] = before;
     rules["kmod"] = {"uapi"};
     rules["uapi"] = {};

@@ -73,7 +73,6 @@ class TreeSystem final : public System {
     if (at == links.end()) return fail_errno(ENOENT, "can't read the link " + path);
     return at->second.substr(at->second.rfind('/') + 1);
   }
-  Status write_file(const std::string& path, std::string_view) override { return refuse(path); }
   Nanoseconds now() const override { return {}; }
   Nanoseconds process_cpu_time() const override { return {}; }
   Result<UniqueFd> open_device(const std::string& path, int) override { return refuse(path); }

@@ -117,19 +117,6 @@ class RealSystem final : public System {
     return slash == std::string::npos ? text : text.substr(slash + 1);
   }
 
-  Status write_file(const std::string& path, std::string_view data) override {
-    const UniqueFd fd(::open((sysroot_ + path).c_str(), O_WRONLY | O_CLOEXEC));
-    if (!fd) return fail_errno(errno, "can't write " + sysroot_ + path);
-    ssize_t n = 0;
-    do {
-      n = ::write(fd.get(), data.data(), data.size());
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) return fail_errno(errno, "can't write " + sysroot_ + path);
-    if (static_cast<std::size_t>(n) != data.size())
-      return fail(ErrorKind::kFailure, "short write to {}{}", sysroot_, path);
-    return {};
-  }
-
   Nanoseconds now() const override { return read_clock(CLOCK_MONOTONIC); }
   Nanoseconds process_cpu_time() const override { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
 

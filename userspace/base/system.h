@@ -60,7 +60,6 @@ class System {
   [[nodiscard]] virtual bool exists(const std::string& path) const = 0;
   /// Last component of what a symbolic link points to.
   [[nodiscard]] virtual Result<std::string> read_link_name(const std::string& path) const = 0;
-  [[nodiscard]] virtual Status write_file(const std::string& path, std::string_view data) = 0;
 
   /// CLOCK_MONOTONIC.
   [[nodiscard]] virtual Nanoseconds now() const = 0;

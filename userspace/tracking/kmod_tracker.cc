@@ -60,15 +60,6 @@ class KmodTracker final : public Tracker {
     return kName;
   }
 
-  TrackerAbilities abilities() const override {
-    TrackerAbilities a;
-    a.clears_as_it_reads = true;
-    a.cannot_observe =
-        "memory used through a second MMU (KVM guests), hugetlbfs, device mappings, memory placed "
-        "with mbind(), and page cache touched by read() and write() only";
-    return a;
-  }
-
   Status attach(const ProcessIdentity& process) override {
     TC_ASSIGN(UniqueFd fd, open_module(system_));
     thermocline_attach request{};

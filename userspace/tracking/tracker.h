@@ -18,16 +18,6 @@
 
 namespace thermocline {
 
-/// What a source can see and what it costs, so that `auto` and people can choose.
-struct TrackerAbilities {
-  bool reads = true;                ///< sees reads
-  bool writes = true;               ///< sees writes
-  bool clears_as_it_reads = false;  ///< one pass for both
-  PageOrder granularity = kOrder4K;
-  bool needs_root = true;
-  std::string cannot_observe;  ///< one sentence for people
-};
-
 struct ScanRange {
   Vpn first;
   PageCount count;
@@ -63,7 +53,6 @@ class Tracker {
  public:
   virtual ~Tracker() = default;
   [[nodiscard]] virtual const std::string& name() const = 0;
-  [[nodiscard]] virtual TrackerAbilities abilities() const = 0;
 
   /// Start following a process. kNotFound when it is gone or its pid was reused.
   [[nodiscard]] virtual Status attach(const ProcessIdentity& process) = 0;
