@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 
 #include "base/output.h"
@@ -50,6 +51,25 @@ Status write_whole(const fs::path& path, std::string_view content) {
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), ec);
   if (ec) return fail_errno(ec.value(), "can't make the folder of " + path.string());
   return thermocline::write_whole(path.string(), content);
+}
+
+Result<std::string> read_kept(const fs::path& path) {
+  std::error_code ec;
+  fs::last_write_time(path, fs::file_time_type::clock::now(), ec);
+  return read_whole(path);
+}
+
+void prune_cache(const fs::path& dir) {
+  constexpr std::chrono::hours kUnused{30 * 24};
+  const auto oldest = fs::file_time_type::clock::now() - kUnused;
+  std::error_code ec;
+  for (fs::recursive_directory_iterator entry(dir, ec);
+       !ec && entry != fs::recursive_directory_iterator(); entry.increment(ec)) {
+    std::error_code ignored;
+    const auto used = entry->last_write_time(ignored);
+    if (!ignored && entry->is_regular_file(ignored) && used < oldest)
+      fs::remove(entry->path(), ignored);
+  }
 }
 
 Result<ProgramOutput> run_program(const std::vector<std::string>& arguments) {

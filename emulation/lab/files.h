@@ -21,6 +21,12 @@ namespace thermocline::lab {
 /// As thermocline::write_whole() (base/output.h), and makes the parent folders.
 [[nodiscard]] Status write_whole(const std::filesystem::path& path, std::string_view content);
 
+/// As read_whole(), of a file in the cache: also marks it as used now.
+[[nodiscard]] Result<std::string> read_kept(const std::filesystem::path& path);
+/// Deletes files in `dir` and its folders that were not used for 30 days: archives and programs of
+/// builds that are gone. What can't be deleted stays.
+void prune_cache(const std::filesystem::path& dir);
+
 struct ProgramOutput {
   int exit_code = 0;  ///< 128 + signal when killed; 127 when it could not be started
   std::string text;   ///< standard output and standard error

@@ -50,7 +50,7 @@ Status add_modules(const GuestKernel& kernel, std::span<const std::string> files
 Result<std::string> stripped(const fs::path& path) {
   TC_ASSIGN(const std::uint64_t key, file_fingerprint(path));
   const fs::path kept = cache_dir() / "lab" / "stripped" / fmt::format("{:016x}", key);
-  if (fs::exists(kept)) return read_whole(kept);
+  if (fs::exists(kept)) return read_kept(kept);
   const fs::path half = kept.string() + fmt::format(".{}", ::getpid());
   std::error_code ec;
   fs::create_directories(kept.parent_path(), ec);
@@ -133,14 +133,12 @@ Status add_own_programs(CpioWriter& cpio) {
   TC_TRY(add_host_file(self, fmt::format("{}/thermocline", kProgramDir), true, cpio));
   const fs::path build = build_dir();
   if (build.empty()) {
-    for (const char* name : {"thermoclined", "thermocline-agent"})
-      if (fs::exists(self.parent_path() / name))
-        TC_TRY(add_host_file(self.parent_path() / name, fmt::format("{}/{}", kProgramDir, name),
-                             true, cpio));
+    const fs::path daemon = self.parent_path() / "thermoclined";
+    if (fs::exists(daemon))
+      TC_TRY(add_host_file(daemon, fmt::format("{}/thermoclined", kProgramDir), true, cpio));
     return {};
   }
-  for (const char* dir :
-       {"userspace/daemon", "userspace/agent", "userspace/shim", "bench/workloads", "tests/lab"})
+  for (const char* dir : {"userspace/daemon", "bench/workloads", "tests/lab"})
     TC_TRY(add_programs_of(build / dir, cpio));
   return {};
 }
@@ -190,7 +188,7 @@ Result<std::string> base_archive(const GuestKernel& kernel) {
   for (const std::string_view name : kBaseModules) key = fingerprint(name, key);
   for (const GuestScript& script : guest_scripts()) key = fingerprint(script.text, key);
   const fs::path kept = cache_dir() / "lab" / fmt::format("base-{:016x}.cpio", key);
-  if (fs::exists(kept)) return read_whole(kept);
+  if (fs::exists(kept)) return read_kept(kept);
 
   CpioWriter cpio;
   for (const char* dir :
@@ -229,6 +227,7 @@ Result<std::string> base_archive(const GuestKernel& kernel) {
   }
   std::string archive = cpio.finish();
   TC_TRY(write_whole(kept, archive));
+  prune_cache(cache_dir() / "lab");
   return archive;
 }
 

@@ -28,7 +28,7 @@ struct ImageSpec {
 /// there.
 [[nodiscard]] Result<std::string> base_archive(const GuestKernel& kernel);
 
-/// The part for one run. Our own programs (thermocline, thermoclined, workloads, the shim) go to
+/// The part for one run. Our own programs (thermocline, thermoclined, workloads) go to
 /// /opt/thermocline/bin, the module to /lib/thermocline/thermocline.ko, as far as they are built.
 [[nodiscard]] Result<std::string> run_archive(const ImageSpec& spec);
 

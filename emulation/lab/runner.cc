@@ -403,9 +403,6 @@ Result<int> run_guest(const RunSpec& spec) {
   if (!spec.out_dir.empty()) {
     image.config += "TC_OUT=/out\n";
     image.modules.insert(image.modules.begin(), {"virtio_pci", "9pnet_virtio", "9p"});
-    std::error_code ec;
-    fs::create_directories(spec.out_dir, ec);
-    if (ec) return fail_errno(ec.value(), "can't make the folder " + spec.out_dir);
   }
   if (!spec.log_file.empty()) image.config += "TC_WANT_LOG=1\n";
   if (spec.interactive) image.config += "TC_SHELL=1\n";
@@ -420,6 +417,12 @@ Result<int> run_guest(const RunSpec& spec) {
   TC_ASSIGN(const std::string base, base_archive(kernel));
   TC_ASSIGN(const std::string run, run_archive(image));
   TC_ASSIGN(const UniqueFd initrd, memory_file(base, run));
+  if (!spec.out_dir.empty()) {
+    // Only now that nothing in the user's words can be wrong any more.
+    std::error_code ec;
+    fs::create_directories(spec.out_dir, ec);
+    if (ec) return fail_errno(ec.value(), "can't make the folder " + spec.out_dir);
+  }
 
   const auto boot = [&](bool last_try) -> Result<Outcome> {
     return boot_guest(spec, machine, kernel, initrd.get(), image.nonce, counter.khz(), last_try);

@@ -25,8 +25,7 @@ readonly FORMAT=3 # of a kernels/NAME folder; a higher number makes old ones be 
 PACKAGES=(
   build-essential gcc-12 cmake ninja-build ccache pkg-config git
   libnuma-dev liburing-dev libhwloc-dev libgtest-dev libgmock-dev libbenchmark-dev
-  libexpected-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-  libsystemd-dev libcap-dev libncurses-dev libzstd-dev libxxhash-dev
+  libexpected-dev libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   clang libclang-rt-14-dev clang-format clang-tidy sparse shellcheck codespell mandoc scdoc
   busybox-static procps kmod xz-utils zstd lz4 numactl redis-tools
   libelf-dev bc flex bison libssl-dev file python3
@@ -52,6 +51,7 @@ esac
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
+  said=1
   printf 'setup: %s\n' "$*" >&2
   exit 1
 }
@@ -278,11 +278,23 @@ if [[ ${#todo[@]} == 0 ]]; then
   exit 0
 fi
 
+# Whatever ends the script early: no half-unpacked kernel stays behind, and the last line says what to do. Most commands
+# report a full disk each in their own words.
+said=0
+at_exit() {
+  local code=$?
+  rm -rf "$cache"/kernels/.work-*
+  [[ $code == 0 || $said == 1 ]] ||
+    printf 'setup: a step failed, see above; %s has %s MiB free: if that is little, free some space, then run again\n' \
+      "$cache" "$(df -Pm "$cache" | awk 'NR == 2 { print $4 }')" >&2
+}
+
 begin=$(now)
 mkdir -p "$apt_dir" "$cache/kernels" 2>/dev/null ||
   die "can't write to $cache; set XDG_CACHE_HOME to a folder that can be written"
 exec 9>"$cache/.setup.lock"
 flock -n 9 || { say "another set-up is running; waiting for it ..." && flock 9; }
+trap at_exit EXIT # only now: before, the half-done work may be another set-up's
 free_kib=$(df -Pk "$cache" | awk 'NR == 2 { print $4 }')
 [[ $free_kib -ge $((3 * 1024 * 1024)) ]] ||
   die "$cache has only $((free_kib / 1024)) MiB free; set-up needs 3 GiB: free some space or point XDG_CACHE_HOME elsewhere"

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -326,6 +328,31 @@ TEST(EmulatorFault, FindsExportedFunctions) {
   ASSERT_FALSE(cut);
   EXPECT_EQ(cut.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(*exported_functions(std::string(200, 'x'), names), IsEmpty());
+}
+
+TEST(Files, WhatWasNotUsedForAMonthIsPruned) {
+  namespace fs = std::filesystem;
+  using namespace std::chrono_literals;
+  const fs::path dir = fs::path(testing::TempDir()) / "tc_prune_test";
+  fs::remove_all(dir);
+  fs::create_directories(dir / "stripped");
+  const auto now = fs::file_time_type::clock::now();
+  const auto make = [&](const char* name, std::chrono::hours age) {
+    std::ofstream(dir / name) << name;
+    fs::last_write_time(dir / name, now - age);
+  };
+  make("old.cpio", 31 * 24h);
+  make("recent.cpio", 29 * 24h);
+  make("stripped/old", 400 * 24h);
+  make("used", 400 * 24h);
+  EXPECT_EQ(read_kept(dir / "used").value(), "used");
+  prune_cache(dir);
+  EXPECT_FALSE(fs::exists(dir / "old.cpio"));
+  EXPECT_FALSE(fs::exists(dir / "stripped/old"));
+  EXPECT_TRUE(fs::exists(dir / "recent.cpio"));
+  EXPECT_TRUE(fs::exists(dir / "used")) << "what is read is used";
+  prune_cache(dir / "none");
+  fs::remove_all(dir);
 }
 
 TEST(Files, RunProgramGivesOutputAndExitCode) {

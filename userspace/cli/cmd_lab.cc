@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -53,9 +54,12 @@ void add_guest_options(CLI::App& verb, GuestOptions& o) {
   verb.add_option("--qemu-arg", o.spec.qemu_args, "one more argument for QEMU")
       ->allow_extra_args(false);
   verb.add_option("--env", o.spec.env, "NAME=VALUE for the command")->allow_extra_args(false);
-  verb.add_option("--out", o.spec.out_dir, "host folder that the guest sees as $TC_OUT");
   verb.add_option("--log", o.spec.log_file, "write the guest's whole kernel log to this file");
   verb.add_flag("--verbose", o.spec.verbose, "show the kernel log as it comes");
+}
+
+void add_out_option(CLI::App& verb, GuestOptions& o) {
+  verb.add_option("--out", o.spec.out_dir, "host folder that the guest sees as $TC_OUT");
 }
 
 Result<int> run(GuestOptions& o) {
@@ -139,6 +143,7 @@ void register_lab(CLI::App& app, Context& context) {
   CLI::App* run_verb =
       lab->add_subcommand("run", "run a command in a guest and return its exit code");
   add_guest_options(*run_verb, *run_options);
+  add_out_option(*run_verb, *run_options);
   run_verb->add_option("--timeout", run_options->timeout, "seconds until the guest counts as hung")
       ->capture_default_str();
   run_verb->add_option("command", run_options->spec.command,
@@ -149,6 +154,7 @@ void register_lab(CLI::App& app, Context& context) {
   auto shell_options = std::make_shared<GuestOptions>();
   CLI::App* shell_verb = lab->add_subcommand("shell", "a prompt in a guest; `exit` ends it");
   add_guest_options(*shell_verb, *shell_options);
+  add_out_option(*shell_verb, *shell_options);
   shell_verb->callback([&context, shell_options] {
     context.action = [shell_options] {
       shell_options->spec.interactive = true;
@@ -167,15 +173,15 @@ void register_lab(CLI::App& app, Context& context) {
   auto dir = std::make_shared<std::string>();
   auto quiet = std::make_shared<bool>(false);
   CLI::App* capture_verb = lab->add_subcommand("capture",
-                                               "save this machine's (or with --kernel, --profile "
-                                               "or --topology a guest's) topology as a tree");
+                                               "save this machine's topology as a tree, or a "
+                                               "guest's when any option describes one");
   add_guest_options(*capture_verb, *capture_options);
+  const std::vector<CLI::Option*> of_guest = capture_verb->get_options();
   capture_verb->add_option("dir", *dir, "new folder for the tree; usable as --sysroot")->required();
   capture_verb->add_flag("--quiet", *quiet, "say nothing when it worked");
-  capture_verb->callback([&context, capture_options, capture_verb, dir, quiet] {
-    bool guest = false;
-    for (const char* name : {"--kernel", "--profile", "--topology"})
-      guest = guest || capture_verb->count(name) != 0;
+  capture_verb->callback([&context, capture_options, of_guest, dir, quiet] {
+    const bool guest = std::any_of(of_guest.begin(), of_guest.end(),
+                                   [](const CLI::Option* option) { return option->count() != 0; });
     context.action = [capture_options, dir, guest, quiet] {
       return capture(*capture_options, *dir, guest, *quiet);
     };
