@@ -32,30 +32,6 @@ std::string to_text(const oracle::Answer& a) {
       format_bytes(bytes_of(a.fast_pages)));
 }
 
-nlohmann::ordered_json to_json(const oracle::Answer& a) {
-  nlohmann::ordered_json windows = nlohmann::ordered_json::array();
-  for (const oracle::Window& w : a.windows)
-    windows.push_back({{"asid", fmt::format("{:#x}", w.asid.get())},
-                       {"epoch", w.epoch.get()},
-                       {"scan_ns", w.scan_time.count()},
-                       {"window_ns", w.length.count()},
-                       {"present_pages", w.present.get()},
-                       {"fast_pages", w.fast.get()},
-                       {"accessed_pages", w.accessed.get()},
-                       {"accessed_pages_fast", w.fast_accessed.get()}});
-  return {{"fast_pages", a.fast_pages.get()},
-          {"pages", a.pages.get()},
-          {"accessed_page_windows", a.accessed_page_windows.get()},
-          {"accessed_page_windows_fast", a.accessed_page_windows_fast.get()},
-          {"best_page_windows", a.best_page_windows.get()},
-          {"recorded_share", a.recorded_share()},
-          {"best_static_share", a.best_share()},
-          {"mean_set_share", a.mean_set_share()},
-          {"median_window_ns", a.median_window().count()},
-          {"windows_left_out", a.windows_left_out},
-          {"windows", std::move(windows)}};
-}
-
 Result<int> consult(const OracleOptions& o) {
   oracle::Options options;
   if (o.fast_pages) options.fast_pages = PageCount(*o.fast_pages);
@@ -65,7 +41,7 @@ Result<int> consult(const OracleOptions& o) {
   TC_ASSIGN(const std::string bytes, system->read_file(o.records));
   auto answer = oracle::best_static_placement(std::as_bytes(std::span(bytes)), options);
   if (!answer) return fail(answer.error().kind, "{}: {}", o.records, answer.error().message);
-  print_line(o.json ? json_text(to_json(*answer)) : to_text(*answer));
+  print_line(o.json ? json_text(oracle::to_json(*answer)) : to_text(*answer));
   return 0;
 }
 

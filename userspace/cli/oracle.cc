@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "base/text.h"
@@ -243,6 +244,30 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
   answer.fast_pages = options.fast_pages.value_or(mean_fast_pages(answer.windows));
   answer.best_page_windows = accessed.best(answer.fast_pages);
   return answer;
+}
+
+nlohmann::ordered_json to_json(const Answer& a) {
+  nlohmann::ordered_json windows = nlohmann::ordered_json::array();
+  for (const Window& w : a.windows)
+    windows.push_back({{"asid", fmt::format("{:#x}", w.asid.get())},
+                       {"epoch", w.epoch.get()},
+                       {"scan_ns", w.scan_time.count()},
+                       {"window_ns", w.length.count()},
+                       {"present_pages", w.present.get()},
+                       {"fast_pages", w.fast.get()},
+                       {"accessed_pages", w.accessed.get()},
+                       {"accessed_pages_fast", w.fast_accessed.get()}});
+  return {{"fast_pages", a.fast_pages.get()},
+          {"pages", a.pages.get()},
+          {"accessed_page_windows", a.accessed_page_windows.get()},
+          {"accessed_page_windows_fast", a.accessed_page_windows_fast.get()},
+          {"best_page_windows", a.best_page_windows.get()},
+          {"recorded_share", a.recorded_share()},
+          {"best_static_share", a.best_share()},
+          {"mean_set_share", a.mean_set_share()},
+          {"median_window_ns", a.median_window().count()},
+          {"windows_left_out", a.windows_left_out},
+          {"windows", std::move(windows)}};
 }
 
 }  // namespace thermocline::oracle

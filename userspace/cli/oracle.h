@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <vector>
@@ -58,5 +59,8 @@ struct Answer {
 /// is dropped. kFailure when there is no window to judge by, or more pages than fit the memory.
 [[nodiscard]] Result<Answer> best_static_placement(std::span<const std::byte> records,
                                                    const Options& options);
+
+/// What --json prints; the keys are in the man page.
+[[nodiscard]] nlohmann::ordered_json to_json(const Answer& answer);
 
 }  // namespace thermocline::oracle
