@@ -52,16 +52,12 @@ Status write_json(const std::string& path, const nlohmann::json& json) {
   return {};
 }
 
-std::uint64_t Placement::known() const {
-  std::uint64_t sum = 0;
-  for (const auto& [node, pages] : pages_on_node) sum += pages;
-  return sum;
-}
-
 double Placement::share(int node) const {
   const auto it = pages_on_node.find(node);
   if (it == pages_on_node.end()) return 0.0;
-  return static_cast<double>(it->second) / static_cast<double>(known());
+  std::uint64_t all = unknown;
+  for (const auto& [number, pages] : pages_on_node) all += pages;
+  return static_cast<double>(it->second) / static_cast<double>(all);
 }
 
 nlohmann::json Placement::to_json() const {

@@ -40,8 +40,7 @@ struct Placement {
   /// NUMA hint, although it is present; so these are neither fast nor slow.
   std::uint64_t unknown = 0;
 
-  [[nodiscard]] std::uint64_t known() const;
-  /// Share of the known pages that are on `node`; 0 when none is known.
+  /// Share of all the pages, unknown ones included, that are on `node`; 0 when there is none.
   [[nodiscard]] double share(int node) const;
   [[nodiscard]] nlohmann::json to_json() const;
   /// "node 0: 12 (0.1 %), node 1: 8180 (99.9 %)".
