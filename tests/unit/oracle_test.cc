@@ -24,7 +24,7 @@ class Recording {
     }
     const RecordHeader header{.asid = Asid(7),
                               .epoch = Epoch(epoch),
-                              .scan_time = Nanoseconds(1000),
+                              .scan_time = time,
                               .window = window,
                               .cleared = cleared};
     // Two records a scan, so that grouping them is tested too.
@@ -35,6 +35,7 @@ class Recording {
                   std::span(entries).subspan(half));
   }
   std::vector<std::byte> bytes;
+  Nanoseconds time{1000};
 
  private:
   std::uint64_t sequence_ = 0;
@@ -146,6 +147,39 @@ TEST(Oracle, RefusesWhatItCantJudge) {
   const auto answer = best_static_placement(r.bytes, {});
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().kind, ErrorKind::kCorrupt);
+}
+
+TEST(Oracle, APlacementLearnedBeforeIsJudgedOnTheLastPart) {
+  Recording r;
+  // For five windows the first page is the hot one, then, for three, the second.
+  for (int i = 0; i < 8; ++i) {
+    r.time = Nanoseconds(1000 * (i + 1));
+    r.scan(1, kWindow, i < 5 ? "aFss" : "sAsa");
+  }
+  const auto answer =
+      best_static_placement(r.bytes, {.fast_pages = PageCount(1), .judge_last = Nanoseconds(3000)});
+  ASSERT_TRUE(answer) << answer.error().message;
+  ASSERT_TRUE(answer->learned);
+  EXPECT_EQ(answer->learned->windows, 3u);
+  EXPECT_EQ(answer->learned->accessed_page_windows, PageCount(6));
+  EXPECT_DOUBLE_EQ(answer->learned->best_share(), 0.5);
+  EXPECT_DOUBLE_EQ(answer->learned->learned_share(), 0.0);
+  // With room for two: the learned one, and a third of the three that it knows nothing of.
+  const auto two =
+      best_static_placement(r.bytes, {.fast_pages = PageCount(2), .judge_last = Nanoseconds(3000)});
+  ASSERT_TRUE(two && two->learned);
+  EXPECT_DOUBLE_EQ(two->learned->best_share(), 1.0);
+  EXPECT_DOUBLE_EQ(two->learned->learned_share(), 0.5);
+
+  for (const Nanoseconds last : {Nanoseconds(8000), Nanoseconds(1)}) {
+    const auto all = best_static_placement(r.bytes, {.judge_last = last});
+    if (last.count() == 1) {
+      EXPECT_TRUE(all) << "the last window alone";
+    } else {
+      ASSERT_FALSE(all);
+      EXPECT_EQ(all.error().kind, ErrorKind::kUsage);
+    }
+  }
 }
 
 }  // namespace

@@ -18,11 +18,12 @@ struct OracleOptions {
   std::optional<std::uint64_t> fast_pages;
   int fast_node = 0;
   double longest_window = 3.0;
+  std::string judge_last;
   bool json = false;
 };
 
 std::string to_text(const oracle::Answer& a) {
-  return fmt::format(
+  std::string text = fmt::format(
       "windows    {} of {} (median), {} left out\n"
       "pages      {}, of which {:.1f} % were set in a window (mean)\n"
       "recorded   {:.2f} % of the accessed page-windows were on the fast node (measured)\n"
@@ -30,6 +31,12 @@ std::string to_text(const oracle::Answer& a) {
       a.windows.size(), format_duration(a.median_window()), a.windows_left_out, a.pages.get(),
       100 * a.mean_set_share(), 100 * a.recorded_share(), 100 * a.best_share(),
       format_bytes(bytes_of(a.fast_pages)));
+  if (a.learned)
+    text += fmt::format(
+        "\nlearned    {:.2f} % of the last {} windows', by the static placement that is best for "
+        "those before, {:.2f} % by the one that is best for them (modelled)",
+        100 * a.learned->learned_share(), a.learned->windows, 100 * a.learned->best_share());
+  return text;
 }
 
 Result<int> consult(const OracleOptions& o) {
@@ -37,6 +44,12 @@ Result<int> consult(const OracleOptions& o) {
   if (o.fast_pages) options.fast_pages = PageCount(*o.fast_pages);
   options.fast_node = NodeId(o.fast_node);
   options.longest_window = o.longest_window;
+  if (!o.judge_last.empty()) {
+    const auto last = parse_duration(o.judge_last);
+    if (!last || last->count() <= 0)
+      return fail(ErrorKind::kUsage, "--judge-last {}: give a time such as 20s", o.judge_last);
+    options.judge_last = *last;
+  }
   const std::unique_ptr<System> system = make_real_system();
   TC_ASSIGN(const std::string bytes, system->read_file(o.records));
   auto answer = oracle::best_static_placement(std::as_bytes(std::span(bytes)), options);
@@ -62,6 +75,9 @@ void register_oracle(CLI::App& app, Context& context) {
   verb->add_option("--longest-window", options->longest_window,
                    "leave out windows longer than this many times the median; 0: none")
       ->capture_default_str();
+  verb->add_option("--judge-last", options->judge_last,
+                   "also judge, on the last TIME of the records (20s), the placement that is best "
+                   "for what came before");
   verb->add_flag("--json", options->json, "as JSON");
   verb->callback([&context, options] { context.action = [options] { return consult(*options); }; });
 }

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 #include <unordered_map>
 
 #include "base/text.h"
@@ -156,6 +158,59 @@ class PageCounts {
   Bytes taken_;
 };
 
+/// Counts before and in the judged part of a recording, of each page as it was mapped.
+class PartCounts {
+ public:
+  /// False when the counters would take more than `largest` bytes.
+  [[nodiscard]] bool add(Asid asid, Vpn first, PageOrder order, bool judged, Bytes largest) {
+    constexpr std::size_t kEach = sizeof(Unit) + sizeof(Key) + 2 * sizeof(void*);
+    if (Bytes(units_.size() * kEach) >= largest) return false;
+    Unit& unit = units_[{asid, first.get(), order}];
+    ++(judged ? unit.judged : unit.learned);
+    return true;
+  }
+  [[nodiscard]] Learned judge(PageCount capacity) const {
+    Learned result;
+    result.learned_page_windows = caught(capacity, &Unit::learned, result.accessed_page_windows);
+    result.best_page_windows = PageCount(static_cast<std::uint64_t>(
+        std::llround(caught(capacity, &Unit::judged, result.accessed_page_windows))));
+    return result;
+  }
+
+ private:
+  struct Unit {
+    std::uint32_t learned = 0, judged = 0;
+  };
+  using Key = std::tuple<Asid, std::uint64_t, PageOrder>;
+  struct Level {
+    std::uint64_t pages = 0, judged = 0;  ///< judged page-windows of these pages
+  };
+
+  /// Judged page-windows of the pages that have the highest `count`.
+  double caught(PageCount capacity, std::uint32_t Unit::*count, PageCount& all) const {
+    std::map<std::uint32_t, Level, std::greater<>> levels;
+    all = PageCount(0);
+    for (const auto& [key, unit] : units_) {
+      const std::uint64_t pages = std::get<PageOrder>(key).pages().get();
+      Level& level = levels[unit.*count];
+      level.pages += pages;
+      level.judged += unit.judged * pages;
+      all += PageCount(unit.judged * pages);
+    }
+    double sum = 0;
+    std::uint64_t room = capacity.get();
+    for (const auto& [n, level] : levels) {
+      const std::uint64_t taken = std::min(room, level.pages);
+      sum += static_cast<double>(level.judged) * static_cast<double>(taken) /
+             static_cast<double>(level.pages);
+      room -= taken;
+    }
+    return sum;
+  }
+
+  std::map<Key, Unit> units_;
+};
+
 /// Mean of the fast pages of each address space, added up: they share the fast tier.
 PageCount mean_fast_pages(const std::vector<Window>& windows) {
   std::map<Asid, std::pair<std::uint64_t, std::uint64_t>> sums;
@@ -173,6 +228,15 @@ double ratio(PageCount part, PageCount whole) {
 }
 
 }  // namespace
+
+double Learned::best_share() const {
+  return ratio(best_page_windows, accessed_page_windows);
+}
+double Learned::learned_share() const {
+  return accessed_page_windows.get() == 0
+             ? 0
+             : learned_page_windows / static_cast<double>(accessed_page_windows.get());
+}
 
 double Answer::best_share() const {
   return ratio(best_page_windows, accessed_page_windows);
@@ -208,8 +272,15 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
   for (const Window& window : all) kept.push_back(counts(window));
   for (Window& window : all) window.present = PageCount(0);
 
+  Nanoseconds end{};
+  for (const Window& window : all) end = std::max(end, window.scan_time);
+  const auto judged = [&](const Window& window) {
+    return window.scan_time > end - options.judge_last;
+  };
+
   Answer answer;
   PageCounts accessed;
+  PartCounts parts;
   bool fits = true;
   TC_TRY(for_each_record(records, [&](const RecordView& record, std::size_t number) {
     if (!kept[number]) return;
@@ -223,6 +294,9 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
       if (fast) window.fast_accessed += entry;
       const Vpn page = record.first + PageCount(std::uint64_t{i} * entry.get());
       fits = fits && accessed.add(record.asid, page, record.order, options.largest_memory);
+      if (options.judge_last.count() > 0)
+        fits = fits &&
+               parts.add(record.asid, page, record.order, judged(window), options.largest_memory);
     });
   }));
   if (!fits)
@@ -243,6 +317,15 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
   }
   answer.fast_pages = options.fast_pages.value_or(mean_fast_pages(answer.windows));
   answer.best_page_windows = accessed.best(answer.fast_pages);
+  if (options.judge_last.count() <= 0) return answer;
+  const auto last = std::count_if(answer.windows.begin(), answer.windows.end(), judged);
+  if (last == 0 || static_cast<std::size_t>(last) == answer.windows.size())
+    return fail(ErrorKind::kUsage,
+                "the last {} to judge by leave no window {} them: the records span {}",
+                format_duration(options.judge_last), last == 0 ? "in" : "before",
+                format_duration(end - all.front().scan_time));
+  answer.learned = parts.judge(answer.fast_pages);
+  answer.learned->windows = static_cast<std::size_t>(last);
   return answer;
 }
 
@@ -257,6 +340,11 @@ nlohmann::ordered_json to_json(const Answer& a) {
                        {"fast_pages", w.fast.get()},
                        {"accessed_pages", w.accessed.get()},
                        {"accessed_pages_fast", w.fast_accessed.get()}});
+  nlohmann::ordered_json learned;
+  if (a.learned)
+    learned = {{"judged_windows", a.learned->windows},
+               {"learned_share", a.learned->learned_share()},
+               {"hindsight_share", a.learned->best_share()}};
   return {{"fast_pages", a.fast_pages.get()},
           {"pages", a.pages.get()},
           {"accessed_page_windows", a.accessed_page_windows.get()},
@@ -267,6 +355,7 @@ nlohmann::ordered_json to_json(const Answer& a) {
           {"mean_set_share", a.mean_set_share()},
           {"median_window_ns", a.median_window().count()},
           {"windows_left_out", a.windows_left_out},
+          {"learned", std::move(learned)},
           {"windows", std::move(windows)}};
 }
 

@@ -36,8 +36,22 @@ struct Options {
   /// Windows that are longer than this many times the median are left out: they are the pauses
   /// between epochs, not evidence. 0 keeps all.
   double longest_window = 3.0;
+  /// Also tell how a placement that is best for what came before would have done in the last part
+  /// of the recording, of this length. 0: don't.
+  Nanoseconds judge_last{0};
   /// For the counters of pages: a few bytes of a file can claim terabytes.
   Bytes largest_memory{std::uint64_t{2} << 30};
+};
+
+/// A placement that was learned from the first part of a recording, judged on the last part. Of
+/// learned pages with equal counts that fit only in part, the same part of each is taken.
+struct Learned {
+  std::size_t windows = 0;          ///< judged
+  PageCount accessed_page_windows;  ///< in these
+  PageCount best_page_windows;      ///< of these, by the placement that knows them beforehand
+  double learned_page_windows = 0;  ///< of these, by the one that was learned
+  [[nodiscard]] double best_share() const;
+  [[nodiscard]] double learned_share() const;
 };
 
 struct Answer {
@@ -48,6 +62,7 @@ struct Answer {
   PageCount accessed_page_windows;
   PageCount accessed_page_windows_fast;  ///< on the fast node when they were recorded
   PageCount best_page_windows;           ///< that the best static placement would have caught
+  std::optional<Learned> learned;        ///< with Options::judge_last
   [[nodiscard]] double best_share() const;
   [[nodiscard]] double recorded_share() const;
   /// Mean over the windows of the share of present pages that were set.
