@@ -47,6 +47,29 @@ std::string cpu_share(unsigned cpus, unsigned parts, unsigned n) {
   return first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
 }
 
+/// Where q35 puts memory: below 4 GiB up to a limit that depends on the total, the rest above.
+constexpr Bytes kFourGiB = 4_GiB;
+Bytes low_memory(Bytes total) {
+  return total.get() >= 0xb0000000u ? std::min(total, 2_GiB) : total;
+}
+
+/// The part [offset, offset + size) of the machine's plain memory.
+void place_memory(NodeId node, Bytes offset, Bytes size, Bytes total, timing::GuestMemory& out) {
+  const Bytes low = low_memory(total);
+  const Bytes end = offset + size;
+  if (offset < low) out.ranges.push_back({node, offset.get(), std::min(end, low) - offset});
+  if (end > low) {
+    const Bytes start = std::max(offset, low);
+    out.ranges.push_back({node, (kFourGiB + start - low).get(), end - start});
+  }
+}
+
+/// Where memory that is plugged in begins: above the rest, in steps of 1 GiB.
+Bytes plugged_memory(Bytes total) {
+  const std::uint64_t step = (1_GiB).get();
+  return Bytes(((kFourGiB + total - low_memory(total)).get() + step - 1) / step * step);
+}
+
 /// The hmat profile as a layout: what a server with one socket and one CXL expander tells.
 NodeLayout hmat_layout(Bytes fast, Bytes slow) {
   return {"hmat",
@@ -57,7 +80,8 @@ NodeLayout hmat_layout(Bytes fast, Bytes slow) {
           {{200, 30}, {}}};
 }
 
-Status add_layout(const NodeLayout& layout, unsigned cpus, Arguments& out) {
+Status add_layout(const NodeLayout& layout, unsigned cpus, Arguments& out,
+                  timing::GuestMemory& memory) {
   unsigned sockets = 0;
   Bytes total;
   for (const auto& node : layout.nodes) {
@@ -76,8 +100,16 @@ Status add_layout(const NodeLayout& layout, unsigned cpus, Arguments& out) {
   else
     out.add("-smp", "{}", cpus);
   unsigned socket = 0;
+  Bytes offset;
+  memory.cpu_node.resize(cpus);
   for (std::size_t n = 0; n < layout.nodes.size(); ++n) {
     const auto& node = layout.nodes[n];
+    const NodeId id(static_cast<std::int32_t>(n));
+    place_memory(id, offset, node.size, total, memory);
+    offset += node.size;
+    if (node.has_cpus)
+      std::fill(memory.cpu_node.begin() + cpus * socket / sockets,
+                memory.cpu_node.begin() + cpus * (socket + 1) / sockets, id);
     std::string text = fmt::format("node,nodeid={}", n);
     if (node.has_cpus) text += ",cpus=" + cpu_share(cpus, sockets, socket++);
     if (node.size.get() != 0) {
@@ -117,6 +149,13 @@ void add_fast_node(const MachineSpec& spec, bool with_node1, Arguments& out) {
   out.add("-numa", "dist,src=0,dst=1,val=20");
 }
 
+timing::GuestMemory fast_memory(const MachineSpec& spec) {
+  timing::GuestMemory memory;
+  memory.cpu_node.resize(spec.cpus);
+  place_memory(NodeId(0), Bytes(), spec.fast, spec.fast, memory);
+  return memory;
+}
+
 Machine nvdimm_machine(const MachineSpec& spec, Bytes slow) {
   const Bytes device = slow + kDaxLoss;
   Arguments out;
@@ -125,9 +164,12 @@ Machine nvdimm_machine(const MachineSpec& spec, Bytes slow) {
   add_fast_node(spec, true, out);
   out.add("-object", "memory-backend-ram,id=nv0,size={}", mib(device));
   out.add("-device", "nvdimm,memdev=nv0,id=nvd0,node=1");
-  return {out.take(),
-          {"libnvdimm", "nfit", "nd_pmem", "dax_pmem", "device_dax", "kmem"},
-          "TC_PROFILE=nvdimm\nTC_FAST_NODE=0\n"};
+  Machine machine{out.take(),
+                  {"libnvdimm", "nfit", "nd_pmem", "dax_pmem", "device_dax", "kmem"},
+                  "TC_PROFILE=nvdimm\nTC_FAST_NODE=0\n",
+                  fast_memory(spec)};
+  machine.memory.ranges.push_back({NodeId(1), plugged_memory(spec.fast).get(), device});
+  return machine;
 }
 
 Machine cxl_machine(const MachineSpec& spec, Bytes slow) {
@@ -160,6 +202,16 @@ Machine cxl_machine(const MachineSpec& spec, Bytes slow) {
   out.add("-M", "{}", windows);
   Machine machine;
   machine.qemu = out.take();
+  // Windows lie behind the space for plugged memory (what -m leaves, and 1 GiB a slot) and the host
+  // bridge's registers, in steps of 256 MiB.
+  machine.memory = fast_memory(spec);
+  std::uint64_t window = (plugged_memory(spec.fast) + Bytes(device.get() * count) + 4_GiB +
+                          Bytes((4_GiB).get()) + 256_MiB)
+                             .get();
+  for (unsigned n = 0; n < count; ++n) {
+    machine.memory.ranges.push_back({NodeId(static_cast<std::int32_t>(n + 1)), window, device});
+    window += (device.get() + step - 1) / step * step;
+  }
   if (spec.persistent_cxl)
     machine.modules = {"libnvdimm", "cxl_acpi", "cxl_port", "cxl_pci",    "cxl_mem",
                        "cxl_pmem",  "nd_pmem",  "dax_pmem", "device_dax", "kmem"};
@@ -255,6 +307,8 @@ Result<NodeLayout> find_layout(const std::string& name) {
 
 Result<Machine> build_machine(const MachineSpec& spec) {
   if (spec.cpus < 1 || spec.cpus > 64) return fail(ErrorKind::kUsage, "--smp must be 1 to 64");
+  if (spec.deterministic && spec.cpus != 1)
+    return fail(ErrorKind::kUsage, "a deterministic guest has one CPU: leave out --smp");
   const bool cxl = spec.profile == Profile::kCxl && !spec.layout;
   if (spec.cxl_devices < 1 || spec.cxl_devices > 4 || (spec.cxl_devices > 1 && !cxl))
     return fail(ErrorKind::kUsage, "--cxl-devices must be 1 to 4, and wants --profile cxl");
@@ -271,7 +325,7 @@ Result<Machine> build_machine(const MachineSpec& spec) {
   if (spec.layout || spec.profile == Profile::kHmat) {
     const NodeLayout layout = spec.layout ? *spec.layout : hmat_layout(spec.fast, slow);
     Arguments out;
-    TC_TRY(add_layout(layout, spec.cpus, out));
+    TC_TRY(add_layout(layout, spec.cpus, out, machine.memory));
     machine.qemu = out.take();
     std::size_t slow_node = 0;
     for (std::size_t n = 0; n < layout.nodes.size(); ++n)
@@ -286,7 +340,14 @@ Result<Machine> build_machine(const MachineSpec& spec) {
   // max: all the emulator has. -hypervisor: 6.12 refuses CXL regions inside a VM. -erms, -fsrm:
   // byte-wise string instructions are slow to emulate, above all on CXL memory.
   Arguments cpu;
-  cpu.add("-accel", "tcg,thread=multi");
+  if (spec.deterministic) {
+    cpu.add("-accel", "tcg,thread=single");
+    cpu.add("-icount", "shift=0,sleep=off");
+    cpu.add("-rtc", "base=2026-01-01T00:00:00,clock=vm");
+    cpu.add("-seed", "1");
+  } else {
+    cpu.add("-accel", "tcg,thread=multi");
+  }
   cpu.add("-cpu", "max,-hypervisor,-erms,-fsrm");
   for (std::string& argument : cpu.take()) machine.qemu.push_back(std::move(argument));
   return machine;

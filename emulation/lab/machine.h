@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "emulation/timing/model.h"
 
 namespace thermocline::lab {
 
@@ -55,12 +56,15 @@ struct MachineSpec {
   unsigned cpus = 2;
   unsigned cxl_devices = 1;     ///< each becomes a node of its own, of size `slow`; 1 to 4
   bool persistent_cxl = false;  ///< kernels before 6.3 have no volatile regions
+  /// One emulated CPU that counts instructions, the same in every run, instead of a thread for each.
+  bool deterministic = false;
 };
 
 struct Machine {
   std::vector<std::string> qemu;     ///< -M, -cpu, -m, -smp, nodes and devices
   std::vector<std::string> modules;  ///< the guest must load these, in this order
   std::string config;                ///< shell variables for the guest's init
+  timing::GuestMemory memory;        ///< where QEMU puts the nodes' memory
 };
 
 /// kUsage for sizes that can't be: below 128 MiB (fast: 256 MiB), not a multiple of 2 MiB (CXL: 256

@@ -34,6 +34,7 @@ namespace {
 
 constexpr const char* kQemu = "qemu-system-x86_64";
 constexpr std::size_t kLogLines = 60;
+constexpr std::uint64_t kModelledKhz = 1'000'000;
 
 struct Pipe {
   UniqueFd reader;
@@ -56,16 +57,20 @@ bool write_fully(int fd, std::string_view data) {
   return true;
 }
 
-/// Archive bytes in memory that QEMU opens by descriptor: nothing is left on a disk.
-Result<UniqueFd> memory_file(std::string_view base, std::string_view run) {
-  UniqueFd fd(::memfd_create("initrd", 0));
+/// Bytes in memory that QEMU opens by descriptor: nothing is left on a disk.
+Result<UniqueFd> memory_file(const char* name, std::initializer_list<std::string_view> parts) {
+  UniqueFd fd(::memfd_create(name, 0));
   if (!fd) return fail_errno(errno, "can't make a file in memory for the guest");
-  if (!write_fully(fd.get(), base) || !write_fully(fd.get(), run))
-    return fail_errno(errno, "can't fill the guest's first root file system");
+  for (const std::string_view part : parts)
+    if (!write_fully(fd.get(), part))
+      return fail_errno(errno, fmt::format("can't fill the {} for the guest", name));
   return fd;
 }
 
-Result<std::string> make_nonce() {
+/// A deterministic guest gets the same number in every run: it would count other instructions with
+/// another.
+Result<std::string> make_nonce(bool deterministic) {
+  if (deterministic) return "tc-" + std::string(32, '0');
   std::array<std::uint64_t, 2> random{};
   if (::getrandom(random.data(), sizeof random, 0) != sizeof random)
     return fail_errno(errno, "can't get random bytes");
@@ -164,6 +169,13 @@ struct Stream {
   std::function<void(std::string_view)> take;
 };
 
+/// What QEMU reads, by descriptor.
+struct Inputs {
+  int initrd = -1;
+  int plan = -1;  ///< of the timing model; -1: without
+  std::string plugin;
+};
+
 /// Ends of pipes that QEMU writes to.
 struct GuestFds {
   int console;
@@ -172,7 +184,7 @@ struct GuestFds {
 };
 
 std::vector<std::string> qemu_arguments(const RunSpec& spec, const Machine& machine,
-                                        const GuestKernel& kernel, int initrd,
+                                        const GuestKernel& kernel, const Inputs& inputs,
                                         std::uint64_t counter_khz, const GuestFds& fds) {
   std::vector<std::string> arguments = {kQemu};
   arguments.insert(arguments.end(), machine.qemu.begin(), machine.qemu.end());
@@ -180,7 +192,8 @@ std::vector<std::string> qemu_arguments(const RunSpec& spec, const Machine& mach
     arguments.insert(arguments.end(), more);
   };
   add({"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"});
-  add({"-kernel", kernel.image.string(), "-initrd", fmt::format("/proc/self/fd/{}", initrd)});
+  add({"-kernel", kernel.image.string(), "-initrd",
+       fmt::format("/proc/self/fd/{}", inputs.initrd)});
   const std::array<std::string_view, 10> kernel_words = {
       "console=ttyS0",
       "loglevel=5",  // warnings reach the console
@@ -197,8 +210,16 @@ std::vector<std::string> qemu_arguments(const RunSpec& spec, const Machine& mach
       "init_on_alloc=0",
       "cryptomgr.notests=1",
   };
-  add({"-append", fmt::format("{} tsc_early_khz={} {}", fmt::join(kernel_words, " "), counter_khz,
-                              fmt::join(spec.append, " "))});
+  std::string append =
+      fmt::format("{} tsc_early_khz={}", fmt::join(kernel_words, " "), counter_khz);
+  if (spec.timing && spec.timing->mode == timing::Mode::kReference) append += " nokaslr norandmaps";
+  // Servers with CXL need no page-table isolation and the like: their processors are not
+  // vulnerable, and the emulated one has no PCID that would keep its price down.
+  if (spec.timing) append += " mitigations=off";
+  add({"-append", fmt::format("{} {}", append, fmt::join(spec.append, " "))});
+  if (inputs.plan >= 0)
+    add({"-plugin",
+         fmt::format("file={},plan=/proc/self/fd/{}", double_commas(inputs.plugin), inputs.plan)});
   const auto serial = [&](const char* id, int fd) {
     add({"-chardev", fmt::format("file,id={},path=/proc/self/fd/{}", id, fd), "-serial",
          fmt::format("chardev:{}", id)});
@@ -236,19 +257,20 @@ struct Outcome {
 constexpr std::chrono::seconds kLastWords{5};
 
 Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const GuestKernel& kernel,
-                           int initrd, const std::string& nonce, std::uint64_t counter_khz,
-                           bool last_try) {
+                           const Inputs& inputs, const std::string& nonce,
+                           std::uint64_t counter_khz, bool last_try) {
   TC_ASSIGN(Pipe console, make_pipe());
   TC_ASSIGN(Pipe control, make_pipe());
   TC_ASSIGN(Pipe output, make_pipe());
   TC_ASSIGN(Pipe errors, make_pipe());
 
   const std::vector<std::string> arguments =
-      qemu_arguments(spec, machine, kernel, initrd, counter_khz,
+      qemu_arguments(spec, machine, kernel, inputs, counter_khz,
                      {console.writer.get(), control.writer.get(), output.writer.get()});
   const SignalBlock signals;
-  const std::array<int, 4> keep = {initrd, console.writer.get(), control.writer.get(),
-                                   output.writer.get()};
+  std::vector<int> keep = {inputs.initrd, console.writer.get(), control.writer.get(),
+                           output.writer.get()};
+  if (inputs.plan >= 0) keep.push_back(inputs.plan);
   const pid_t pid = start(arguments, keep, errors.writer.get(), !spec.interactive, signals.old());
   if (pid < 0) return fail_errno(errno, "can't start QEMU");
   Child qemu(pid);
@@ -346,6 +368,27 @@ Result<std::string> qemu_version() {
   return fail(ErrorKind::kFailure, "{} does not tell its version", kQemu);
 }
 
+Result<std::string> timing_plugin_file() {
+  const fs::path build = build_dir();
+  const fs::path file = build.empty() ? fs::path("/usr/lib/thermocline/thermocline-timing.so")
+                                      : build / "emulation/timing/thermocline-timing.so";
+  if (!fs::exists(file))
+    return fail(ErrorKind::kUnsupported,
+                "the timing model's plug-in {} is not there; build it, or install the package",
+                file.string());
+  return file.string();
+}
+
+Status check_timing_plugin() {
+  TC_ASSIGN(const std::string plugin, timing_plugin_file());
+  // The plug-in ends QEMU itself when it has looked at it.
+  TC_ASSIGN(const ProgramOutput output,
+            run_program({kQemu, "-M", "none", "-accel", "tcg", "-display", "none", "-nodefaults",
+                         "-plugin", fmt::format("file={},check=on", double_commas(plugin))}));
+  if (output.exit_code == 0) return {};
+  return fail(ErrorKind::kUnsupported, "{}", trim(output.text));
+}
+
 void GuestStory::take_control_line(std::string_view line, std::string_view nonce) {
   line = trim(line);
   if (!line.starts_with(nonce)) return;
@@ -391,14 +434,20 @@ Result<int> run_guest(const RunSpec& spec) {
     TC_ASSIGN(const ModuleTree tree, ModuleTree::load(kernel.modules));
     machine_spec.persistent_cxl = !tree.has("dax_cxl");
   }
+  machine_spec.deterministic = spec.timing && spec.timing->mode == timing::Mode::kReference;
   TC_ASSIGN(Machine machine, build_machine(machine_spec));
+  std::string plan;
+  if (spec.timing) {
+    TC_ASSIGN(plan, timing::make_plan(spec.timing->model, machine.memory, spec.timing->mode,
+                                      spec.timing->truth));
+  }
 
   ImageSpec image;
   image.kernel = kernel;
   image.modules = machine.modules;
   image.files = spec.files;
   image.command = spec.command;
-  TC_ASSIGN(image.nonce, make_nonce());
+  TC_ASSIGN(image.nonce, make_nonce(machine_spec.deterministic));
   image.config = machine.config + fmt::format("TC_KERNEL={}\n", shell_quote(kernel.name));
   if (!spec.out_dir.empty()) {
     image.config += "TC_OUT=/out\n";
@@ -416,7 +465,15 @@ Result<int> run_guest(const RunSpec& spec) {
   for (const std::string& name : spec.modules) image.modules.push_back(name);
   TC_ASSIGN(const std::string base, base_archive(kernel));
   TC_ASSIGN(const std::string run, run_archive(image));
-  TC_ASSIGN(const UniqueFd initrd, memory_file(base, run));
+  TC_ASSIGN(const UniqueFd initrd, memory_file("initrd", {base, run}));
+  Inputs inputs;
+  inputs.initrd = initrd.get();
+  UniqueFd plan_file;
+  if (spec.timing) {
+    TC_ASSIGN(inputs.plugin, timing_plugin_file());
+    TC_ASSIGN(plan_file, memory_file("plan", {plan}));
+    inputs.plan = plan_file.get();
+  }
   if (!spec.out_dir.empty()) {
     // Only now that nothing in the user's words can be wrong any more.
     std::error_code ec;
@@ -425,7 +482,10 @@ Result<int> run_guest(const RunSpec& spec) {
   }
 
   const auto boot = [&](bool last_try) -> Result<Outcome> {
-    return boot_guest(spec, machine, kernel, initrd.get(), image.nonce, counter.khz(), last_try);
+    // Under the model the counter runs at 1 GHz of guest time, otherwise it is the host's.
+    const bool modelled = spec.timing && spec.timing->mode != timing::Mode::kReport;
+    return boot_guest(spec, machine, kernel, inputs, image.nonce,
+                      modelled ? kModelledKhz : counter.khz(), last_try);
   };
   TC_ASSIGN(Outcome outcome, boot(false));
   if (outcome.failed_at_boot()) {

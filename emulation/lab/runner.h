@@ -13,6 +13,13 @@
 
 namespace thermocline::lab {
 
+/// A guest under the memory-timing model (emulation/timing).
+struct TimingSpec {
+  timing::Model model;
+  timing::Mode mode = timing::Mode::kReference;
+  timing::TruthOptions truth;
+};
+
 struct RunSpec {
   MachineSpec machine;
   std::string kernel = "6.12";
@@ -25,6 +32,7 @@ struct RunSpec {
   std::string log_file;                ///< where the whole kernel log goes; empty: nowhere
   std::chrono::seconds timeout{120};
   bool interactive = false;  ///< the terminal is the guest's; no timeout
+  std::optional<TimingSpec> timing;
   bool verbose = false;      ///< the kernel log goes to standard error as it comes
   std::vector<std::string> command;
 };
@@ -35,6 +43,12 @@ struct RunSpec {
 /// error. Blocks SIGINT, SIGTERM and SIGHUP while it runs: any of them ends the guest (exit code
 /// 128 + signal).
 [[nodiscard]] Result<int> run_guest(const RunSpec& spec);
+
+/// The QEMU plug-in of the timing model, in the build tree or installed; kUnsupported when it is
+/// missing.
+[[nodiscard]] Result<std::string> timing_plugin_file();
+/// Whether this QEMU is one whose clock the timing model can drive; the Error says why not.
+[[nodiscard]] Status check_timing_plugin();
 
 /// QEMU's version, "10.0.2"; kUnsupported when it is missing.
 [[nodiscard]] Result<std::string> qemu_version();

@@ -39,8 +39,8 @@ const std::map<std::string, Layers>& rules() {
     }
     rules["policies"] = {"base", "heat", "topology"};
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
-    rules["cli"].insert("emulation/lab");
-    rules["emulation/lab"] = {"base"};
+    rules["cli"].insert({"emulation/lab", "emulation/timing"});
+    rules["emulation/lab"] = {"base", "emulation/timing"};
     rules["emulation/timing"] = {"base"};
     rules["bench"] = before;
     rules["kmod"] = {"uapi"};

@@ -202,6 +202,18 @@ std::string usage_sentence(std::string_view complaint, std::string_view command)
   return fmt::format("{}; see {} --help", text, command);
 }
 
+std::optional<TextPlace> find_odd_letter(std::string_view toml) {
+  unsigned line = 1;
+  for (const std::string_view content : split(toml, '\n')) {
+    const auto odd = std::find_if(content.begin(), content.end(),
+                                  [](char c) { return static_cast<unsigned char>(c) > 0x7e; });
+    if (odd != content.end() && !trim(content).starts_with('#'))
+      return TextPlace{line, static_cast<unsigned>(odd - content.begin()) + 1};
+    ++line;
+  }
+  return std::nullopt;
+}
+
 std::string nearest_word(std::string_view word, std::span<const std::string> candidates) {
   std::string best;
   // Two edits cover a swapped pair of letters; in a very short word they could make any other.

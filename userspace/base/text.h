@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,6 +44,16 @@ namespace thermocline {
 /// What a command-line parser complained about, as one sentence: "A verb is required" becomes
 /// "a verb is required; see COMMAND --help".
 [[nodiscard]] std::string usage_sentence(std::string_view complaint, std::string_view command);
+
+/// Where a TOML text has its first letter beyond ASCII outside comment lines, if any. toml++ 3.3
+/// runs into undefined behaviour on most of them outside quotes (the default branch of
+/// is_non_ascii_horizontal_whitespace() is marked unreachable, and isn't), so they are refused
+/// before it sees them: allowed in comment lines, and in values as \uXXXX.
+struct TextPlace {
+  unsigned line = 1;
+  unsigned column = 1;
+};
+[[nodiscard]] std::optional<TextPlace> find_odd_letter(std::string_view toml);
 
 /// The word of `candidates` nearest to `word` by edit distance, or "" when none is near.
 [[nodiscard]] std::string nearest_word(std::string_view word,

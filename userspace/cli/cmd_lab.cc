@@ -2,6 +2,7 @@
 // `thermocline lab run|shell|doctor|capture`: guests with a fast and a slow memory node
 // (emulation/lab).
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +29,11 @@ struct GuestOptions {
   std::string fast = "1G";
   std::string slow;
   std::string timeout = "120";
+  std::string timing;
+  std::string timing_mode = "reference";
+  std::string truth_slice;
+  timing::TruthOptions truth;
+  CLI::Option* cpus = nullptr;
   lab::RunSpec spec;
 };
 
@@ -43,7 +49,7 @@ void add_guest_options(CLI::App& verb, GuestOptions& o) {
   verb.add_option("--cxl-devices", o.spec.machine.cxl_devices,
                   "slow nodes of the cxl profile, one a device")
       ->capture_default_str();
-  verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest")->capture_default_str();
+  o.cpus = verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest (default: 2)");
   verb.add_option("--with", o.spec.files,
                   "FILE[:/PLACE] to carry into the guest with its libraries")
       ->allow_extra_args(false);
@@ -62,9 +68,53 @@ void add_out_option(CLI::App& verb, GuestOptions& o) {
   verb.add_option("--out", o.spec.out_dir, "host folder that the guest sees as $TC_OUT");
 }
 
+void add_timing_options(CLI::App& verb, GuestOptions& o) {
+  verb.add_option("--timing", o.timing,
+                  fmt::format("memory-timing model that drives the guest's clock: {}, or a file",
+                              fmt::join(timing::preset_names(), ", ")));
+  verb.add_option("--timing-mode", o.timing_mode,
+                  "reference (one CPU, the same in every run), parallel, or report (the clock is "
+                  "left alone)")
+      ->capture_default_str();
+  verb.add_option("--truth", o.truth.file,
+                  "write what the last-level cache missed, by node and page, to this file");
+  verb.add_option("--truth-slice", o.truth_slice,
+                  "guest time of a slice of it (default: marks only)");
+  verb.add_option("--truth-pages", o.truth.pages, "none, physical or virtual")
+      ->capture_default_str();
+}
+
+/// The model is read and checked here, before anything is started.
+Status take_timing(GuestOptions& o) {
+  if (o.timing.empty()) {
+    if (!o.truth.file.empty())
+      return fail(ErrorKind::kUsage, "--truth needs a model: give --timing as well");
+    return {};
+  }
+  lab::TimingSpec timing;
+  TC_ASSIGN(timing.mode, timing::parse_mode(o.timing_mode));
+  TC_ASSIGN(timing.model, timing::load_model(o.timing));
+  timing.truth = o.truth;
+  if (timing.truth.pages != "none" && timing.truth.pages != "physical" &&
+      timing.truth.pages != "virtual")
+    return fail(ErrorKind::kUsage, "--truth-pages is none, physical or virtual, not '{}'",
+                timing.truth.pages);
+  if (!o.truth_slice.empty()) {
+    TC_ASSIGN(timing.truth.slice, parse_duration(o.truth_slice));
+    if (timing.truth.slice < std::chrono::milliseconds(1))
+      return fail(ErrorKind::kUsage, "--truth-slice must be at least 1ms");
+  }
+  if (!timing.truth.file.empty())
+    timing.truth.file = std::filesystem::absolute(timing.truth.file).string();
+  if (timing.mode == timing::Mode::kReference && o.cpus->count() == 0) o.spec.machine.cpus = 1;
+  o.spec.timing = std::move(timing);
+  return {};
+}
+
 Result<int> run(GuestOptions& o) {
   lab::RunSpec& spec = o.spec;
   spec.kernel = o.kernel;
+  TC_TRY(take_timing(o));
   TC_ASSIGN(spec.machine.profile, lab::parse_profile(o.profile));
   if (!o.topology.empty()) {
     TC_ASSIGN(spec.machine.layout, lab::find_layout(o.topology));
@@ -144,6 +194,7 @@ void register_lab(CLI::App& app, Context& context) {
       lab->add_subcommand("run", "run a command in a guest and return its exit code");
   add_guest_options(*run_verb, *run_options);
   add_out_option(*run_verb, *run_options);
+  add_timing_options(*run_verb, *run_options);
   run_verb->add_option("--timeout", run_options->timeout, "seconds until the guest counts as hung")
       ->capture_default_str();
   run_verb->add_option("command", run_options->spec.command,

@@ -426,27 +426,11 @@ Status read_document(const toml::table& document, const std::string& file, Draft
   return {};
 }
 
-/// toml++ 3.3 runs into undefined behaviour on most letters beyond ASCII outside quotes (the
-/// default branch of is_non_ascii_horizontal_whitespace() is marked unreachable, and isn't). They
-/// have no place there anyway: allowed in comment lines, and in values as \uXXXX.
-Status check_letters(const std::string& text, const std::string& file) {
-  toml::source_index line = 1;
-  for (const std::string_view content : split(text, '\n')) {
-    const auto odd = std::find_if(content.begin(), content.end(),
-                                  [](char c) { return static_cast<unsigned char>(c) > 0x7e; });
-    if (odd != content.end() && !trim(content).starts_with('#')) {
-      const auto column = static_cast<toml::source_index>(odd - content.begin()) + 1;
-      return refuse({file, {line, column}},
-                    "letters beyond ASCII can stand in comment lines only; in a text write them as "
-                    "\\uXXXX");
-    }
-    ++line;
-  }
-  return {};
-}
-
 Status read_text(const std::string& text, const std::string& file, Draft& draft) {
-  TC_TRY(check_letters(text, file));
+  if (const auto odd = find_odd_letter(text))
+    return refuse({file, {odd->line, odd->column}},
+                  "letters beyond ASCII can stand in comment lines only; in a text write them as "
+                  "\\uXXXX");
   const toml::parse_result parsed = toml::parse(text, file);
   if (!parsed) {
     const toml::parse_error& error = parsed.error();
