@@ -268,6 +268,8 @@ Status read_document(const toml::table& document, const std::string& file, Model
           &Model::instruction),
       key<Model>("window", number_in(1, 4096), &Model::window),
       key<Model>("in_flight", number_in(1, 32), &Model::in_flight),
+      key<Model>("pause", time_from(Picoseconds(0)), &Model::pause),
+      key<Model>("counter", time_from(Picoseconds(0)), &Model::counter),
   };
   static const std::vector<Key<Model>> kTlbKeys{
       key<Model>("entries", number_in(16, 65536), &Model::tlb_entries),
@@ -481,7 +483,8 @@ Result<std::string> make_plan(const Model& model, const GuestMemory& memory, Mod
             [](const Placed& a, const Placed& b) { return a.start < b.start; });
 
   std::string plan = fmt::format("thermocline-plan 1\nmode {}\n", mode_name(mode));
-  plan += fmt::format("core {} {} {}\n", model.instruction.get(), model.window, model.in_flight);
+  plan += fmt::format("core {} {} {} {} {}\n", model.instruction.get(), model.window,
+                      model.in_flight, model.pause.get(), model.counter.get());
   for (const auto& [name, cache] : {std::pair("l2", model.l2), std::pair("llc", model.llc)})
     plan += fmt::format("{} {} {} {}\n", name, cache.size.get(), cache.ways, cache.latency.get());
   plan += fmt::format("tlb {} {} {}\n", model.tlb_entries, model.tlb_ways, model.walk.get());

@@ -48,8 +48,10 @@ struct Model {
   std::string name;
   std::string source;
   Picoseconds instruction{400};
-  unsigned window = 224;    ///< instructions that may pass a load that has not come back
-  unsigned in_flight = 12;  ///< misses of one CPU at a time
+  unsigned window = 224;       ///< instructions that may pass a load that has not come back
+  unsigned in_flight = 12;     ///< misses of one CPU at a time
+  Picoseconds pause{40'000};   ///< a `pause` instruction: some 140 cycles since Skylake
+  Picoseconds counter{8'000};  ///< a read of the time-stamp counter
   CacheModel l2{Bytes(512 << 10), 8, Picoseconds(4'000)};
   CacheModel llc{Bytes(2 << 20), 16, Picoseconds(15'000)};
   unsigned tlb_entries = 1536;

@@ -76,50 +76,56 @@ class Window {
     return instructions * ps_per_instruction_ + stalled_ps_;
   }
 
-  /// A load of `value` from a line that may be on its way: then it waits with it. True while the
-  /// line should not be taken for present.
-  bool join(std::uint64_t line, std::uint64_t value, std::uint64_t instructions) {
-    for (unsigned i = 0; i < count_; ++i) {
-      Miss& miss = misses_[i];
-      if (miss.line != line || miss.complete <= now(instructions)) continue;
-      if (miss.values < kValues) miss.value[miss.values++] = value;
-      return miss.values < kValues;
-    }
+  /// True when a miss that is remembered brings this line.
+  [[nodiscard]] bool brings(std::uint64_t line) {
+    for (joining_ = 0; joining_ < count_; ++joining_)
+      if (lines_[joining_] == line) return true;
     return false;
+  }
+  /// After brings(): a load of the line waits with it, and what it reads, `value()`, comes with it.
+  /// False when the line is there by now or enough is known.
+  template <class Value>
+  bool join(Value value, std::uint64_t instructions) {
+    Miss& miss = misses_[joining_];
+    if (!miss.load || miss.values == kValues || complete_[joining_] <= now(instructions))
+      return false;
+    miss.value[miss.values++] = value();
+    return miss.values < kValues;
   }
 
   /// When a miss that the core comes to after `instructions` can start. Waits until there is room.
   std::uint64_t start(std::uint64_t address, std::uint64_t instructions) {
     retire(instructions);
     if (count_ == in_flight_) {
-      unsigned first = 0;
-      for (unsigned i = 1; i < count_; ++i)
-        if (misses_[i].complete < misses_[first].complete) first = i;
-      wait_until(misses_[first].complete, now(instructions));
-      misses_[first] = misses_[--count_];
+      const unsigned first = static_cast<unsigned>(
+          std::min_element(complete_.begin(), complete_.begin() + count_) - complete_.begin());
+      wait_until(complete_[first], now(instructions));
+      forget(first);
     }
     std::uint64_t start = now(instructions);
     for (unsigned i = 0; i < count_; ++i)
       for (unsigned v = 0; v < misses_[i].values; ++v)
         if (address - misses_[i].value[v] + kBefore < kBefore + kBehind)
-          start = std::max(start, misses_[i].complete);
+          start = std::max(start, complete_[i]);
     return start;
   }
 
   void add_load(std::uint64_t line, std::uint64_t value, std::uint64_t complete,
                 std::uint64_t instructions) {
-    Miss& miss = misses_[count_++];
-    miss = {line, complete, instructions, true, 1, {value}};
+    misses_[count_] = {instructions, true, 1, {value}};
+    oldest_load_ = std::min(oldest_load_, instructions);
+    add(line, complete);
   }
   /// Stores wait in the store buffer: only the number of misses at a time holds them.
   void add_store(std::uint64_t line, std::uint64_t complete, std::uint64_t instructions) {
-    misses_[count_++] = {line, complete, instructions, false, 0, {}};
+    misses_[count_] = {instructions, false, 0, {}};
+    add(line, complete);
   }
 
   /// An instruction that waits for all loads before it (lfence, rdtsc).
   void drain(std::uint64_t instructions) {
     for (unsigned i = 0; i < count_; ++i)
-      if (misses_[i].load) wait_until(misses_[i].complete, now(instructions));
+      if (misses_[i].load) wait_until(complete_[i], now(instructions));
     forget_done(instructions);
   }
 
@@ -127,13 +133,12 @@ class Window {
   void stall(std::uint64_t ps) { stalled_ps_ += ps; }
 
  private:
-  static constexpr unsigned kValues = 4;
-  static constexpr std::uint64_t kBefore = 128;   ///< container_of() looks before the pointer
-  static constexpr std::uint64_t kBehind = 4096;  ///< a member of what it points to
+  static constexpr unsigned kValues = 3;
+  static constexpr std::uint64_t kBefore = 128;       ///< container_of() looks before the pointer
+  static constexpr std::uint64_t kLongest = 1 << 16;  ///< more than any window
+  static constexpr std::uint64_t kBehind = 4096;      ///< a member of what it points to
 
   struct Miss {
-    std::uint64_t line = 0;
-    std::uint64_t complete = 0;
     std::uint64_t instructions = 0;
     bool load = false;
     unsigned values = 0;
@@ -144,25 +149,48 @@ class Window {
     if (time > now) stalled_ps_ += time - now;
   }
 
+  void add(std::uint64_t line, std::uint64_t complete) {
+    lines_[count_] = line;
+    complete_[count_++] = complete;
+    earliest_ = std::min(earliest_, complete);
+  }
+
+  void forget(unsigned i) {
+    --count_;
+    lines_[i] = lines_[count_];
+    complete_[i] = complete_[count_];
+    misses_[i] = misses_[count_];
+  }
+
   /// Loads that more than `window` instructions have passed are back: the core waited for them
   /// then.
   void retire(std::uint64_t instructions) {
-    for (unsigned i = 0; i < count_; ++i) {
-      const Miss& miss = misses_[i];
-      if (!miss.load || instructions < miss.instructions + window_) continue;
-      wait_until(miss.complete, now(miss.instructions + window_));
+    if (instructions >= oldest_load_ + window_ && count_ != 0) {
+      oldest_load_ = instructions;
+      for (unsigned i = 0; i < count_; ++i) {
+        const Miss& miss = misses_[i];
+        if (!miss.load) continue;
+        if (instructions >= miss.instructions + window_)
+          wait_until(complete_[i], now(miss.instructions + window_));
+        else
+          oldest_load_ = std::min(oldest_load_, miss.instructions);
+      }
     }
-    forget_done(instructions);
+    if (earliest_ <= now(instructions)) forget_done(instructions);
   }
 
   void forget_done(std::uint64_t instructions) {
     const std::uint64_t time = now(instructions);
+    earliest_ = ~std::uint64_t{0};
     for (unsigned i = 0; i < count_;) {
-      if (misses_[i].complete <= time)
-        misses_[i] = misses_[--count_];
-      else
+      if (complete_[i] <= time) {
+        forget(i);
+      } else {
+        earliest_ = std::min(earliest_, complete_[i]);
         ++i;
+      }
     }
+    if (count_ == 0) oldest_load_ = ~std::uint64_t{0} - kLongest;
   }
 
   std::uint64_t ps_per_instruction_ = 0;
@@ -170,6 +198,12 @@ class Window {
   unsigned in_flight_ = 1;
   std::uint64_t stalled_ps_ = 0;
   unsigned count_ = 0;
+  unsigned joining_ = 0;
+  std::uint64_t earliest_ = ~std::uint64_t{0};                ///< no complete_ is before
+  std::uint64_t oldest_load_ = ~std::uint64_t{0} - kLongest;  ///< no load's instructions are before
+  // What is looked through most often stands together.
+  std::array<std::uint64_t, kMaxInFlight> lines_{};
+  std::array<std::uint64_t, kMaxInFlight> complete_{};
   std::array<Miss, kMaxInFlight> misses_{};
 };
 

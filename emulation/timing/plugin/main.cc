@@ -258,8 +258,12 @@ __attribute__((noinline)) void look_up(Core& core, qemu_plugin_meminfo_t info,
                                        std::uint64_t address) {
   const std::uint64_t instructions = core.instructions();
   const std::uint64_t key = core.filter.key(address);
-  const std::uint64_t value = kStore ? 0 : pointer_in(info);
-  if (!kStore && core.window.join(key, value, instructions)) return;
+  if (!kStore && core.window.brings(key)) {
+    // What else is read from a line on its way waits with it; that it came has been paid for.
+    if (!core.window.join([info] { return pointer_in(info); }, instructions))
+      core.filter.insert(address, false);
+    return;
+  }
   const qemu_plugin_hwaddr* where = qemu_plugin_get_hwaddr(info, address);
   if (where == nullptr) return;
   const std::uint64_t physical = qemu_plugin_hwaddr_phys_addr(where);
@@ -295,8 +299,9 @@ __attribute__((noinline)) void look_up(Core& core, qemu_plugin_meminfo_t info,
     core.window.add_store(key, start + latency, instructions);
     core.filter.insert(address, true);
   } else {
-    // Not in the filter yet: what else is read from this line waits for it too.
-    core.window.add_load(key, value, start + latency, instructions);
+    // A line from memory is not in the filter yet: see above.
+    if (l2.hit || latency <= plan.llc.latency_ps) core.filter.insert(address, false);
+    core.window.add_load(key, pointer_in(info), start + latency, instructions);
   }
   time_passed(core);
 }
@@ -373,9 +378,16 @@ void on_invlpg(unsigned vcpu, void* argument) {
   core.filter.forget_page(address);
 }
 
-void on_serialise(unsigned vcpu, void*) {
+/// Reads of the time-stamp counter and fences wait for what is outstanding.
+void on_serialise(unsigned vcpu, void* is_counter) {
   Core& core = cores[vcpu];
   core.window.drain(core.instructions());
+  if (is_counter != nullptr) core.window.stall(plan.counter_ps);
+}
+
+/// Spinning costs what it does on hardware; the emulator then has fewer rounds to go.
+void on_pause(unsigned vcpu, void*) {
+  cores[vcpu].window.stall(plan.pause_ps);
 }
 
 /// Marks (mark.h): a name of up to eight letters, or an order to the model.
@@ -422,6 +434,8 @@ void look_at(qemu_plugin_insn* insn, std::uint64_t behind) {
                                      reinterpret_cast<void*>(behind));
     return;
   }
+  if (n == 2 && code[0] == 0xf3 && code[1] == 0x90)
+    qemu_plugin_register_vcpu_insn_exec_cb(insn, on_pause, QEMU_PLUGIN_CB_NO_REGS, nullptr);
   const unsigned char* op = code;
   unsigned extend = 0;
   if (n > 3 && (op[0] & 0xf0) == 0x40) extend = (*op++ & 1u) << 3;
@@ -442,9 +456,10 @@ void look_at(qemu_plugin_insn* insn, std::uint64_t behind) {
     else
       call(on_set_cr4, QEMU_PLUGIN_CB_NO_REGS, nullptr);
   }
-  const bool fence = op[1] == 0xae && (modrm == 0xe8 || modrm == 0xf0);  // lfence, mfence
-  if (op[1] == 0x31 || (op[1] == 0x01 && modrm == 0xf9) || fence)        // rdtsc, rdtscp
-    call(on_serialise, QEMU_PLUGIN_CB_NO_REGS, nullptr);
+  const bool counter = op[1] == 0x31 || (op[1] == 0x01 && modrm == 0xf9);  // rdtsc, rdtscp
+  const bool fence = op[1] == 0xae && (modrm == 0xe8 || modrm == 0xf0);    // lfence, mfence
+  if (counter || fence)
+    call(on_serialise, QEMU_PLUGIN_CB_NO_REGS, reinterpret_cast<void*>(std::uintptr_t{counter}));
 }
 
 void on_translate(qemu_plugin_id_t, qemu_plugin_tb* tb) {

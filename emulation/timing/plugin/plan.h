@@ -44,8 +44,10 @@ struct Range {
 struct Plan {
   Mode mode = Mode::kReport;
   std::uint64_t ps_per_instruction = 0;
-  std::uint64_t window = 0;     ///< instructions that may pass a load that has not come back
-  std::uint64_t in_flight = 0;  ///< misses at a time
+  std::uint64_t window = 0;      ///< instructions that may pass a load that has not come back
+  std::uint64_t in_flight = 0;   ///< misses at a time
+  std::uint64_t pause_ps = 0;    ///< a `pause` instruction
+  std::uint64_t counter_ps = 0;  ///< a read of the time-stamp counter
   CacheSpec l2, llc;
   std::uint64_t tlb_entries = 0;
   std::uint64_t tlb_ways = 0;
