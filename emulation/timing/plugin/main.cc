@@ -487,7 +487,8 @@ void on_translate(qemu_plugin_id_t, qemu_plugin_tb* tb) {
 void on_init(qemu_plugin_id_t, unsigned vcpu) {
   // The scoreboard may have moved to make room for this one.
   for (unsigned i = 0; i < vcpus; ++i)
-    cores[i].words = static_cast<Words*>(qemu_plugin_scoreboard_find(scoreboard, i));
+    if (i == vcpu || cores[i].words != nullptr)
+      cores[i].words = static_cast<Words*>(qemu_plugin_scoreboard_find(scoreboard, i));
   Core& core = cores[vcpu];
   own_core = &core;
   std::string error;
