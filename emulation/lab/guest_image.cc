@@ -138,7 +138,7 @@ Status add_own_programs(CpioWriter& cpio) {
       TC_TRY(add_host_file(daemon, fmt::format("{}/thermoclined", kProgramDir), true, cpio));
     return {};
   }
-  for (const char* dir : {"userspace/daemon", "bench/workloads", "tests/lab"})
+  for (const char* dir : {"userspace/daemon", "bench/workloads", "bench/calibrate", "tests/lab"})
     TC_TRY(add_programs_of(build / dir, cpio));
   return {};
 }

@@ -309,7 +309,10 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
        }},
       {std::move(output.reader),
        [&](std::string_view data) {
-         outcome.closed_stdout = outcome.closed_stdout || !write_fully(STDOUT_FILENO, data);
+         if (spec.output)
+           spec.output(data);
+         else
+           outcome.closed_stdout = outcome.closed_stdout || !write_fully(STDOUT_FILENO, data);
        }},
       {std::move(errors.reader), [&](std::string_view data) { story.qemu_error += data; }},
   }};

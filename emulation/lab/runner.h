@@ -4,6 +4,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +35,9 @@ struct RunSpec {
   std::chrono::seconds timeout{120};
   bool interactive = false;  ///< the terminal is the guest's; no timeout
   std::optional<TimingSpec> timing;
-  bool verbose = false;      ///< the kernel log goes to standard error as it comes
+  /// Takes the command's output instead of the terminal, when set.
+  std::function<void(std::string_view)> output;
+  bool verbose = false;  ///< the kernel log goes to standard error as it comes
   std::vector<std::string> command;
 };
 

@@ -43,6 +43,7 @@ const std::map<std::string, Layers>& rules() {
     rules["emulation/lab"] = {"base", "emulation/timing"};
     rules["emulation/timing"] = {"base"};
     rules["bench"] = before;
+    rules["bench"].insert("emulation/timing");  // mark.h
     rules["kmod"] = {"uapi"};
     rules["uapi"] = {};
     return rules;

@@ -9,8 +9,10 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/text.h"
+#include "cli/calibrate.h"
 #include "cli/command.h"
 #include "emulation/lab/capture.h"
 #include "emulation/lab/doctor.h"
@@ -111,10 +113,10 @@ Status take_timing(GuestOptions& o) {
   return {};
 }
 
-Result<int> run(GuestOptions& o) {
+/// What was typed as what is meant.
+Status take_spec(GuestOptions& o) {
   lab::RunSpec& spec = o.spec;
   spec.kernel = o.kernel;
-  TC_TRY(take_timing(o));
   TC_ASSIGN(spec.machine.profile, lab::parse_profile(o.profile));
   if (!o.topology.empty()) {
     TC_ASSIGN(spec.machine.layout, lab::find_layout(o.topology));
@@ -127,6 +129,13 @@ Result<int> run(GuestOptions& o) {
   if (!seconds || *seconds == 0 || *seconds > 1'000'000)
     return fail(ErrorKind::kUsage, "--timeout wants whole seconds, not '{}'", o.timeout);
   spec.timeout = std::chrono::seconds(*seconds);
+  return {};
+}
+
+Result<int> run(GuestOptions& o) {
+  TC_TRY(take_timing(o));
+  TC_TRY(take_spec(o));
+  const lab::RunSpec& spec = o.spec;
   if (!spec.interactive && (spec.command.empty() || spec.command.front().empty()))
     return fail(ErrorKind::kUsage,
                 "no command for the guest; write: thermocline lab run -- COMMAND ...");
@@ -151,6 +160,46 @@ Result<int> doctor(bool json) {
                              f.what, f.detail));
   }
   return static_cast<int>(lab::is_ready(findings) ? ExitCode::kOk : ExitCode::kUnsupported);
+}
+
+/// Nodes of the guest with memory, in order, as the probe wants them: "1:25000".
+std::vector<std::string> probe_nodes(const timing::Model& model,
+                                     const timing::GuestMemory& memory) {
+  std::vector<std::string> nodes;
+  std::set<NodeId> seen;
+  for (const auto& range : memory.ranges)
+    if (const timing::NodeModel* node = timing::model_of(model, range.node);
+        node != nullptr && seen.insert(range.node).second)
+      nodes.push_back(fmt::format("{}:{}", range.node.get(), node->bandwidth.get()));
+  return nodes;
+}
+
+Result<int> calibrate(GuestOptions& o, bool json, const std::string& svg) {
+  if (o.timing.empty())
+    return fail(ErrorKind::kUsage,
+                "calibrate needs a model: give --timing, such as --timing cxl-asic");
+  // The guest's memory is the same whatever runs in it.
+  TC_TRY(take_spec(o));
+  TC_TRY(take_timing(o));
+  TC_ASSIGN(const lab::Machine machine, lab::build_machine(o.spec.machine));
+  const lab::TimingSpec& timing = *o.spec.timing;
+  std::string probe;
+  o.spec.output = [&probe](std::string_view text) { probe += text; };
+  // The kernel's work after boot is over when the idle seconds, which cost nothing, have passed.
+  o.spec.command = {"sh", "-c", "sleep 3; exec timing_probe \"$@\"", "probe"};
+  for (std::string& node : probe_nodes(timing.model, machine.memory))
+    o.spec.command.push_back(std::move(node));
+  TC_ASSIGN(const int code, lab::run_guest(o.spec));
+  if (code != 0) {
+    print_line(probe);
+    return code;
+  }
+  TC_ASSIGN(const Calibration calibration,
+            read_calibration(probe, timing.model, timing.mode, o.kernel));
+  print_line(json ? calibration_json(calibration).dump(2)
+                  : calibration_text(calibration, timing.model));
+  if (!svg.empty()) TC_TRY(lab::write_whole(svg, calibration_svg(calibration)));
+  return 0;
 }
 
 /// This machine, or a guest when one is described: then this same command runs inside it.
@@ -211,6 +260,22 @@ void register_lab(CLI::App& app, Context& context) {
       shell_options->spec.interactive = true;
       shell_options->spec.command = {"sh", "-l"};
       return run(*shell_options);
+    };
+  });
+
+  auto calibrate_options = std::make_shared<GuestOptions>();
+  auto calibrate_json = std::make_shared<bool>(false);
+  auto svg = std::make_shared<std::string>();
+  CLI::App* calibrate_verb =
+      lab->add_subcommand("calibrate", "measure a timing model from inside a guest");
+  add_guest_options(*calibrate_verb, *calibrate_options);
+  add_timing_options(*calibrate_verb, *calibrate_options);
+  calibrate_options->timeout = "600";
+  calibrate_verb->add_flag("--json", *calibrate_json, "as JSON");
+  calibrate_verb->add_option("--svg", *svg, "also draw the load sweep into this file");
+  calibrate_verb->callback([&context, calibrate_options, calibrate_json, svg] {
+    context.action = [calibrate_options, calibrate_json, svg] {
+      return calibrate(*calibrate_options, *calibrate_json, *svg);
     };
   });
 

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/calibrate.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <iterator>
+
+#include "cli/table.h"
+
+namespace thermocline::cli {
+
+namespace {
+
+/// What was published about real memory.
+struct Envelope {
+  const char* what;
+  double low_ns, high_ns;
+  const char* source;
+};
+constexpr std::array<Envelope, 5> kEnvelopes = {{
+    {"local DDR", 75, 110, "MEMTIS; HMAT of current servers"},
+    {"remote socket", 130, 190, "AutoTiering, Pond, SoarAlto"},
+    {"CXL, ASIC", 170, 300, "OCP demo of CacheLib on CXL; arXiv 2405.14209"},
+    {"CXL, direct to switched", 140, 410, "Melody, ASPLOS 2025 (4 devices)"},
+    {"CXL, FPGA", 200, 400, "M5: 2 to 3 times DDR; Demystifying CXL Memory, MICRO 2023"},
+}};
+
+/// What was published about the kernel's work, nanoseconds.
+struct KernelCost {
+  const char* key;
+  const char* what;
+  double low_ns, high_ns;  ///< 0: no figure that we could check
+};
+constexpr std::array<KernelCost, 4> kKernelCosts = {{
+    {"system_call_ns", "system call (getppid)", 50, 300},
+    {"page_fault_ns", "first touch of a 4 KiB page", 500, 1000},
+    {"move_to_slow_ns", "move_pages, a 4 KiB page to the slow node", 0, 0},
+    {"move_to_fast_ns", "move_pages, a 4 KiB page to the fast node", 0, 0},
+}};
+
+std::string published(double ns) {
+  std::vector<std::string> names;
+  for (const Envelope& e : kEnvelopes)
+    if (ns >= e.low_ns && ns <= e.high_ns)
+      names.push_back(fmt::format("{} {:.0f} to {:.0f} ns", e.what, e.low_ns, e.high_ns));
+  return names.empty() ? "outside all of them" : fmt::format("{}", fmt::join(names, "; "));
+}
+
+/// What one CPU can draw from a node: its share of the device, or its misses in flight.
+double most_gb_per_s(const timing::Model& model, const timing::NodeModel& node) {
+  const double device =
+      static_cast<double>((node.bandwidth.get() - node.background.get())) / 1e3 * node.share;
+  const double core = model.in_flight * 64.0 / (static_cast<double>(node.latency.get()) / 1e3);
+  return std::min(device, core);
+}
+
+}  // namespace
+
+double Calibration::Node::model_ns() const {
+  return static_cast<double>(model->latency.get()) / 1000;
+}
+
+bool Calibration::Node::rises() const {
+  return std::is_sorted(sweep.begin(), sweep.end(),
+                        [](const auto& a, const auto& b) { return a.chase_ns < b.chase_ns; });
+}
+
+std::optional<unsigned> Calibration::Node::knee_percent() const {
+  for (const SweepPoint& point : sweep)
+    if (point.chase_ns >= 1.5 * chase_ns) return point.load_percent;
+  return std::nullopt;
+}
+
+Result<Calibration> read_calibration(const std::string& probe, const timing::Model& model,
+                                     timing::Mode mode, const std::string& kernel) {
+  const auto bad = [] {
+    return fail(ErrorKind::kCorrupt, "the probe's output is not what it should be");
+  };
+  const nlohmann::json json = nlohmann::json::parse(probe, nullptr, false);
+  if (!json.is_object() || !json.contains("nodes") || !json["nodes"].is_array() ||
+      !json.contains("kernel") || !json["kernel"].is_object())
+    return bad();
+  Calibration out{model.name, std::string(timing::mode_name(mode)), kernel, {}, json["kernel"]};
+  for (const nlohmann::json& node : json["nodes"]) {
+    for (const char* key : {"node", "chase_ns", "update_ns", "read_gb_per_s", "triad_gb_per_s"})
+      if (!node.contains(key) || !node[key].is_number()) return bad();
+    Calibration::Node n;
+    n.node = node["node"].get<int>();
+    n.model = timing::model_of(model, NodeId(n.node));
+    if (n.model == nullptr || !node.contains("sweep") || !node["sweep"].is_array()) return bad();
+    n.chase_ns = node["chase_ns"].get<double>();
+    n.update_ns = node["update_ns"].get<double>();
+    n.read_gb_per_s = node["read_gb_per_s"].get<double>();
+    n.triad_gb_per_s = node["triad_gb_per_s"].get<double>();
+    for (const nlohmann::json& point : node["sweep"]) {
+      if (!point.is_object() || !point.value("load_percent", nlohmann::json()).is_number() ||
+          !point.value("chase_ns", nlohmann::json()).is_number())
+        return bad();
+      n.sweep.push_back({point["load_percent"].get<unsigned>(), point["chase_ns"].get<double>()});
+    }
+    out.nodes.push_back(std::move(n));
+  }
+  return out;
+}
+
+std::string calibration_text(const Calibration& c, const timing::Model& model) {
+  std::string out = fmt::format(
+      "model {} ({} mode, guest kernel {}); measured by the guest's own clock, times modelled\n",
+      c.model, c.mode, c.kernel);
+  if (!model.source.empty()) out += fmt::format("source: {}\n", model.source);
+  std::vector<std::vector<std::string>> rows;
+  for (const Calibration::Node& n : c.nodes) {
+    const double most = most_gb_per_s(model, *n.model);
+    rows.push_back({fmt::format("{}", n.node), "pointer chase, idle",
+                    fmt::format("{:.1f} ns", n.chase_ns), fmt::format("{:.1f} ns", n.model_ns()),
+                    fmt::format("{:+.1f} %", 100 * n.error()), published(n.chase_ns)});
+    rows.push_back({"", "random updates", fmt::format("{:.1f} ns", n.update_ns),
+                    fmt::format(">= {:.1f} ns", n.model_ns() / model.in_flight), "", ""});
+    rows.push_back({"", "stream read, one CPU", fmt::format("{:.2f} GB/s", n.read_gb_per_s),
+                    fmt::format("<= {:.1f} GB/s", most), "", ""});
+    rows.push_back({"", "stream triad, one CPU", fmt::format("{:.2f} GB/s", n.triad_gb_per_s),
+                    fmt::format("<= {:.1f} GB/s", most), "", ""});
+  }
+  out += "\n" + format_table({{"node"},
+                              {"what"},
+                              {"measured", true},
+                              {"model", true},
+                              {"error", true},
+                              {"published idle latencies around it"}},
+                             rows);
+  out += "\n\nLatency of a chase while others load the device (ns):\n";
+  std::vector<Column> columns{{"load %", true}};
+  for (const Calibration::Node& n : c.nodes)
+    columns.push_back({fmt::format("node {}", n.node), true});
+  rows.clear();
+  for (std::size_t i = 0; !c.nodes.empty() && i < c.nodes[0].sweep.size(); ++i) {
+    rows.push_back({fmt::format("{}", c.nodes[0].sweep[i].load_percent)});
+    for (const Calibration::Node& n : c.nodes)
+      rows.back().push_back(i < n.sweep.size() ? fmt::format("{:.1f}", n.sweep[i].chase_ns) : "");
+  }
+  out += format_table(columns, rows) + "\n";
+  for (const Calibration::Node& n : c.nodes) {
+    const auto knee = n.knee_percent();
+    out +=
+        fmt::format("node {}: {}; {}\n", n.node,
+                    n.rises() ? "rises with load throughout" : "DOES NOT RISE with load throughout",
+                    knee ? fmt::format("1.5 times the idle latency from {} % load", *knee)
+                         : std::string("no knee up to 95 % load"));
+  }
+  out += "\nThe kernel's own work (cost-benefit decisions hang on it):\n";
+  rows.clear();
+  for (const KernelCost& cost : kKernelCosts)
+    if (c.kernel_ns.contains(cost.key))
+      rows.push_back(
+          {cost.what, fmt::format("{:.2f} us", c.kernel_ns[cost.key].get<double>() / 1e3),
+           cost.high_ns > 0
+               ? fmt::format("{:.2f} to {:.2f} us", cost.low_ns / 1e3, cost.high_ns / 1e3)
+               : "no figure that was checked"});
+  out += format_table({{"what"}, {"measured", true}, {"published", true}}, rows);
+  out +=
+      "\n\nModelled: caches, TLB and page walks, latency by node, overlap of independent misses, "
+      "bandwidth and load.\nNot modelled: prefetching, branch prediction, instruction fetch, DMA, "
+      "latency tails, coherence between sockets.";
+  return out;
+}
+
+nlohmann::ordered_json calibration_json(const Calibration& c) {
+  nlohmann::ordered_json out;
+  out["model"] = c.model;
+  out["mode"] = c.mode;
+  out["guest_kernel"] = c.kernel;
+  out["label"] = "modelled";
+  out["nodes"] = nlohmann::ordered_json::array();
+  for (const Calibration::Node& n : c.nodes) {
+    nlohmann::ordered_json node;
+    node["node"] = n.node;
+    node["chase_ns"] = n.chase_ns;
+    node["model_ns"] = n.model_ns();
+    node["error"] = n.error();
+    node["update_ns"] = n.update_ns;
+    node["read_gb_per_s"] = n.read_gb_per_s;
+    node["triad_gb_per_s"] = n.triad_gb_per_s;
+    node["rises_with_load"] = n.rises();
+    const auto knee = n.knee_percent();
+    node["knee_percent"] = knee ? nlohmann::ordered_json(*knee) : nlohmann::ordered_json();
+    for (const Calibration::SweepPoint& point : n.sweep)
+      node["sweep"].push_back({{"load_percent", point.load_percent}, {"chase_ns", point.chase_ns}});
+    out["nodes"].push_back(std::move(node));
+  }
+  for (const KernelCost& cost : kKernelCosts)
+    if (c.kernel_ns.contains(cost.key)) out["kernel"][cost.key] = c.kernel_ns[cost.key];
+  return out;
+}
+
+std::string calibration_svg(const Calibration& c) {
+  constexpr double kWidth = 640, kHeight = 400, kLeft = 60, kRight = 20, kTop = 40, kBottom = 50;
+  constexpr std::array<const char*, 4> kColours = {"#1b7f79", "#c8553d", "#3d5a98", "#7a5195"};
+  double most = 1;
+  for (const auto& n : c.nodes)
+    for (const auto& point : n.sweep) most = std::max(most, point.chase_ns);
+  const double step = std::pow(10.0, std::floor(std::log10(most))) / (most > 500 ? 1 : 2);
+  const double top = std::ceil(most / step) * step;
+  const auto x = [&](double load) { return kLeft + load / 100 * (kWidth - kLeft - kRight); };
+  const auto y = [&](double ns) {
+    return kHeight - kBottom - ns / top * (kHeight - kTop - kBottom);
+  };
+  std::string out = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
+      "height=\"{1}\" "
+      "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" "
+      "fill=\"white\"/>\n<text x=\"{2}\" y=\"22\" font-size=\"15\">Modelled latency under load: {3}"
+      "</text>\n",
+      kWidth, kHeight, kLeft, c.model);
+  const auto text = [&](double at_x, double at_y, const char* anchor, const std::string& words) {
+    out +=
+        fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"#444\">{}</text>\n",
+                    at_x, at_y, anchor, words);
+  };
+  for (double ns = 0; ns <= top + step / 2; ns += step) {
+    out += fmt::format(
+        "<line x1=\"{0:.1f}\" x2=\"{1:.1f}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" "
+        "stroke=\"#ddd\"/>\n",
+        x(0), x(100), y(ns));
+    text(kLeft - 8, y(ns) + 4, "end", fmt::format("{:.0f}", ns));
+  }
+  for (int load = 0; load <= 100; load += 20)
+    text(x(load), kHeight - kBottom + 18, "middle", fmt::format("{}", load));
+  text((kLeft + kWidth - kRight) / 2, kHeight - 12, "middle",
+       "load on the device, % of its bandwidth; y: ns a hop of a pointer chase");
+  for (std::size_t i = 0; i < c.nodes.size(); ++i) {
+    const char* colour = kColours[i % kColours.size()];
+    out +=
+        fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"", colour);
+    for (const auto& point : c.nodes[i].sweep)
+      out += fmt::format("{:.1f},{:.1f} ", x(point.load_percent), y(point.chase_ns));
+    out += "\"/>\n";
+    const double at = kTop + 12 + 18 * static_cast<double>(i);
+    out += fmt::format("<rect x=\"{:.0f}\" y=\"{:.0f}\" width=\"12\" height=\"3\" fill=\"{}\"/>\n",
+                       kLeft + 12, at - 4, colour);
+    text(kLeft + 30, at, "start",
+         fmt::format("node {}: {:.0f} ns idle", c.nodes[i].node, c.nodes[i].chase_ns));
+  }
+  return out + "</svg>\n";
+}
+
+}  // namespace thermocline::cli
