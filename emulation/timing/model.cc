@@ -61,9 +61,9 @@ Result<Picoseconds> read_time(const toml::node& node, Picoseconds low, Picosecon
   const auto time = text ? parse_time(*text) : Result<Picoseconds>(tl::unexpect, text.error());
   if (!time || *time < low || *time > high)
     return fail(ErrorKind::kUsage,
-                "needs a time with its unit from \"{:g}ns\" to \"{:g}ns\", such as \"250ns\"{}",
+                "needs a time with its unit from \"{:g}ns\" to \"{:g}ns\", such as \"{}\"{}",
                 static_cast<double>(low.get()) / 1000, static_cast<double>(high.get()) / 1000,
-                shown(node));
+                high.get() > 250'000 ? "250ns" : "0.4ns", shown(node));
   return *time;
 }
 

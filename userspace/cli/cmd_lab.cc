@@ -86,7 +86,7 @@ void add_timing_options(CLI::App& verb, GuestOptions& o) {
       ->capture_default_str();
 }
 
-/// The model is read and checked here, before anything is started.
+/// After take_spec(): the model is read and checked here, before anything is started.
 Status take_timing(GuestOptions& o) {
   if (o.timing.empty()) {
     if (!o.truth.file.empty())
@@ -109,6 +109,11 @@ Status take_timing(GuestOptions& o) {
   if (!timing.truth.file.empty())
     timing.truth.file = std::filesystem::absolute(timing.truth.file).string();
   if (timing.mode == timing::Mode::kReference && o.cpus->count() == 0) o.spec.machine.cpus = 1;
+  // Whether the model fits the guest shows before QEMU or a kernel is looked for.
+  lab::MachineSpec machine_spec = o.spec.machine;
+  machine_spec.deterministic = timing.mode == timing::Mode::kReference;
+  TC_ASSIGN(const lab::Machine machine, lab::build_machine(machine_spec));
+  TC_TRY(timing::make_plan(timing.model, machine.memory, timing.mode, timing.truth));
   o.spec.timing = std::move(timing);
   return {};
 }
@@ -133,8 +138,8 @@ Status take_spec(GuestOptions& o) {
 }
 
 Result<int> run(GuestOptions& o) {
-  TC_TRY(take_timing(o));
   TC_TRY(take_spec(o));
+  TC_TRY(take_timing(o));
   const lab::RunSpec& spec = o.spec;
   if (!spec.interactive && (spec.command.empty() || spec.command.front().empty()))
     return fail(ErrorKind::kUsage,

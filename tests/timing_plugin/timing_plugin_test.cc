@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+// The parts of the timing model's plug-in: what it charges, what its self-check accepts.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "emulation/timing/plugin/accessor.h"
+#include "emulation/timing/plugin/core.h"
+#include "emulation/timing/plugin/memory.h"
+#include "emulation/timing/plugin/plan.h"
+#include "emulation/timing/plugin/truth.h"
+
+namespace timing_plugin {
+namespace {
+
+constexpr const char* kPlan =
+    "thermocline-plan 1\nmode reference\ncore 400 224 12 40000 8000\nl2 524288 8 4000\n"
+    "llc 2097152 16 15000\ntlb 1536 12 25000\ntier 0 200000 0 250000 10000 100000\n"
+    "tier 1 25000 0 250000 20000 250000\nrange 0 1048576 0\nrange 1048576 1048576 1\ncpus 0\n";
+
+Plan plan_of(const std::string& text) {
+  Plan plan;
+  std::string error;
+  EXPECT_TRUE(read_plan(text, plan, error)) << error;
+  return plan;
+}
+
+TEST(Plan, IsReadWhole) {
+  const Plan plan = plan_of(std::string(kPlan) + "truth 1000000 virtual /tmp/a b\n");
+  EXPECT_EQ(plan.mode, Mode::kReference);
+  EXPECT_EQ(plan.tiers.size(), 2u);
+  EXPECT_EQ(plan.ranges[1].tier, 1u);
+  EXPECT_EQ(plan.truth_path, "/tmp/a b");
+  EXPECT_EQ(plan.slice_ns, 1'000'000u);
+}
+
+TEST(Plan, DamageIsNoticed) {
+  const auto refused = [](const std::string& from, const std::string& to) {
+    std::string text = kPlan;
+    text.replace(text.find(from), from.size(), to);
+    Plan plan;
+    std::string error;
+    return !read_plan(text, plan, error) && !error.empty();
+  };
+  EXPECT_TRUE(refused("plan 1", "plan 2"));
+  EXPECT_TRUE(refused("mode reference", "mode quick"));
+  EXPECT_TRUE(refused("core 400", "core"));
+  EXPECT_TRUE(refused("l2 524288 8", "l2 524288 7"));
+  EXPECT_TRUE(refused("1048576 1048576 1", "1048576 1048576 2"));  // a tier that is not there
+  EXPECT_TRUE(refused("range 1048576", "range 524288"));           // overlaps
+  EXPECT_TRUE(refused("cpus 0", "cpus 3"));                        // no latency from node 3
+  EXPECT_TRUE(refused("cpus 0\n", ""));
+  EXPECT_TRUE(refused("224 12", "224 99"));
+}
+
+// The first instructions of cpus_get_virtual_clock() and cpus_get_elapsed_ticks() of QEMU 10.0.2.
+constexpr unsigned char kGet[] = {0x48, 0x8b, 0x05, 0xa1, 0xb2, 0x43, 0x01, 0x48, 0x85,
+                                  0xc0, 0x74, 0x14, 0x48, 0x8b, 0x80, 0xc0, 0x00, 0x00,
+                                  0x00, 0x48, 0x85, 0xc0, 0x74, 0x08, 0xff, 0xe0};
+constexpr unsigned char kTicks[] = {0x48, 0x8b, 0x05, 0x41, 0xb2, 0x43, 0x01, 0x48, 0x8b,
+                                    0x80, 0xd0, 0x00, 0x00, 0x00, 0x48, 0x85, 0xc0, 0x74,
+                                    0x05, 0xff, 0xe0, 0x0f, 0x1f, 0x00, 0xe9, 0x63};
+
+TEST(SelfCheck, ReadsTheTestedCode) {
+  const Accessor get = decode_accessor(kGet);
+  ASSERT_TRUE(get.known);
+  EXPECT_EQ(get.slot, 0xc0);
+  EXPECT_EQ(get.global, 0x143b2a1);
+  const Accessor ticks = decode_accessor(kTicks);
+  ASSERT_TRUE(ticks.known);
+  EXPECT_EQ(ticks.slot, 0xd0);
+}
+
+TEST(SelfCheck, RefusesAnyOtherCode) {
+  // Every byte that is not a displacement matters.
+  for (const std::size_t at :
+       {0u, 1u, 2u, 7u, 8u, 9u, 10u, 12u, 13u, 14u, 19u, 20u, 21u, 22u, 24u, 25u}) {
+    unsigned char code[sizeof kGet];
+    std::memcpy(code, kGet, sizeof code);
+    code[at] ^= 1;
+    EXPECT_FALSE(decode_accessor(code).known) << "byte " << at;
+  }
+  std::int32_t global = 0;
+  EXPECT_TRUE(decode_getter(kGet, global));
+  EXPECT_FALSE(decode_getter(kGet + 7, global));
+}
+
+TEST(Cache, KeepsWhatWasUsedLast) {
+  Cache cache;
+  cache.shape({2 * 64 * 4, 2, 0});  // four sets of two
+  EXPECT_FALSE(cache.access(0, false).hit);
+  EXPECT_FALSE(cache.access(4, false).hit);
+  EXPECT_TRUE(cache.access(0, false).hit);
+  EXPECT_FALSE(cache.access(8, false).hit);  // line 4 goes
+  EXPECT_TRUE(cache.access(0, false).hit);
+  EXPECT_FALSE(cache.access(4, false).hit);
+}
+
+TEST(Cache, ModifiedLinesAreWrittenBackOnce) {
+  Cache cache;
+  cache.shape({64, 1, 0});
+  EXPECT_FALSE(cache.access(7, true).wrote_back);
+  const Cache::Outcome out = cache.access(9, false);
+  EXPECT_TRUE(out.wrote_back);
+  EXPECT_EQ(out.victim, 7u);
+  EXPECT_FALSE(cache.access(7, false).wrote_back);  // line 9 was only read
+}
+
+TEST(Tlb, HasTheReachItIsGiven) {
+  Tlb tlb;
+  tlb.shape(1536, 12);
+  const auto misses = [&](std::uint64_t pages, bool huge) {
+    const std::uint64_t step = huge ? 1u << 21 : 1u << 12;
+    std::uint64_t count = 0;
+    for (int round = 0; round < 3; ++round)
+      for (std::uint64_t page = 0; page < pages; ++page)
+        if (!tlb.access(page * step, huge) && round > 0) ++count;
+    return count;
+  };
+  EXPECT_EQ(misses(1536, false), 0u);
+  EXPECT_EQ(misses(3072, false), 2 * 3072u);
+  EXPECT_EQ(misses(1536, true), 0u);
+}
+
+TEST(Tlb, ForgetsAsHardwareDoes) {
+  Tlb tlb;
+  tlb.shape(1536, 12);
+  constexpr std::uint64_t kKernel = 0xffff'8880'0000'0000;
+  tlb.access(0x1000, false);
+  tlb.access(kKernel, false);
+  tlb.empty_user();
+  EXPECT_TRUE(tlb.access(kKernel, false)) << "global entries stay at a switch";
+  EXPECT_FALSE(tlb.access(0x1000, false));
+  tlb.invalidate(0x1000);
+  EXPECT_FALSE(tlb.access(0x1000, false));
+  EXPECT_TRUE(tlb.access(0x1000, false));
+  tlb.empty();
+  EXPECT_FALSE(tlb.access(kKernel, false));
+}
+
+std::uint64_t mean_wait(const TierSpec& spec, std::uint64_t gap_ps) {
+  DeviceQueue queue;
+  queue.shape(spec);
+  std::uint64_t sum = 0;
+  std::uint64_t now = 1;
+  for (int i = 0; i < 4000; ++i, now += gap_ps) {
+    const std::uint64_t wait = queue.wait(now);
+    if (i >= 2000) sum += wait;
+  }
+  return sum / 2000;
+}
+
+TEST(DeviceQueue, WaitRisesWithLoadAndHasAKnee) {
+  TierSpec spec{1, 25'000, 0, 1'000'000, 20'000, {250'000}};
+  std::uint64_t before = 0;
+  for (std::uint64_t load = 0; load <= 95; load += 5) {
+    spec.background = spec.bandwidth * load / 100;
+    const std::uint64_t wait = mean_wait(spec, 250'000);
+    EXPECT_GT(wait, before) << load;
+    before = wait;
+  }
+  EXPECT_GT(before, 15 * 20'000u) << "near saturation";
+  spec.background = spec.bandwidth / 2;
+  EXPECT_NEAR(static_cast<double>(mean_wait(spec, 100'000'000)), 20'000, 1'000);
+}
+
+TEST(DeviceQueue, OurShareOfTheDeviceIsItsLimit) {
+  // 25 GB/s, a quarter of it ours: a line each 10.24 ns. Twice as fast, the queue grows to its
+  // limit.
+  const TierSpec spec{1, 25'000, 0, 250'000, 0, {250'000}};
+  EXPECT_LT(mean_wait(spec, 11'000), 1'000u);
+  EXPECT_GT(mean_wait(spec, 5'000), 1'000'000u);
+}
+
+class WindowTest : public testing::Test {
+ protected:
+  WindowTest() { window_.shape(plan_); }
+  /// Loads one line each `step` instructions, 100 ns each; nanoseconds a load.
+  double loads(std::uint64_t step, bool dependent) {
+    constexpr std::uint64_t kLoads = 10'000;
+    std::uint64_t instructions = 0;
+    std::uint64_t address = 0x10'0000'0000;
+    for (std::uint64_t i = 0; i < kLoads; ++i, instructions += step) {
+      const std::uint64_t next = address + 0x10'0000;
+      const std::uint64_t start = window_.start(address, instructions);
+      window_.add_load(i, dependent ? next : 0, start + 100'000, instructions);
+      address = next;
+    }
+    window_.drain(instructions);
+    return static_cast<double>(window_.now(instructions)) / 1000 / kLoads;
+  }
+  Plan plan_ = plan_of(kPlan);
+  Window window_;
+};
+
+TEST_F(WindowTest, AChasePaysEveryMissInFull) {
+  EXPECT_NEAR(loads(3, true), 100, 0.5);
+}
+TEST_F(WindowTest, IndependentMissesOverlap) {
+  EXPECT_NEAR(loads(3, false), 100.0 / 12, 0.5);
+}
+TEST_F(WindowTest, MissesAWindowApartDoNotOverlap) {
+  // Each load holds the core up when 224 instructions have passed it.
+  EXPECT_NEAR(loads(448, false), 448 * 0.4 + 100 - 224 * 0.4, 1);
+}
+
+TEST_F(WindowTest, AFieldOfAnArrivingLineLeadsOn) {
+  const std::uint64_t start = window_.start(0x1000, 0);
+  window_.add_load(1, 42, start + 100'000, 0);
+  ASSERT_TRUE(window_.brings(1));
+  EXPECT_TRUE(window_.join([] { return 0x8000u; }, 1));  // the line's second word is a pointer
+  EXPECT_EQ(window_.start(0x8010, 2), start + 100'000);
+  EXPECT_LT(window_.start(0x20000, 2), start + 100'000);
+}
+
+TEST(Filter, KnowsReadsFromWritesAndSpacesApart) {
+  Filter filter;
+  filter.insert(0x1000, false);
+  EXPECT_TRUE(filter.may_read(0x1010));
+  EXPECT_FALSE(filter.may_write(0x1000));
+  filter.insert(0x1000, true);
+  EXPECT_TRUE(filter.may_write(0x1000));
+  filter.set_address_space(2);
+  EXPECT_FALSE(filter.may_read(0x1000));
+  filter.set_address_space(0);
+  EXPECT_TRUE(filter.may_read(0x1000));
+  filter.forget_page(0x1fff);
+  EXPECT_FALSE(filter.may_read(0x1000));
+}
+
+TEST(Truth, CountsPagesAndSpacesBetweenMarks) {
+  char name[] = "/tmp/timing_truth_XXXXXX";
+  const int fd = ::mkstemp(name);
+  ASSERT_GE(fd, 0);
+  std::string text = std::string(kPlan) + "truth 0 virtual " + name + "\n";
+  const Plan plan = plan_of(text);
+  Truth truth;
+  std::string error;
+  ASSERT_TRUE(truth.open(plan, error)) << error;
+  const std::uint32_t space = truth.space_of(0x5000);
+  truth.miss(0, 3, 0x7f000, space, false);
+  truth.miss(0, 3, 0x7f000, space, true);
+  truth.miss(0, 3, 0x80000, space, false);  // the frame has a new owner
+  truth.miss(1, 256, 0x7f000, space, false);
+  truth.mark({1000, 50, 20, 1, 4'000}, "begin", space);
+  truth.miss(1, 257, 0x11, 0, false);
+  truth.finish({3000, 80, 30, 2, 9'000});
+  std::ostringstream content;
+  content << std::ifstream(name).rdbuf();
+  std::remove(name);
+  EXPECT_EQ(
+      content.str(),
+      "thermocline-truth 1\nmode reference\n"
+      "range tier 0 node 0 first_frame 0x0 frames 256\n"
+      "range tier 1 node 1 first_frame 0x100 frames 256\n"
+      "space 1 root_frame 0x5\n"
+      "slice 0 begin_ns 0 end_ns 1000 closed_by mark instructions 50 kernel_instructions 20 "
+      "walks 1 stalled_ns 4\n"
+      "misses tier 0 loads 2 stores 1 prefetched 0 write_backs 0 latency_ns 0\n"
+      "misses tier 1 loads 1 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
+      "f 3 3\nf 100 1\nv 1 7f000 3\nv 1 80000 1\n"
+      "mark begin at_ns 1000 space 1\n"
+      "slice 1 begin_ns 1000 end_ns 3000 closed_by end instructions 30 kernel_instructions 10 "
+      "walks 1 stalled_ns 5\n"
+      "misses tier 0 loads 0 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
+      "misses tier 1 loads 1 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
+      "f 101 1\nv 0 11 1\n");
+}
+
+}  // namespace
+}  // namespace timing_plugin

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The timing model's host side: files, presets, the plan for a guest, and what calibrate says. Its
+// wrong inputs are in tests/golden/timing_mistakes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/text.h"
+#include "cli/calibrate.h"
+#include "emulation/lab/machine.h"
+#include "emulation/timing/model.h"
+
+namespace thermocline::timing {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+GuestMemory two_nodes() {
+  GuestMemory memory;
+  memory.ranges = {{NodeId(0), 0, Bytes(1u << 30)}, {NodeId(1), 1u << 30, Bytes(1u << 30)}};
+  memory.cpu_node = {NodeId(0)};
+  return memory;
+}
+
+TEST(TimingModel, TimesHaveAUnit) {
+  EXPECT_EQ(parse_time("250ns")->get(), 250'000u);
+  EXPECT_EQ(parse_time("0.4ns")->get(), 400u);
+  EXPECT_EQ(parse_time("1.5us")->get(), 1'500'000u);
+  EXPECT_EQ(parse_time("400 ps")->get(), 400u);
+  for (const char* wrong : {"250", "ns", "-1ns", "1.ns", ".5ns", "1e3ns", "1 2ns", "1.2.3ns", "",
+                            "99999999999999999ns", "5GB/s"})
+    EXPECT_FALSE(parse_time(wrong)) << wrong;
+  EXPECT_EQ(parse_bandwidth("25GB/s")->get(), 25'000u);
+  EXPECT_EQ(parse_bandwidth("0.5GB/s")->get(), 500u);
+  for (const char* wrong : {"25", "25G", "25Gb/s", "GB/s", "25ns"})
+    EXPECT_FALSE(parse_bandwidth(wrong)) << wrong;
+}
+
+TEST(TimingModel, PresetsFitEveryProfile) {
+  ASSERT_EQ(preset_names().size(), 5u);
+  for (const std::string& name : preset_names()) {
+    const auto model = load_model(name);
+    ASSERT_TRUE(model) << model.error().message;
+    EXPECT_EQ(model->name, name);
+    EXPECT_FALSE(model->source.empty()) << name << " says where its figures come from";
+    for (const lab::Profile profile :
+         {lab::Profile::kHmat, lab::Profile::kNvdimm, lab::Profile::kCxl}) {
+      lab::MachineSpec spec;
+      spec.profile = profile;
+      const auto machine = lab::build_machine(spec);
+      ASSERT_TRUE(machine);
+      EXPECT_TRUE(make_plan(*model, machine->memory, Mode::kParallel, {}))
+          << name << " " << lab::profile_name(profile);
+    }
+    for (const lab::NodeLayout& layout : lab::layouts()) {
+      lab::MachineSpec spec;
+      spec.layout = layout;
+      const auto machine = lab::build_machine(spec);
+      ASSERT_TRUE(machine);
+      EXPECT_TRUE(make_plan(*model, machine->memory, Mode::kParallel, {})) << layout.name;
+    }
+  }
+}
+
+TEST(TimingModel, PlanHasWhatTheFileSays) {
+  const auto model = parse_model(
+      "name = \"m\"\n[core]\ninstruction = \"0.3ns\"\nwindow = 100\nin_flight = 4\n"
+      "[l2]\nsize = \"1M\"\nways = 16\nlatency = \"5ns\"\n"
+      "[tlb]\nentries = 64\nways = 4\nwalk = \"30ns\"\n"
+      "[[node]]\nnode = 0\nlatency = \"90ns\"\nfrom = { 1 = \"140ns\" }\nbandwidth = \"100GB/s\"\n"
+      "background = \"2.5GB/s\"\nshare = 0.25\nqueue = \"10ns\"\n"
+      "[[node]]\nnode = \"rest\"\nlatency = \"250ns\"\nbandwidth = \"25GB/s\"\n",
+      "m.toml");
+  ASSERT_TRUE(model) << model.error().message;
+  GuestMemory memory = two_nodes();
+  memory.cpu_node = {NodeId(0), NodeId(1)};
+  const auto plan = make_plan(*model, memory, Mode::kParallel,
+                              {"/tmp/a b", std::chrono::milliseconds(100), "virtual"});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(*plan,
+            "thermocline-plan 1\nmode parallel\ncore 300 100 4 40000 8000\n"
+            "l2 1048576 16 5000\nllc 2097152 16 15000\ntlb 64 4 30000\n"
+            "tier 0 100000 2500 250000 10000 90000 140000\n"
+            "tier 1 25000 0 1000000 0 250000 250000\n"
+            "range 0 1073741824 0\nrange 1073741824 1073741824 1\ncpus 0 1\n"
+            "truth 100000000 virtual /tmp/a b\n");
+}
+
+TEST(TimingModel, RangesOfTheFileReplaceTheMachines) {
+  const auto model = parse_model(
+      "[[node]]\nnode = 0\nlatency = \"90ns\"\nbandwidth = \"100GB/s\"\n"
+      "[[node]]\nnode = 1\nlatency = \"250ns\"\nbandwidth = \"25GB/s\"\n"
+      "range = \"0x40000000-0x4fffffff\"\n",
+      "m.toml");
+  ASSERT_TRUE(model);
+  const auto plan = make_plan(*model, two_nodes(), Mode::kReport, {});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_THAT(*plan, HasSubstr(fmt::format("range {} {} 0\n", 1u << 30, 1u << 28)));
+  EXPECT_THAT(*plan, Not(HasSubstr("truth")));
+}
+
+TEST(TimingModel, MachineSaysWhereMemoryIs) {
+  // 6 GiB: q35 puts 2 GiB below the hole and the rest above 4 GiB.
+  lab::MachineSpec spec;
+  spec.fast = 3_GiB;
+  spec.slow = 3_GiB;
+  const auto machine = lab::build_machine(spec);
+  ASSERT_TRUE(machine);
+  const auto& ranges = machine->memory.ranges;
+  ASSERT_EQ(ranges.size(), 3u);
+  EXPECT_EQ(ranges[0].start, 0u);
+  EXPECT_EQ(ranges[0].size, 2_GiB);
+  EXPECT_EQ(ranges[1].start, (4_GiB).get());
+  EXPECT_EQ(ranges[1].size, 1_GiB);
+  EXPECT_EQ(ranges[1].node, NodeId(0));
+  EXPECT_EQ(ranges[2].start, (5_GiB).get());
+  EXPECT_EQ(ranges[2].node, NodeId(1));
+  EXPECT_EQ(machine->memory.cpu_node.size(), 2u);
+}
+
+constexpr const char* kProbe =
+    R"({"nodes": [{"node": 0, "chase_ns": 101, "update_ns": 8, "read_gb_per_s": 4,
+        "triad_gb_per_s": 6, "sweep": [{"load_percent": 0, "chase_ns": 101},
+        {"load_percent": 90, "chase_ns": 160}]}], "kernel": {"system_call_ns": 100}})";
+
+TEST(Calibrate, ComparesWithTheModel) {
+  const auto model = load_model("cxl-asic");
+  ASSERT_TRUE(model);
+  const auto c = cli::read_calibration(kProbe, *model, Mode::kReference, "6.12");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_NEAR(c->nodes[0].error(), 0.01, 1e-9);
+  EXPECT_TRUE(c->nodes[0].rises());
+  EXPECT_EQ(c->nodes[0].knee_percent(), 90u);
+  const std::string text = cli::calibration_text(*c, *model);
+  EXPECT_THAT(text, HasSubstr("+1.0 %"));
+  EXPECT_THAT(text, HasSubstr("local DDR 75 to 110 ns"));
+  EXPECT_EQ(cli::calibration_json(*c)["nodes"][0]["model_ns"], 100.0);
+  EXPECT_THAT(cli::calibration_svg(*c), HasSubstr("polyline"));
+}
+
+TEST(Calibrate, SaysWhenLatencyFallsUnderLoad) {
+  const auto model = load_model("cxl-asic");
+  std::string probe = kProbe;
+  probe.replace(probe.find("160"), 3, "090");
+  EXPECT_FALSE(cli::read_calibration(probe, *model, Mode::kReference, "6.12"));  // not JSON
+  probe.replace(probe.find("090"), 3, " 90");
+  const auto c = cli::read_calibration(probe, *model, Mode::kReference, "6.12");
+  ASSERT_TRUE(c);
+  EXPECT_FALSE(c->nodes[0].rises());
+  EXPECT_THAT(cli::calibration_text(*c, *model), HasSubstr("DOES NOT RISE"));
+  for (const char* wrong :
+       {"", "[]", "{}", R"({"nodes": [{}], "kernel": {}})", R"({"nodes": [], "kernel": 1})"})
+    EXPECT_FALSE(cli::read_calibration(wrong, *model, Mode::kReference, "6.12")) << wrong;
+}
+
+}  // namespace
+}  // namespace thermocline::timing
