@@ -161,11 +161,52 @@ nlohmann::json measure_kernel(int fast, int slow) {
   return out;
 }
 
+constexpr std::size_t kSize = 32 * kMiB;
+
+int only_chase(int node, std::size_t hops) {
+  auto buffer = Buffer::map(kSize, node, MADV_HUGEPAGE);
+  if (!buffer) {
+    fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
+    return 1;
+  }
+  make_cycle(*buffer);
+  char* at = buffer->data();
+  chase(at, hops / 4);
+  thermocline_timing_mark("begin");
+  const double ns = chase(at, hops);
+  thermocline_timing_mark("end");
+  fmt::print("node {} chase {:.2f} ns\n", node, ns);
+  return 0;
+}
+
+int spin(int node, std::size_t size, std::uint64_t milliseconds) {
+  auto buffer = Buffer::map(size, node, MADV_NOHUGEPAGE);
+  if (!buffer) {
+    fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
+    return 1;
+  }
+  std::fill(buffer->data(), buffer->data() + size, '\1');
+  fmt::print("ready\n");
+  std::fflush(stdout);
+  const double end = now_ns() + static_cast<double>(milliseconds) * 1e6;
+  while (now_ns() < end)
+    for (std::size_t at = 0; at < size; at += 4096)
+      static_cast<void>(*static_cast<volatile char*>(buffer->data() + at));
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  constexpr std::size_t kSize = 32 * kMiB;
   constexpr std::size_t kHops = 60'000;
+  const auto number = [&](int i) {
+    return i < argc ? thermocline::parse_u64(argv[i]).value_or(0) : 0;
+  };
+  const std::string_view verb = argc > 1 ? argv[1] : "";
+  if (verb == "chase" && argc == 4 && number(3) > 0)
+    return only_chase(static_cast<int>(number(2)), number(3));
+  if (verb == "spin" && argc == 5 && number(3) > 0)
+    return spin(static_cast<int>(number(2)), number(3) * kMiB, number(4));
   nlohmann::json out;
   out["nodes"] = nlohmann::json::array();
   int first = -1;

@@ -88,18 +88,19 @@ class SpinLock {
   std::atomic_flag busy_;
 };
 
-Plan plan;
+// What has a destructor is never destroyed: vCPUs still run while the emulator exits.
+Plan& plan = *new Plan;
 Clock guest_clock;
-std::array<Core, kMaxVcpus> cores;
+std::array<Core, kMaxVcpus>& cores = *new std::array<Core, kMaxVcpus>;
 unsigned vcpus = 0;
 qemu_plugin_scoreboard* scoreboard = nullptr;
 bool clock_taken = false;
 
 // Shared by all vCPUs: under `shared_lock`.
 SpinLock shared_lock;
-Cache llc;
-std::vector<Tier> tiers;
-Truth truth;
+Cache& llc = *new Cache;
+std::vector<Tier>& tiers = *new std::vector<Tier>;
+Truth& truth = *new Truth;
 
 // Parallel mode: the latest time that any vCPU has reached, and the host's time since all are idle.
 std::atomic<std::int64_t> global_ns{0};
