@@ -29,6 +29,8 @@ constexpr std::size_t kMiB = std::size_t{1} << 20;
 constexpr std::size_t kHuge = 2 * kMiB;
 constexpr std::size_t kLine = 64;
 constexpr int kBind = 2;  // MPOL_BIND
+/// Hops after which nothing modified is left in the caches, whose write-backs would be load.
+constexpr std::size_t kWarmHops = 40'000;
 
 double now_ns() {
   timespec t{};
@@ -95,7 +97,7 @@ nlohmann::json measure_node(int node, unsigned long bandwidth_mb, std::size_t si
   out["node"] = node;
   make_cycle(buffer);
   char* at = buffer.data();
-  chase(at, hops / 4);  // what the set-up left in caches and kernel work is over
+  chase(at, kWarmHops);
   out["chase_ns"] = chase(at, hops);
   nlohmann::json sweep = nlohmann::json::array();
   for (const unsigned percent : {0u, 10u, 20u, 30u, 40u, 50u, 60u, 70u, 75u, 80u, 85u, 90u, 95u}) {
@@ -171,7 +173,7 @@ int only_chase(int node, std::size_t hops) {
   }
   make_cycle(*buffer);
   char* at = buffer->data();
-  chase(at, hops / 4);
+  chase(at, kWarmHops);
   thermocline_timing_mark("begin");
   const double ns = chase(at, hops);
   thermocline_timing_mark("end");

@@ -55,6 +55,12 @@ Finding examine_cache() {
   return {"cache", true, true, fmt::format("{}, {} MiB free", dir.string(), free_mib)};
 }
 
+Finding examine_timing() {
+  const Status status = check_timing_plugin();
+  return {"timing model", status.has_value(), false,
+          status ? "can drive this QEMU's clock" : status.error().message};
+}
+
 }  // namespace
 
 std::vector<Finding> examine_lab() {
@@ -76,6 +82,7 @@ std::vector<Finding> examine_lab() {
         {"module for " + name, built, false,
          built ? module.string() : "thermocline.ko is not built for it; build the tree first"});
   }
+  if (findings.front().good) findings.push_back(examine_timing());
   return findings;
 }
 

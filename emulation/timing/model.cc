@@ -268,6 +268,7 @@ Status read_document(const toml::table& document, const std::string& file, Model
           &Model::instruction),
       key<Model>("window", number_in(1, 4096), &Model::window),
       key<Model>("in_flight", number_in(1, 32), &Model::in_flight),
+      key<Model>("prefetch", number_in(0, 64), &Model::prefetch),
       key<Model>("pause", time_from(Picoseconds(0)), &Model::pause),
       key<Model>("counter", time_from(Picoseconds(0)), &Model::counter),
   };
@@ -483,8 +484,8 @@ Result<std::string> make_plan(const Model& model, const GuestMemory& memory, Mod
             [](const Placed& a, const Placed& b) { return a.start < b.start; });
 
   std::string plan = fmt::format("thermocline-plan 1\nmode {}\n", mode_name(mode));
-  plan += fmt::format("core {} {} {} {} {}\n", model.instruction.get(), model.window,
-                      model.in_flight, model.pause.get(), model.counter.get());
+  plan += fmt::format("core {} {} {} {} {} {}\n", model.instruction.get(), model.window,
+                      model.in_flight, model.pause.get(), model.counter.get(), model.prefetch);
   for (const auto& [name, cache] : {std::pair("l2", model.l2), std::pair("llc", model.llc)})
     plan += fmt::format("{} {} {} {}\n", name, cache.size.get(), cache.ways, cache.latency.get());
   plan += fmt::format("tlb {} {} {}\n", model.tlb_entries, model.tlb_ways, model.walk.get());

@@ -47,11 +47,12 @@ struct Model {
   std::string file;  ///< for messages
   std::string name;
   std::string source;
-  Picoseconds instruction{400};
-  unsigned window = 224;       ///< instructions that may pass a load that has not come back
-  unsigned in_flight = 12;     ///< misses of one CPU at a time
-  Picoseconds pause{40'000};   ///< a `pause` instruction: some 140 cycles since Skylake
-  Picoseconds counter{8'000};  ///< a read of the time-stamp counter
+  Picoseconds instruction{300};  ///< some 1.1 instructions a cycle at 3 GHz
+  unsigned window = 224;         ///< instructions that may pass a load that has not come back
+  unsigned in_flight = 12;       ///< misses of one CPU at a time
+  unsigned prefetch = 16;        ///< lines that a stream is prefetched ahead; 0: no prefetcher
+  Picoseconds pause{40'000};     ///< a `pause` instruction: some 140 cycles since Skylake
+  Picoseconds counter{8'000};    ///< a read of the time-stamp counter
   CacheModel l2{Bytes(512 << 10), 8, Picoseconds(4'000)};
   CacheModel llc{Bytes(2 << 20), 16, Picoseconds(15'000)};
   unsigned tlb_entries = 1536;

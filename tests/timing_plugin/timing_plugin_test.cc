@@ -16,7 +16,7 @@ namespace timing_plugin {
 namespace {
 
 constexpr const char* kPlan =
-    "thermocline-plan 1\nmode reference\ncore 400 224 12 40000 8000\nl2 524288 8 4000\n"
+    "thermocline-plan 1\nmode reference\ncore 400 224 12 40000 8000 16\nl2 524288 8 4000\n"
     "llc 2097152 16 15000\ntlb 1536 12 25000\ntier 0 200000 0 250000 10000 100000\n"
     "tier 1 25000 0 250000 20000 250000\nrange 0 1048576 0\nrange 1048576 1048576 1\ncpus 0\n";
 
@@ -215,6 +215,32 @@ TEST_F(WindowTest, AFieldOfAnArrivingLineLeadsOn) {
   EXPECT_LT(window_.start(0x20000, 2), start + 100'000);
 }
 
+TEST(Prefetcher, RunsAheadOfAStreamWithinItsPage) {
+  Prefetcher prefetcher;
+  prefetcher.shape(16);
+  const auto asked = [&](std::uint64_t line) {
+    const Prefetcher::Lines lines = prefetcher.follow(line);
+    return lines.first <= lines.last ? lines.last - lines.first + 1 : 0;
+  };
+  EXPECT_EQ(asked(640), 0u);
+  EXPECT_EQ(asked(641), 0u);
+  EXPECT_EQ(asked(642), 16u);  // up to 658
+  EXPECT_EQ(asked(643), 1u);
+  EXPECT_EQ(asked(643), 0u) << "the same line again";
+  EXPECT_EQ(asked(658), 0u) << "a jump ends the stream";
+  for (std::uint64_t line = 659; line < 704; ++line) asked(line);
+  EXPECT_EQ(asked(704), 0u) << "the next page begins anew";
+  std::uint64_t random = 1;
+  std::uint64_t sum = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    sum += asked(random >> 44);
+  }
+  EXPECT_LT(sum, 100u) << "random lines are not prefetched";
+  prefetcher.shape(0);
+  for (std::uint64_t line = 0; line < 10; ++line) EXPECT_EQ(asked(line), 0u);
+}
+
 TEST(Filter, KnowsReadsFromWritesAndSpacesApart) {
   Filter filter;
   filter.insert(0x1000, false);
@@ -240,12 +266,12 @@ TEST(Truth, CountsPagesAndSpacesBetweenMarks) {
   std::string error;
   ASSERT_TRUE(truth.open(plan, error)) << error;
   const std::uint32_t space = truth.space_of(0x5000);
-  truth.miss(0, 3, 0x7f000, space, false);
-  truth.miss(0, 3, 0x7f000, space, true);
-  truth.miss(0, 3, 0x80000, space, false);  // the frame has a new owner
-  truth.miss(1, 256, 0x7f000, space, false);
+  truth.miss(0, 3, 0x7f000, space, Truth::Why::kLoad);
+  truth.miss(0, 3, 0x7f000, space, Truth::Why::kStore);
+  truth.miss(0, 3, 0x80000, space, Truth::Why::kLoad);  // the frame has a new owner
+  truth.miss(1, 256, 0x7f000, space, Truth::Why::kLoad);
   truth.mark({1000, 50, 20, 1, 4'000}, "begin", space);
-  truth.miss(1, 257, 0x11, 0, false);
+  truth.miss(1, 257, 0x11, 0, Truth::Why::kPrefetch);
   truth.finish({3000, 80, 30, 2, 9'000});
   std::ostringstream content;
   content << std::ifstream(name).rdbuf();
@@ -265,7 +291,7 @@ TEST(Truth, CountsPagesAndSpacesBetweenMarks) {
       "slice 1 begin_ns 1000 end_ns 3000 closed_by end instructions 30 kernel_instructions 10 "
       "walks 1 stalled_ns 5\n"
       "misses tier 0 loads 0 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
-      "misses tier 1 loads 1 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
+      "misses tier 1 loads 0 stores 0 prefetched 1 write_backs 0 latency_ns 0\n"
       "f 101 1\nv 0 11 1\n");
 }
 

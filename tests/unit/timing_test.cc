@@ -78,7 +78,7 @@ TEST(TimingModel, PlanHasWhatTheFileSays) {
                               {"/tmp/a b", std::chrono::milliseconds(100), "virtual"});
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_EQ(*plan,
-            "thermocline-plan 1\nmode parallel\ncore 300 100 4 40000 8000\n"
+            "thermocline-plan 1\nmode parallel\ncore 300 100 4 40000 8000 16\n"
             "l2 1048576 16 5000\nllc 2097152 16 15000\ntlb 64 4 30000\n"
             "tier 0 100000 2500 250000 10000 90000 140000\n"
             "tier 1 25000 0 1000000 0 250000 250000\n"

@@ -50,12 +50,9 @@ std::string published(double ns) {
   return names.empty() ? "outside all of them" : fmt::format("{}", fmt::join(names, "; "));
 }
 
-/// What one CPU can draw from a node: its share of the device, or its misses in flight.
-double most_gb_per_s(const timing::Model& model, const timing::NodeModel& node) {
-  const double device =
-      static_cast<double>((node.bandwidth.get() - node.background.get())) / 1e3 * node.share;
-  const double core = model.in_flight * 64.0 / (static_cast<double>(node.latency.get()) / 1e3);
-  return std::min(device, core);
+/// What the guest can draw from a node: its share of what others leave.
+double most_gb_per_s(const timing::NodeModel& node) {
+  return static_cast<double>((node.bandwidth.get() - node.background.get())) / 1e3 * node.share;
 }
 
 }  // namespace
@@ -114,12 +111,12 @@ std::string calibration_text(const Calibration& c, const timing::Model& model) {
   if (!model.source.empty()) out += fmt::format("source: {}\n", model.source);
   std::vector<std::vector<std::string>> rows;
   for (const Calibration::Node& n : c.nodes) {
-    const double most = most_gb_per_s(model, *n.model);
+    const double most = most_gb_per_s(*n.model);
     rows.push_back({fmt::format("{}", n.node), "pointer chase, idle",
                     fmt::format("{:.1f} ns", n.chase_ns), fmt::format("{:.1f} ns", n.model_ns()),
                     fmt::format("{:+.1f} %", 100 * n.error()), published(n.chase_ns)});
     rows.push_back({"", "random updates", fmt::format("{:.1f} ns", n.update_ns),
-                    fmt::format(">= {:.1f} ns", n.model_ns() / model.in_flight), "", ""});
+                    fmt::format("about {:.1f} ns", n.model_ns() / model.in_flight), "", ""});
     rows.push_back({"", "stream read, one CPU", fmt::format("{:.2f} GB/s", n.read_gb_per_s),
                     fmt::format("<= {:.1f} GB/s", most), "", ""});
     rows.push_back({"", "stream triad, one CPU", fmt::format("{:.2f} GB/s", n.triad_gb_per_s),
@@ -162,8 +159,9 @@ std::string calibration_text(const Calibration& c, const timing::Model& model) {
                : "no figure that was checked"});
   out += format_table({{"what"}, {"measured", true}, {"published", true}}, rows);
   out +=
-      "\n\nModelled: caches, TLB and page walks, latency by node, overlap of independent misses, "
-      "bandwidth and load.\nNot modelled: prefetching, branch prediction, instruction fetch, DMA, "
+      "\n\nModelled: caches, stream prefetching, TLB and page walks, latency by node, overlap of "
+      "independent misses, bandwidth and load.\nNot modelled: branch prediction, instruction "
+      "fetch, DMA, "
       "latency tails, coherence between sockets.";
   return out;
 }

@@ -62,6 +62,62 @@ class Filter {
   std::array<std::uint64_t, kLines> entries_{};
 };
 
+/// The stream prefetcher of the second-level cache: two lines in a row within a 4 KiB page start a
+/// stream, which then runs `depth` lines ahead of the program, never beyond its page.
+class Prefetcher {
+ public:
+  void shape(std::uint64_t depth) { depth_ = depth; }
+
+  /// Lines after `line` to bring now: [first, last], none when first > last.
+  struct Lines {
+    std::uint64_t first = 1;
+    std::uint64_t last = 0;
+  };
+  Lines follow(std::uint64_t line) {
+    if (depth_ == 0) return {};
+    const std::uint64_t page = line >> kLinesShift;
+    Stream& s = streams_[page * 0x9e3779b97f4a7c15u >> 60];
+    if (s.page != page || line > s.next + kGap || line + kGap < s.next) {
+      s = {page, line + 1, line, 0};
+      return {};
+    }
+    if (line < s.next) return {};
+    s.next = line + 1;
+    if (++s.run < kRun) return {};
+    const Lines lines{std::max(s.issued, line) + 1,
+                      std::min(line + depth_, (page << kLinesShift) + (1u << kLinesShift) - 1)};
+    s.issued = std::max(s.issued, lines.last);
+    return lines;
+  }
+  void arrives(std::uint64_t line, std::uint64_t time) {
+    arrivals_[line % kArrivals] = {line, time};
+  }
+  /// When a line that was prefetched is there; 0: long ago.
+  [[nodiscard]] std::uint64_t arrival(std::uint64_t line) const {
+    const Arrival& a = arrivals_[line % kArrivals];
+    return a.line == line ? a.time : 0;
+  }
+
+ private:
+  static constexpr unsigned kLinesShift = kPageShift - kLineShift;
+  static constexpr unsigned kRun = 2;
+  static constexpr std::uint64_t kGap = 2;  ///< lines that a stream may skip
+  static constexpr std::size_t kArrivals = 256;
+  struct Stream {
+    std::uint64_t page = ~std::uint64_t{0};
+    std::uint64_t next = 0;
+    std::uint64_t issued = 0;
+    unsigned run = 0;
+  };
+  struct Arrival {
+    std::uint64_t line = 0;
+    std::uint64_t time = 0;
+  };
+  std::uint64_t depth_ = 0;
+  std::array<Stream, 16> streams_{};
+  std::array<Arrival, kArrivals> arrivals_{};
+};
+
 /// Misses that have not come back, and the time that waiting for them costs.
 class Window {
  public:

@@ -51,6 +51,7 @@ struct Core {
   std::uint64_t base_instructions = 0;  ///< those that `words` has forgotten
   Window window;
   Cache l2;
+  Prefetcher prefetcher;
   Tlb tlb;
   std::uint64_t walks = 0;
   std::uint64_t new_translations = 0;  ///< since QEMU's own TLB was emptied
@@ -230,7 +231,7 @@ void write_back(std::uint64_t line, std::uint64_t now) {
 
 /// Brings a physical line into the last-level cache; picoseconds until it is there.
 std::uint64_t fetch(Core& core, std::uint64_t physical, std::size_t range, std::uint64_t address,
-                    bool store, std::uint64_t start) {
+                    Truth::Why why, std::uint64_t start) {
   const std::lock_guard guard(shared_lock);
   const Cache::Outcome outcome = llc.access(physical >> kLineShift, false);
   if (outcome.wrote_back) write_back(outcome.victim, start);
@@ -241,11 +242,31 @@ std::uint64_t fetch(Core& core, std::uint64_t physical, std::size_t range, std::
   constexpr std::uint64_t kUserPages = (std::uint64_t{1} << 36) - 1;
   const bool kernel = static_cast<std::int64_t>(address) < 0;
   truth.miss(range, physical >> kPageShift, address >> kPageShift & kUserPages,
-             kernel ? 0 : core.space, store);
+             kernel ? 0 : core.space, why);
   truth.waited(tier_number, latency);
   if (start / kNanosecond >= truth.slice_ends_ns())
     truth.end_slice(instant_of(core, core.instructions()));
   return latency;
+}
+
+/// Puts a line into the second-level cache; true when it was there.
+bool fill_l2(Core& core, std::uint64_t line, bool modify) {
+  const Cache::Outcome l2 = core.l2.access(line, modify);
+  if (l2.wrote_back) {
+    const std::lock_guard guard(shared_lock);
+    const Cache::Outcome outcome = llc.access(l2.victim, true);
+    if (outcome.wrote_back) write_back(outcome.victim, core.local_ps());
+  }
+  return l2.hit;
+}
+
+void prefetch(Core& core, std::uint64_t line, std::size_t range, std::uint64_t address,
+              std::uint64_t now) {
+  const Prefetcher::Lines lines = core.prefetcher.follow(line);
+  for (std::uint64_t l = lines.first; l <= lines.last; ++l)
+    if (!fill_l2(core, l, false))
+      core.prefetcher.arrives(
+          l, now + fetch(core, l << kLineShift, range, address, Truth::Why::kPrefetch, now));
 }
 
 std::uint64_t pointer_in(qemu_plugin_meminfo_t info) {
@@ -283,25 +304,30 @@ __attribute__((noinline)) void look_up(Core& core, qemu_plugin_meminfo_t info,
       core.words->since += kLookInNow;
     }
   }
-  const Cache::Outcome l2 = core.l2.access(physical >> kLineShift, kStore);
-  if (l2.wrote_back) {
-    const std::lock_guard guard(shared_lock);
-    const Cache::Outcome outcome = llc.access(l2.victim, true);
-    if (outcome.wrote_back) write_back(outcome.victim, core.local_ps());
-  }
-  if (kStore && l2.hit) {
+  const std::uint64_t line = physical >> kLineShift;
+  const bool l2_hit = fill_l2(core, line, kStore);
+  if (kStore && l2_hit) {
     core.filter.insert(address, true);
+    prefetch(core, line, range, address, core.local_ps());
     return;
   }
   const std::uint64_t start = core.window.start(address, instructions);
-  latency += l2.hit ? plan.l2.latency_ps
-                    : fetch(core, physical, range, address, kStore, start + core.idle_ps);
+  if (l2_hit) {
+    // A line that the prefetcher ordered may still be on its way.
+    const std::uint64_t there = core.prefetcher.arrival(line);
+    const std::uint64_t now = start + core.idle_ps + latency;
+    latency += std::max(plan.l2.latency_ps, there > now ? there - now : 0);
+  } else {
+    latency += fetch(core, physical, range, address,
+                     kStore ? Truth::Why::kStore : Truth::Why::kLoad, start + core.idle_ps);
+  }
+  prefetch(core, line, range, address, start + core.idle_ps);
   if (kStore) {
     core.window.add_store(key, start + latency, instructions);
     core.filter.insert(address, true);
   } else {
     // A line from memory is not in the filter yet: see above.
-    if (l2.hit || latency <= plan.llc.latency_ps) core.filter.insert(address, false);
+    if (latency <= plan.llc.latency_ps) core.filter.insert(address, false);
     core.window.add_load(key, pointer_in(info), start + latency, instructions);
   }
   time_passed(core);
@@ -583,6 +609,7 @@ int install(qemu_plugin_id_t id, const qemu_info_t& info, int argc, char** argv)
     cores[i].node = plan.cpu_node[i];
     cores[i].window.shape(plan);
     cores[i].l2.shape(plan.l2);
+    cores[i].prefetcher.shape(plan.prefetch);
     cores[i].tlb.shape(plan.tlb_entries, plan.tlb_ways);
   }
   scoreboard = qemu_plugin_scoreboard_new(sizeof(Words));

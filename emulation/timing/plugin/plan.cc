@@ -22,7 +22,7 @@ bool read_line(const std::string& key, std::istringstream& in, Plan& plan) {
   }
   if (key == "core")
     return static_cast<bool>(in >> plan.ps_per_instruction >> plan.window >> plan.in_flight >>
-                             plan.pause_ps >> plan.counter_ps);
+                             plan.pause_ps >> plan.counter_ps >> plan.prefetch);
   if (key == "l2") return read_cache(in, plan.l2);
   if (key == "llc") return read_cache(in, plan.llc);
   if (key == "tlb")

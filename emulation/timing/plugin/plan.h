@@ -46,6 +46,7 @@ struct Plan {
   std::uint64_t ps_per_instruction = 0;
   std::uint64_t window = 0;      ///< instructions that may pass a load that has not come back
   std::uint64_t in_flight = 0;   ///< misses at a time
+  std::uint64_t prefetch = 0;    ///< lines that a stream is prefetched ahead; 0: none
   std::uint64_t pause_ps = 0;    ///< a `pause` instruction
   std::uint64_t counter_ps = 0;  ///< a read of the time-stamp counter
   CacheSpec l2, llc;

@@ -20,13 +20,14 @@ class Truth {
   bool open(const Plan& plan, std::string& error);
   [[nodiscard]] bool active() const { return file_ != nullptr; }
 
+  enum class Why { kLoad, kStore, kPrefetch };
   /// One miss to page frame `frame` of range `range`, for a virtual page of an address space
   /// (0: the kernel's own).
   void miss(std::uint64_t range, std::uint64_t frame, std::uint64_t vpn, std::uint32_t space,
-            bool store) {
+            Why why) {
     const Range& r = ranges_[range];
     Counts& counts = tiers_[r.tier];
-    ++(store ? counts.stores : counts.loads);
+    ++(why == Why::kLoad ? counts.loads : why == Why::kStore ? counts.stores : counts.prefetched);
     if (frames_.empty()) return;
     const std::uint64_t slot = first_slot_[range] + frame - (r.start >> kPageShift);
     Frame& f = frames_[slot];
@@ -37,7 +38,6 @@ class Truth {
     ++f.of_owner;
   }
   void write_back(std::uint64_t tier) { ++tiers_[tier].write_backs; }
-  void prefetched(std::uint64_t tier) { ++tiers_[tier].prefetched; }
   void waited(std::uint64_t tier, std::uint64_t ps) { tiers_[tier].latency_ps += ps; }
 
   /// Number of the address space with this page-table root; 0 for none.
