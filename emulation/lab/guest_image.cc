@@ -133,9 +133,10 @@ Status add_own_programs(CpioWriter& cpio) {
   TC_TRY(add_host_file(self, fmt::format("{}/thermocline", kProgramDir), true, cpio));
   const fs::path build = build_dir();
   if (build.empty()) {
-    const fs::path daemon = self.parent_path() / "thermoclined";
-    if (fs::exists(daemon))
-      TC_TRY(add_host_file(daemon, fmt::format("{}/thermoclined", kProgramDir), true, cpio));
+    for (const char* name : {"thermoclined", "timing_probe", "timing_mark"})
+      if (fs::exists(self.parent_path() / name))
+        TC_TRY(add_host_file(self.parent_path() / name, fmt::format("{}/{}", kProgramDir, name),
+                             true, cpio));
     return {};
   }
   for (const char* dir : {"userspace/daemon", "bench/workloads", "bench/calibrate", "tests/lab"})

@@ -56,7 +56,8 @@ struct MachineSpec {
   unsigned cpus = 2;
   unsigned cxl_devices = 1;     ///< each becomes a node of its own, of size `slow`; 1 to 4
   bool persistent_cxl = false;  ///< kernels before 6.3 have no volatile regions
-  /// One emulated CPU that counts instructions, the same in every run, instead of a thread for each.
+  /// One emulated CPU that counts instructions, the same in every run, instead of a thread for
+  /// each.
   bool deterministic = false;
 };
 
