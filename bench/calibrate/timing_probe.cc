@@ -165,7 +165,7 @@ nlohmann::json measure_kernel(int fast, int slow) {
 
 constexpr std::size_t kSize = 32 * kMiB;
 
-int only_chase(int node, std::size_t hops) {
+int only_chase(int node, std::size_t hops, std::uint64_t start_s) {
   auto buffer = Buffer::map(kSize, node, MADV_HUGEPAGE);
   if (!buffer) {
     fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
@@ -173,6 +173,8 @@ int only_chase(int node, std::size_t hops) {
   }
   make_cycle(*buffer);
   char* at = buffer->data();
+  const timespec start{static_cast<std::time_t>(start_s), 0};
+  ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &start, nullptr);
   chase(at, kWarmHops);
   thermocline_timing_mark("begin");
   const double ns = chase(at, hops);
@@ -205,8 +207,8 @@ int main(int argc, char** argv) {
     return i < argc ? thermocline::parse_u64(argv[i]).value_or(0) : 0;
   };
   const std::string_view verb = argc > 1 ? argv[1] : "";
-  if (verb == "chase" && argc == 4 && number(3) > 0)
-    return only_chase(static_cast<int>(number(2)), number(3));
+  if (verb == "chase" && (argc == 4 || argc == 5) && number(3) > 0)
+    return only_chase(static_cast<int>(number(2)), number(3), number(4));
   if (verb == "spin" && argc == 5 && number(3) > 0)
     return spin(static_cast<int>(number(2)), number(3) * kMiB, number(4));
   nlohmann::json out;

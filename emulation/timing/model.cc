@@ -440,6 +440,13 @@ Result<std::string> make_plan(const Model& model, const GuestMemory& memory, Mod
                       return fmt::format("{}", fmt::join(names, " and "));
                     }());
 
+  for (const NodeModel& entry : model.nodes)
+    for (const auto& [from, latency] : entry.latency_from)
+      if (std::find(memory.cpu_node.begin(), memory.cpu_node.end(), from) == memory.cpu_node.end())
+        return refuse(model.file, entry.line,
+                      "from in this [[node]] is for CPUs of node {}, but the guest has none there",
+                      from.get());
+
   // A tier of the plan is a node of the guest with the model that describes it.
   struct Tier {
     NodeId node;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -106,8 +107,11 @@ Status take_timing(GuestOptions& o) {
     if (timing.truth.slice < std::chrono::milliseconds(1))
       return fail(ErrorKind::kUsage, "--truth-slice must be at least 1ms");
   }
-  if (!timing.truth.file.empty())
+  if (!timing.truth.file.empty()) {
     timing.truth.file = std::filesystem::absolute(timing.truth.file).string();
+    if (!std::ofstream(timing.truth.file, std::ios::app))
+      return fail_errno(errno, "can't write the ground truth to " + timing.truth.file);
+  }
   if (timing.mode == timing::Mode::kReference && o.cpus->count() == 0) o.spec.machine.cpus = 1;
   // Whether the model fits the guest shows before QEMU or a kernel is looked for.
   lab::MachineSpec machine_spec = o.spec.machine;
