@@ -10,9 +10,10 @@
 // (HeatRuler, heat/scale.h). Among many pages of one temperature the luckiest and the unluckiest
 // are six deviations apart, and exchanging them is work for nothing. But a band as wide as that
 // would be blind for epochs to a hot set that has just moved. So the crowd decides:
-//   - When a fiftieth of the fast tier could be exchanged with pairs further apart than luck puts
-//     that many (4.5 deviations, a little more when the slow tier is much larger and so has more
-//     lucky pages), the placement is off, and the narrow `warm_band` holds for all pairs.
+//   - When a fiftieth of the fast tier, a tenth or a quarter could be exchanged with pairs further
+//     apart than luck puts that many (4.5, 3 and 1.9 deviations, a little more when the slow tier
+//     is much larger and so has more lucky pages), the placement is off, and the narrow
+//     `warm_band` holds for all pairs.
 //   - Else only pairs that are 6.8 deviations apart are exchanged: stragglers.
 //
 // Every pair of neighbouring tiers is treated so, fastest pair first; the edge of a lower pair is

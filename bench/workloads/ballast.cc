@@ -6,15 +6,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <array>
 #include <chrono>
 #include <cstring>
 #include <thread>
 
 #include "base/text.h"
+#include "bench/workloads/command_line.h"
 #include "bench/workloads/common.h"
 
 namespace thermocline::workloads {
@@ -62,11 +60,8 @@ Result<int> run(int argc, char** argv) {
          "bytes that programs can still take there, e.g. 48M: free memory above the low watermark")
       ->required();
   app.add_option("--ready-file", ready_file, "create this file when the node is filled");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
-  }
+  TC_ASSIGN(const bool go_on, understand(app, "ballast", argc, argv));
+  if (!go_on) return 0;
   TC_ASSIGN(const Bytes leave, parse_bytes(leave_text));
   const std::unique_ptr<System> system = make_real_system();
   TC_TRY(check_node(*system, node));

@@ -7,15 +7,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <thread>
 
 #include "base/text.h"
+#include "bench/workloads/command_line.h"
 #include "bench/workloads/common.h"
 #include "bench/workloads/gups.h"
 
@@ -440,11 +438,8 @@ Result<int> run(int argc, char** argv) {
   app.add_option("--json", o.json, "also write the results to this file (-: standard output)");
   app.add_option("--ready-file", o.ready_file, "create this file when the memory is filled");
   app.add_option("--wait-file", o.wait_file, "then wait for this file before updating");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
-  }
+  TC_ASSIGN(const bool go_on, understand(app, "hotset", argc, argv));
+  if (!go_on) return 0;
   TC_ASSIGN(o.footprint, parse_bytes(footprint));
   o.hot_unit = PageCount(o.thp ? kHugePage / kPageSize : 1);
   if (!hot_unit.empty()) {

@@ -9,9 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -22,6 +19,7 @@
 #include <thread>
 
 #include "base/text.h"
+#include "bench/workloads/command_line.h"
 #include "bench/workloads/common.h"
 #include "bench/workloads/random.h"
 #include "bench/workloads/resp.h"
@@ -371,11 +369,8 @@ Result<int> run(int argc, char** argv) {
   app.add_option("--json", o.json, "also write the results to this file (-: standard output)");
   app.add_option("--ready-file", o.ready_file, "create this file when the keys are loaded");
   app.add_option("--wait-file", o.wait_file, "then wait for this file before the requests");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
-  }
+  TC_ASSIGN(const bool go_on, understand(app, "zipf_client", argc, argv));
+  if (!go_on) return 0;
   TC_ASSIGN(const Bytes bytes, parse_bytes(value_size));
   o.value_bytes = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes.get(), 1u << 30));
   TC_TRY(check(o));
