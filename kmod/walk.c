@@ -55,6 +55,7 @@ static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
  * @cleared_any: at least one was
  * @second_mmu: something besides the CPUs uses the address space, or did (a KVM guest, a device),
  *	whose touches the accessed bits don't show: a clear bit then tells nothing
+ * @ranges: what was asked for
  * @range: first range that isn't finished
  * @left: ranges from there on; more() first
  * @address: where the walk stands
@@ -70,6 +71,7 @@ struct walk {
 	bool clear;
 	bool cleared_any;
 	bool second_mmu;
+	const struct thermocline_range *ranges;
 	const struct thermocline_range *range;
 	u32 left;
 	unsigned long address;
@@ -126,6 +128,11 @@ static void close_run(struct walk *w)
 		w->scan->records++;
 	}
 	run->count = 0;
+}
+
+static unsigned long range_end(const struct thermocline_range *range)
+{
+	return (range->first_page + range->count) << PAGE_SHIFT;
 }
 
 /* Opens a run; false when there may not be room for the record that it becomes. */
@@ -207,6 +214,18 @@ static bool is_huge_zero(struct vm_area_struct *vma, pmd_t pmd)
 	       !PageAnon(pfn_to_page(pmd_pfn(pmd)));
 }
 
+/*
+ * Whether what was asked for has part of the huge page at @address that lies before w->address: that
+ * part has been told in this pass, as small pages or as none, before they became one.
+ */
+static bool is_told_in_part(const struct walk *w, unsigned long address)
+{
+	if (likely(address == w->address))
+		return false;
+	return w->range->first_page << PAGE_SHIFT < w->address ||
+	       (w->range > w->ranges && range_end(w->range - 1) > address);
+}
+
 /* One huge page. False: no room, nothing read. */
 static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 {
@@ -220,6 +239,12 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 	u16 node = THERMOCLINE_NODE_NONE;
 	pmd_t pmd;
 
+	if (unlikely(is_told_in_part(w, address))) {
+		/* Records go up; the next pass tells it whole. */
+		w->scan->skipped_pages += (address + PMD_SIZE - w->address) >> PAGE_SHIFT;
+		w->address = address + PMD_SIZE;
+		return true;
+	}
 	if (!run->count || run->order != THERMOCLINE_ORDER_2M ||
 	    run->count == THERMOCLINE_RUN_ENTRIES ||
 	    run->first_page + ((u64)run->count << THERMOCLINE_ORDER_2M) != address >> PAGE_SHIFT) {
@@ -426,11 +451,6 @@ static bool held_enough(struct walk *w, u64 since)
 	       mmap_lock_is_contended(w->mm);
 }
 
-static unsigned long range_end(const struct thermocline_range *range)
-{
-	return (range->first_page + range->count) << PAGE_SHIFT;
-}
-
 /* Drops the ranges that the walk has passed; false when none is left. */
 static bool more(struct walk *w)
 {
@@ -521,6 +541,7 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 		.stamp.epoch = scan->epoch,
 		.stamp.window_ns = window_ns,
 		.clear = scan->flags & THERMOCLINE_SCAN_CLEAR,
+		.ranges = scan->range_count ? ranges : &everything,
 		.range = scan->range_count ? ranges : &everything,
 		.left = scan->range_count ?: 1,
 		.address = scan->resume_page << PAGE_SHIFT,

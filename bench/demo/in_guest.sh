@@ -28,7 +28,8 @@ hotset=$!
 await 60 "hotset" ready
 configure observe hotset 'epoch = "500ms"
 window = "10ms"
-windows_per_epoch = 4
+windows_per_epoch = 8
+headroom = "512K"
 cpu_budget = 1.0' '[mover]
 rate_limit = "16M"
 [history]

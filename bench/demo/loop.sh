@@ -30,14 +30,15 @@ prepare_guest() {
   # Plugged-in memory takes no kernel data: what the kernel itself needs comes from between the fast node's watermarks,
   # or the OOM killer ends the ballast.
   echo 50 >/proc/sys/vm/watermark_scale_factor
+  # A boost of the watermarks after fragmentation comes and goes, and takes MiBs of a small node with it.
+  echo 0 >/proc/sys/vm/watermark_boost_factor
   echo 0 >/proc/sys/kernel/numa_balancing
   insmod /lib/thermocline/thermocline.ko
 }
 
-# The kernel's watermarks, small: for a fast tier of a few tens of MiB the usual ones weigh too much, and a boost of them
-# after fragmentation comes and goes. The slow node must take kernel data then (profile hmat), see above.
+# The kernel's watermarks, small: for a fast tier of some 20 MiB the usual ones weigh too much. The slow node must take
+# kernel data then (profile hmat), see above.
 small_watermarks() {
-  echo 0 >/proc/sys/vm/watermark_boost_factor
   echo 10 >/proc/sys/vm/watermark_scale_factor
   echo 1024 >/proc/sys/vm/min_free_kbytes
 }
@@ -122,7 +123,9 @@ rate_limit = \"$loop_rate\""
   stop "$DAEMON_PID"
   stop "$BALLAST_PID"
   rmmod thermocline
-  echo "promoted $(figure promoted_pages <"$RUN/status.json") pages, demoted $(figure demoted_pages <"$RUN/status.json")"
+  echo "promoted $(figure promoted_pages <"$RUN/status.json") pages, demoted $(figure demoted_pages <"$RUN/status.json")," \
+    "abandoned $(figure abandoned_pages <"$RUN/status.json"); fast node at the end: $(figure free_bytes <"$RUN/status.json")" \
+    "bytes free, reserve $(figure reserve_bytes <"$RUN/status.json"), daemon $(figure uptime_s <"$RUN/status.json") s up"
   return "$loop_code"
 }
 

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <string_view>
 
+#include "base/json_read.h"
+
 namespace thermocline::demo {
 
 namespace {
@@ -28,7 +30,7 @@ double ratio(double part, double whole) {
 }
 
 std::uint64_t counter(const json& status, const char* key) {
-  return status.at("counters").at(key).get<std::uint64_t>();
+  return whole<std::uint64_t>(status.at("counters").at(key));
 }
 
 std::string scan_cost(const json& status) {
@@ -74,10 +76,10 @@ void add_hotset(const Inputs& in, const Limits& limits, Verdict& verdict) {
 
   // The fast node was full of its pages at the start, so those are the fast tier.
   const json& placed = in.hotset_with.at("start");
-  const std::string node = std::to_string(in.hotset_with.at("fast_node").get<int>());
+  const std::string node = std::to_string(whole<int>(in.hotset_with.at("fast_node")));
   std::uint64_t fast = 0;
   for (const char* side : {"hot", "cold"})
-    fast += placed.at(side).at("pages_on_node").value(node, std::uint64_t{0});
+    fast += whole_or<std::uint64_t>(placed.at(side).at("pages_on_node"), node, 0);
   const double size =
       ratio(in.hotset_with.at("hot_pages").get<double>(), static_cast<double>(fast));
   verdict.checks.push_back(

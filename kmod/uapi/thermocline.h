@@ -213,7 +213,8 @@ struct thermocline_range {
  * @entries: out: table entries looked at, present or not (4 KiB entries and 2 MiB leaves)
  * @accessed: out: entries found accessed
  * @skipped_pages: out: 4 KiB pages of address space in areas that can't be scanned: hugetlb, DAX,
- *	and PFN, IO and mixed mappings. No record covers them; they are unknown, not cold.
+ *	and PFN, IO and mixed mappings; and the rest of a huge page whose first part was small pages
+ *	when this pass read it. No record covers them; they are unknown, not cold.
  * @elapsed_ns: out: time of the call
  * @max_lock_ns: out: longest single hold of the mmap lock in this call
  * @lock_drops: out: times the mmap lock was let go and taken again

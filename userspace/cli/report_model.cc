@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/json_read.h"
+
 namespace thermocline::report {
 
 namespace {
@@ -22,10 +24,10 @@ double finite(const json& value) {
 
 Bin parse_bin(const json& j) {
   Bin bin;
-  bin.first_page = j.at("first_page").get<std::uint64_t>();
-  bin.pages = j.at("pages").get<std::uint64_t>();
-  bin.present = j.at("present").get<std::uint64_t>();
-  bin.fast = j.at("fast").get<std::uint64_t>();
+  bin.first_page = whole<std::uint64_t>(j.at("first_page"));
+  bin.pages = whole<std::uint64_t>(j.at("pages"));
+  bin.present = whole<std::uint64_t>(j.at("present"));
+  bin.fast = whole<std::uint64_t>(j.at("fast"));
   bin.heat = finite(j.at("heat_mean"));
   if (bin.first_page > kMaxPage || bin.pages == 0 || bin.pages > kMaxPage)
     throw std::invalid_argument("a bin lies outside of the address space");
@@ -39,11 +41,11 @@ void parse_epoch(const json& j, std::vector<History>& runs, std::uint64_t& last_
   EpochTotals totals;
   totals.time_s = finite(j.at("time_s"));
   totals.length_s = finite(j.at("epoch_s"));
-  totals.promoted_pages = j.value("promoted_pages", std::uint64_t{0});
-  totals.demoted_pages = j.value("demoted_pages", std::uint64_t{0});
-  totals.accessed_page_windows = j.value("accessed_page_windows", std::uint64_t{0});
-  totals.accessed_page_windows_fast = j.value("accessed_page_windows_fast", std::uint64_t{0});
-  const auto epoch = j.at("epoch").get<std::uint64_t>();
+  totals.promoted_pages = whole_or<std::uint64_t>(j, "promoted_pages", 0);
+  totals.demoted_pages = whole_or<std::uint64_t>(j, "demoted_pages", 0);
+  totals.accessed_page_windows = whole_or<std::uint64_t>(j, "accessed_page_windows", 0);
+  totals.accessed_page_windows_fast = whole_or<std::uint64_t>(j, "accessed_page_windows_fast", 0);
+  const auto epoch = whole<std::uint64_t>(j.at("epoch"));
   if (runs.empty() || epoch <= last_epoch || totals.time_s < runs.back().epochs.back().time_s)
     runs.emplace_back();
   last_epoch = epoch;
@@ -55,7 +57,7 @@ void parse_epoch(const json& j, std::vector<History>& runs, std::uint64_t& last_
     for (std::size_t i = 1; i < column.bins.size(); ++i)
       if (column.bins[i].first_page < column.bins[i - 1].first_page + column.bins[i - 1].pages)
         throw std::invalid_argument("bins overlap or are out of order");
-    const int pid = target.at("pid").get<int>();
+    const int pid = whole<int>(target.at("pid"));
     auto process = std::find_if(history.processes.begin(), history.processes.end(),
                                 [pid](const Process& p) { return p.pid == pid; });
     if (process == history.processes.end())
@@ -106,7 +108,7 @@ Result<HotsetRun> parse_hotset(std::string_view text, const std::string& name) {
     if (j.value("program", "") != "hotset") throw std::invalid_argument("not a result of hotset");
     if (j.at("fast_node").is_null())
       throw std::invalid_argument("hotset ran without --fast-node, so it has no shares to show");
-    run.pid = j.at("pid").get<int>();
+    run.pid = whole<int>(j.at("pid"));
     run.start_s = finite(j.at("start_monotonic_s"));
     for (const json& sample : j.at("samples"))
       run.samples.push_back({finite(sample.at("time_s")), finite(sample.at("fast_share"))});

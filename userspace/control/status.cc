@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_read.h"
 #include "base/text.h"
 
 namespace thermocline {
@@ -33,9 +34,9 @@ json occupancy_json(const Engine& engine, const Occupancy& occupancy) {
 PageCount failed(const json& counters, const std::string& verb) {
   PageCount total;
   for (std::size_t i = 1; i < kMoveOutcomes; ++i)
-    total += PageCount(counters.value(
-        fmt::format("{}_failed_{}_pages", verb, outcome_name(static_cast<MoveOutcome>(i))),
-        std::uint64_t{0}));
+    total += PageCount(whole_or<std::uint64_t>(
+        counters,
+        fmt::format("{}_failed_{}_pages", verb, outcome_name(static_cast<MoveOutcome>(i))), 0));
   return total;
 }
 
@@ -49,52 +50,53 @@ std::string text_of(const json& status) {
   const json& counters = status.at("counters");
   const auto pages = [](std::uint64_t n) { return format_bytes(bytes_of(PageCount(n))); };
   const auto time = [](const json& ns) {
-    return format_duration(Nanoseconds(ns.get<std::int64_t>()));
+    return format_duration(Nanoseconds(whole<std::int64_t>(ns)));
   };
   std::string out;
   if (status.contains("daemon")) {
     const json& daemon = status.at("daemon");
     out += fmt::format(
         "daemon    pid {}, up {:.0f} s, {:.2f} % of a core (measured), event loop {}\n",
-        daemon.at("pid").get<int>(), daemon.at("uptime_s").get<double>(),
+        whole<int>(daemon.at("pid")), daemon.at("uptime_s").get<double>(),
         100.0 * daemon.at("cpu_share").get<double>(), daemon.at("event_loop").get<std::string>());
   }
   out += fmt::format("engine    {}, policy {}, tracker {}; epoch {} with {} windows of {}{}\n",
                      engine.at("mode").get<std::string>(), engine.at("policy").get<std::string>(),
                      engine.at("tracker").get<std::string>(), time(engine.at("epoch_ns")),
-                     engine.at("windows_per_epoch").get<unsigned>(), time(engine.at("window_ns")),
+                     whole<unsigned>(engine.at("windows_per_epoch")), time(engine.at("window_ns")),
                      engine.at("window_auto").get<bool>() ? " (auto)" : "");
   out += fmt::format("hot set   {} at heat {} and above\n",
-                     pages(engine.at("hot_pages").get<std::uint64_t>()),
-                     engine.at("threshold_heat").get<unsigned>());
+                     pages(whole<std::uint64_t>(engine.at("hot_pages"))),
+                     whole<unsigned>(engine.at("threshold_heat")));
   const double accessed = counters.at("accessed_page_windows").get<double>();
   out += fmt::format("hits      {} of the accessed pages were on the fast tier (measured)\n",
                      percent(counters.at("accessed_page_windows_fast").get<double>(), accessed));
-  out += fmt::format(
-      "scans     {} in {} epochs, {} entries", counters.at("scan_calls").get<std::uint64_t>(),
-      counters.at("epochs").get<std::uint64_t>(), counters.at("scan_entries").get<std::uint64_t>());
+  out += fmt::format("scans     {} in {} epochs, {} entries",
+                     whole<std::uint64_t>(counters.at("scan_calls")),
+                     whole<std::uint64_t>(counters.at("epochs")),
+                     whole<std::uint64_t>(counters.at("scan_entries")));
   const double entries = counters.at("scan_entries").get<double>();
   if (entries > 0.0)
     out +=
         fmt::format(", {:.1f} ns each (measured)", counters.at("scan_ns").get<double>() / entries);
   out += fmt::format("\nmoves     promoted {}, demoted {}; failed {}, regretted {}, abandoned {}\n",
-                     pages(counters.at("promoted_pages").get<std::uint64_t>()),
-                     pages(counters.at("demoted_pages").get<std::uint64_t>()),
+                     pages(whole<std::uint64_t>(counters.at("promoted_pages"))),
+                     pages(whole<std::uint64_t>(counters.at("demoted_pages"))),
                      pages((failed(counters, "promote") + failed(counters, "demote")).get()),
-                     pages(counters.at("regretted_pages").get<std::uint64_t>()),
-                     pages(counters.at("abandoned_pages").get<std::uint64_t>()));
+                     pages(whole<std::uint64_t>(counters.at("regretted_pages"))),
+                     pages(whole<std::uint64_t>(counters.at("abandoned_pages"))));
   for (const json& tier : status.at("tiers"))
-    out += fmt::format("tier {}    nodes {}, {} free\n", tier.at("tier").get<int>(),
+    out += fmt::format("tier {}    nodes {}, {} free\n", whole<int>(tier.at("tier")),
                        tier.at("nodes").dump(-1, ' ', false, json::error_handler_t::replace),
-                       format_bytes(Bytes(tier.at("free_bytes").get<std::uint64_t>())));
+                       format_bytes(Bytes(whole<std::uint64_t>(tier.at("free_bytes")))));
   if (status.at("targets").empty()) out += "targets   none found yet\n";
   for (const json& target : status.at("targets")) {
-    out += fmt::format("target    {} {}:", target.at("pid").get<int>(),
+    out += fmt::format("target    {} {}:", whole<int>(target.at("pid")),
                        target.at("command").get<std::string>());
     std::size_t tier = 0;
     for (const json& count : target.at("tier_pages")) {
       out += fmt::format("{} {} on tier {}", tier == 0 ? "" : ",",
-                         pages(count.get<std::uint64_t>()), tier);
+                         pages(whole<std::uint64_t>(count)), tier);
       ++tier;
     }
     out += '\n';

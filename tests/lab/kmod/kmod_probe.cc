@@ -497,6 +497,33 @@ TEST_F(KmodHuge, LeavesAreExactAndNotSplit) {
   EXPECT_EQ(read_counter("/proc/vmstat", "thp_split_pmd"), splits);
 }
 
+/// The first part of a huge page was small pages when the pass read it: records go up all the same.
+TEST_F(KmodHuge, ALeafThatCameUnderThePassIsLeftToTheNext) {
+  populate();
+  if (IsSkipped()) return;
+  std::vector<std::uint64_t> buffer(1 << 16);
+  const std::uint64_t first = vpn(region_.page(0));
+  const auto scan_from = [&](std::vector<thermocline_range> ranges, std::uint64_t resume) {
+    thermocline_scan scan = valid_scan(buffer);
+    scan.ranges = reinterpret_cast<std::uint64_t>(ranges.data());
+    scan.range_count = static_cast<std::uint32_t>(ranges.size());
+    scan.resume_page = resume;
+    EXPECT_EQ(device_.control(THERMOCLINE_IOC_SCAN, &scan), 0);
+    return scan;
+  };
+  // As if the pass had come as far as page 10, one range, and page 600, two.
+  const thermocline_scan one = scan_from({{first, 1024}}, first + 10);
+  EXPECT_EQ(one.entries, 1u) << "the second leaf";
+  EXPECT_EQ(one.skipped_pages, 502u);
+  const thermocline_scan two = scan_from({{first + 512, 50}, {first + 600, 424}}, first + 600);
+  EXPECT_EQ(two.entries, 0u);
+  EXPECT_EQ(two.skipped_pages, 424u);
+  // Nothing of the leaf was asked for before: it is told whole.
+  const thermocline_scan begin = scan_from({{first + 600, 424}}, 0);
+  EXPECT_EQ(begin.entries, 1u);
+  EXPECT_EQ(begin.skipped_pages, 0u);
+}
+
 TEST_F(KmodHuge, PartOfALeafIsReportedWholeAndOnce) {
   populate();
   if (IsSkipped()) return;
