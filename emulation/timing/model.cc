@@ -374,11 +374,12 @@ std::string_view mode_name(Mode mode) {
 }
 
 Result<Model> parse_model(const std::string& text, const std::string& file) {
-  if (const auto odd = find_odd_letter(text))
-    return refuse(file, odd->line,
+  const auto ascii = ascii_toml(text);
+  if (!ascii)
+    return refuse(file, ascii.error().line,
                   "letters beyond ASCII can stand in comment lines only; in a text write them as "
                   "\\uXXXX");
-  const toml::parse_result parsed = toml::parse(text, file);
+  const toml::parse_result parsed = toml::parse(*ascii, file);
   if (!parsed)
     return refuse(file, line_of(parsed.error().source()), "{}", parsed.error().description());
   Model model;

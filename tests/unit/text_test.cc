@@ -70,5 +70,18 @@ TEST(Text, UsageSentence) {
   EXPECT_EQ(usage_sentence("--n: bad", "tool"), "--n: bad; see tool --help");
 }
 
+TEST(Text, AsciiTomlKeepsOddLettersFromTheParser) {
+  EXPECT_EQ(ascii_toml("a = 1\n# caf\xc3\xa9\nb = 2"), "a = 1\n# caf??\nb = 2");
+  EXPECT_EQ(ascii_toml(""), "");
+  EXPECT_EQ(ascii_toml("\n\n"), "\n\n");
+  const auto value = ascii_toml("a = 1\nb = \"\xc3\xa9\"");
+  ASSERT_FALSE(value);
+  EXPECT_EQ(value.error().line, 2u);
+  EXPECT_EQ(value.error().column, 6u);
+  EXPECT_FALSE(ascii_toml("a = 1 # \xc3\xa9")) << "not a comment line";
+  EXPECT_FALSE(ascii_toml("a = \"\"\"\n# \xc3\xa9\n\"\"\"")) << "part of a value";
+  EXPECT_FALSE(ascii_toml("[\"\"\"\"x\n# \xef\xbb\xbf"));
+}
+
 }  // namespace
 }  // namespace thermocline

@@ -202,16 +202,24 @@ std::string usage_sentence(std::string_view complaint, std::string_view command)
   return fmt::format("{}; see {} --help", text, command);
 }
 
-std::optional<TextPlace> find_odd_letter(std::string_view toml) {
-  unsigned line = 1;
-  for (const std::string_view content : split(toml, '\n')) {
-    const auto odd = std::find_if(content.begin(), content.end(),
-                                  [](char c) { return static_cast<unsigned char>(c) > 0x7e; });
-    if (odd != content.end() && !trim(content).starts_with('#'))
-      return TextPlace{line, static_cast<unsigned>(odd - content.begin()) + 1};
-    ++line;
+tl::expected<std::string, TextPlace> ascii_toml(std::string_view text) {
+  const auto beyond = [](char c) { return static_cast<unsigned char>(c) > 0x7e; };
+  const bool lines_are_clear = text.find("\"\"\"") == text.npos && text.find("'''") == text.npos;
+  std::string result(text);
+  std::size_t begin = 0;
+  for (unsigned line = 1; begin < result.size(); ++line) {
+    const std::size_t end = std::min(result.find('\n', begin), result.size());
+    const auto first = result.begin() + static_cast<std::ptrdiff_t>(begin);
+    const auto last = result.begin() + static_cast<std::ptrdiff_t>(end);
+    const auto odd = std::find_if(first, last, beyond);
+    if (odd != last) {
+      if (!lines_are_clear || !trim(std::string_view(first, last)).starts_with('#'))
+        return tl::make_unexpected(TextPlace{line, static_cast<unsigned>(odd - first) + 1});
+      std::replace_if(odd, last, beyond, '?');
+    }
+    begin = end + 1;
   }
-  return std::nullopt;
+  return result;
 }
 
 std::string nearest_word(std::string_view word, std::span<const std::string> candidates) {

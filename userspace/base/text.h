@@ -45,15 +45,16 @@ namespace thermocline {
 /// "a verb is required; see COMMAND --help".
 [[nodiscard]] std::string usage_sentence(std::string_view complaint, std::string_view command);
 
-/// Where a TOML text has its first letter beyond ASCII outside comment lines, if any. toml++ 3.3
-/// runs into undefined behaviour on most of them outside quotes (the default branch of
-/// is_non_ascii_horizontal_whitespace() is marked unreachable, and isn't), so they are refused
-/// before it sees them: allowed in comment lines, and in values as \uXXXX.
 struct TextPlace {
   unsigned line = 1;
   unsigned column = 1;
 };
-[[nodiscard]] std::optional<TextPlace> find_odd_letter(std::string_view toml);
+/// A TOML text as toml++ can take it, or the place of its first letter beyond ASCII. toml++ 3.3
+/// runs into undefined behaviour on most such letters outside quotes (the default branch of
+/// is_non_ascii_horizontal_whitespace() is marked unreachable, and isn't), so it sees none: in
+/// comment lines they become "?", anywhere else they are refused (in values there is \uXXXX). A
+/// text with triple quotes may have none at all, as its lines can't be told apart without parsing.
+[[nodiscard]] tl::expected<std::string, TextPlace> ascii_toml(std::string_view text);
 
 /// The word of `candidates` nearest to `word` by edit distance, or "" when none is near.
 [[nodiscard]] std::string nearest_word(std::string_view word,

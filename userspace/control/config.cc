@@ -427,11 +427,12 @@ Status read_document(const toml::table& document, const std::string& file, Draft
 }
 
 Status read_text(const std::string& text, const std::string& file, Draft& draft) {
-  if (const auto odd = find_odd_letter(text))
-    return refuse({file, {odd->line, odd->column}},
+  const auto ascii = ascii_toml(text);
+  if (!ascii)
+    return refuse({file, {ascii.error().line, ascii.error().column}},
                   "letters beyond ASCII can stand in comment lines only; in a text write them as "
                   "\\uXXXX");
-  const toml::parse_result parsed = toml::parse(text, file);
+  const toml::parse_result parsed = toml::parse(*ascii, file);
   if (!parsed) {
     const toml::parse_error& error = parsed.error();
     return refuse({file, error.source().begin}, std::string(error.description()));
