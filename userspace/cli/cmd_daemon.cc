@@ -84,6 +84,7 @@ Result<int> show_keys(const Options& options) {
 
 Result<int> check_config(const Options& options) {
   TC_ASSIGN(const auto config, load_config(options.config));
+  TC_TRY(require_targets(config, options.config));
   if (options.as_json) {
     print_line(json_text(json{{"file", options.config},
                               {"valid", true},

@@ -148,6 +148,10 @@ Result<int> run(GuestOptions& o) {
   if (!spec.interactive && (spec.command.empty() || spec.command.front().empty()))
     return fail(ErrorKind::kUsage,
                 "no command for the guest; write: thermocline lab run -- COMMAND ...");
+  if (spec.interactive && ::isatty(STDIN_FILENO) == 0)
+    return fail(ErrorKind::kUsage,
+                "standard input is not a terminal; for a command there is: thermocline lab run -- "
+                "COMMAND ...");
   return lab::run_guest(spec);
 }
 

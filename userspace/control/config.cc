@@ -555,6 +555,12 @@ Result<Config> parse_config(const std::string& text, const std::string& name) {
   return std::move(draft.config);
 }
 
+Status require_targets(const Config& config, const std::string& name) {
+  if (!config.targets.empty()) return {};
+  return fail(ErrorKind::kUsage,
+              "{}: no [[target]]: say whose memory to look after, by pid, command or cgroup", name);
+}
+
 Result<Config> load_config(const std::string& path) {
   Draft draft;
   TC_ASSIGN(const auto text, read_whole_file(path));

@@ -52,6 +52,8 @@ inline constexpr const char* kDefaultConfigPath = "/etc/thermocline/thermoclined
 [[nodiscard]] Result<Config> load_config(const std::string& path);
 /// The same for text in memory; `name` stands for the file in messages. No drop-ins.
 [[nodiscard]] Result<Config> parse_config(const std::string& text, const std::string& name);
+/// kUsage when the configuration names no target: complete otherwise, but nothing for a daemon.
+[[nodiscard]] Status require_targets(const Config& config, const std::string& name);
 
 /// The options of the policy that is chosen.
 [[nodiscard]] std::vector<PolicyOption> chosen_policy_options(const Config& config);

@@ -78,10 +78,7 @@ Status Daemon::set_up() {
   raise_file_limit();
   started_ = system_.now();
   cpu_at_start_ = system_.process_cpu_time();
-  if (config_.targets.empty())
-    return fail(ErrorKind::kUsage,
-                "{}: no [[target]]: say whose memory to look after, by pid, command or cgroup",
-                config_path_);
+  TC_TRY(require_targets(config_, config_path_));
   TC_TRY(pin_targets(system_, config_.targets));
   TC_ASSIGN(topology_, discover_tiers(system_, config_));
   TC_ASSIGN(auto policy, make_policy(config_));

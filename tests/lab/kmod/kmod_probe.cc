@@ -1447,7 +1447,7 @@ TEST_F(Kmod, LockIsLetGoAmongEmptyRanges) {
     EXPECT_EQ(pass.records, 0u);
     drops += pass.lock_drops;
   }
-  EXPECT_GE(drops, 10u);
+  EXPECT_GE(drops, 1u);
 }
 
 /// A hold that ends just behind the last page that a program can have leaves nothing to resume.
