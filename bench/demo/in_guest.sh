@@ -15,7 +15,7 @@ prepare_guest
 
 # --- hotset: fast tier a third of the footprint, full of cold pages; the hot set moves half-way ---------------
 say "hotset without Thermocline"
-limit_fast_node 66M
+limit_fast_node 64M
 # shellcheck disable=SC2086 # HOTSET is a list of words
 hotset $HOTSET --duration 5 --json "$TC_OUT/hotset-without.json" >"$RUN/hotset.log"
 
