@@ -10,24 +10,11 @@
 #include <iterator>
 
 #include "cli/table.h"
+#include "emulation/timing/published.h"
 
 namespace thermocline::cli {
 
 namespace {
-
-/// What was published about real memory.
-struct Envelope {
-  const char* what;
-  double low_ns, high_ns;
-  const char* source;
-};
-constexpr std::array<Envelope, 5> kEnvelopes = {{
-    {"local DDR", 75, 110, "MEMTIS; HMAT of current servers"},
-    {"remote socket", 130, 190, "AutoTiering, Pond, SoarAlto"},
-    {"CXL, ASIC", 170, 300, "OCP demo of CacheLib on CXL; arXiv 2405.14209"},
-    {"CXL, direct to switched", 140, 410, "Melody, ASPLOS 2025 (4 devices)"},
-    {"CXL, FPGA", 200, 400, "M5: 2 to 3 times DDR; Demystifying CXL Memory, MICRO 2023"},
-}};
 
 /// What was published about the kernel's work, nanoseconds.
 struct KernelCost {
@@ -44,7 +31,7 @@ constexpr std::array<KernelCost, 4> kKernelCosts = {{
 
 std::string published(double ns) {
   std::vector<std::string> names;
-  for (const Envelope& e : kEnvelopes)
+  for (const timing::PublishedLatency& e : timing::kPublishedLatencies)
     if (ns >= e.low_ns && ns <= e.high_ns)
       names.push_back(fmt::format("{} {:.0f} to {:.0f} ns", e.what, e.low_ns, e.high_ns));
   return names.empty() ? "outside all of them" : fmt::format("{}", fmt::join(names, "; "));
