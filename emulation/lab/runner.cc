@@ -458,6 +458,14 @@ Result<int> run_guest(const RunSpec& spec) {
   }
   if (!spec.log_file.empty()) image.config += "TC_WANT_LOG=1\n";
   if (spec.interactive) image.config += "TC_SHELL=1\n";
+  if (spec.timing) {
+    image.config +=
+        fmt::format("export THERMOCLINE_TIMING_MODE={}\n", timing::mode_name(spec.timing->mode));
+    // A guest whose clock is left alone must not call its times modelled.
+    if (spec.timing->mode != timing::Mode::kReport)
+      image.config +=
+          fmt::format("export THERMOCLINE_TIMING={}\n", shell_quote(spec.timing->model.name));
+  }
   for (const std::string& variable : spec.env) {
     const auto equals = variable.find('=');
     if (equals == std::string::npos || equals == 0)
