@@ -207,13 +207,19 @@ Status read_from(const toml::node& node, NodeModel& into) {
   if (table == nullptr)
     return fail(ErrorKind::kUsage,
                 "needs latencies by node of the CPU, such as {{ 1 = \"140ns\" }}");
-  for (const auto& [cpu_node, value] : *table) {
-    const auto number = parse_u64(cpu_node.str());
-    if (!number || *number > 63)
-      return fail(ErrorKind::kUsage, "needs node numbers of CPUs as keys, not '{}'",
-                  cpu_node.str());
+  for (const auto& [key, value] : *table) {
+    const std::string_view cpu_node = key.str();
+    const auto number = parse_u64(cpu_node);
+    if (cpu_node != "own" && cpu_node != "rest" && (!number || *number > 63))
+      return fail(ErrorKind::kUsage, "needs node numbers of CPUs, own or rest as keys, not '{}'",
+                  cpu_node);
     TC_ASSIGN(const Picoseconds time, read_time(value, Picoseconds(1000), kMostTime));
-    into.latency_from[NodeId(static_cast<std::int32_t>(*number))] = time;
+    if (cpu_node == "own")
+      into.latency_own = time;
+    else if (cpu_node == "rest")
+      into.latency_rest = time;
+    else
+      into.latency_from[NodeId(static_cast<std::int32_t>(*number))] = time;
   }
   return {};
 }
@@ -412,6 +418,12 @@ Result<Model> load_model(const std::string& text) {
   return parse_model(content.str(), text);
 }
 
+Picoseconds latency_between(const NodeModel& entry, NodeId memory, NodeId cpu) {
+  if (const auto from = entry.latency_from.find(cpu); from != entry.latency_from.end())
+    return from->second;
+  return (cpu == memory ? entry.latency_own : entry.latency_rest).value_or(entry.latency);
+}
+
 const NodeModel* model_of(const Model& model, NodeId node) {
   const NodeModel* rest = nullptr;
   for (const NodeModel& entry : model.nodes) {
@@ -501,10 +513,8 @@ Result<std::string> make_plan(const Model& model, const GuestMemory& memory, Mod
     const NodeModel& m = *tier.model;
     plan += fmt::format("tier {} {} {} {} {}", tier.node.get(), m.bandwidth.get(),
                         m.background.get(), std::llround(m.share * 1e6), m.queue.get());
-    for (std::int32_t n = 0; n <= highest; ++n) {
-      const auto from = m.latency_from.find(NodeId(n));
-      plan += fmt::format(" {}", (from == m.latency_from.end() ? m.latency : from->second).get());
-    }
+    for (std::int32_t n = 0; n <= highest; ++n)
+      plan += fmt::format(" {}", latency_between(m, tier.node, NodeId(n)).get());
     plan += '\n';
   }
   for (const Placed& p : placed) plan += fmt::format("range {} {} {}\n", p.start, p.size, p.tier);

@@ -31,8 +31,10 @@ struct CacheModel {
 struct NodeModel {
   std::optional<NodeId> node;  ///< none: every node that no other entry names ("rest")
   Picoseconds latency;         ///< idle, from a CPU's miss to its data
-  /// From CPUs of other nodes, where that differs.
+  /// By the CPU's node, where it differs: named nodes, the memory's own one, all others.
   std::map<NodeId, Picoseconds> latency_from;
+  std::optional<Picoseconds> latency_own;
+  std::optional<Picoseconds> latency_rest;
   MegabytesPerSecond bandwidth;
   MegabytesPerSecond background;  ///< of it taken by others
   double share = 1;               ///< of the device that is the guest's: its traffic weighs 1/share
@@ -105,6 +107,9 @@ struct TruthOptions {
 /// lacks, leaves one out, or its ranges overlap.
 [[nodiscard]] Result<std::string> make_plan(const Model& model, const GuestMemory& memory,
                                             Mode mode, const TruthOptions& truth);
+
+/// Idle latency of memory on `memory`, which `entry` describes, for CPUs of `cpu`.
+[[nodiscard]] Picoseconds latency_between(const NodeModel& entry, NodeId memory, NodeId cpu);
 
 /// The model of a node of the guest, or nullptr.
 [[nodiscard]] const NodeModel* model_of(const Model& model, NodeId node);

@@ -86,6 +86,31 @@ TEST(TimingModel, PlanHasWhatTheFileSays) {
             "truth 100000000 virtual /tmp/a b\n");
 }
 
+TEST(TimingModel, PresetsAreLocalToCpusOfANodeThatHasSome) {
+  lab::MachineSpec spec;
+  spec.layout = *lab::find_layout("two-socket");
+  spec.cpus = 4;
+  const auto machine = lab::build_machine(spec);
+  ASSERT_TRUE(machine);
+  const auto plan = make_plan(*load_model("remote-numa"), machine->memory, Mode::kParallel, {});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_THAT(*plan, HasSubstr("tier 0 200000 0 250000 10000 100000 140000\n"));
+  EXPECT_THAT(*plan, HasSubstr("tier 1 60000 0 250000 12000 140000 100000\n"));
+  EXPECT_THAT(*plan, HasSubstr("cpus 0 0 1 1\n"));
+}
+
+TEST(TimingModel, FromNamesNodesTheOwnOneAndTheRest) {
+  const auto model = parse_model(
+      "[[node]]\nnode = \"rest\"\nlatency = \"200ns\"\nbandwidth = \"100GB/s\"\n"
+      "from = { 2 = \"300ns\", own = \"100ns\" }\n",
+      "m.toml");
+  ASSERT_TRUE(model) << model.error().message;
+  const NodeModel& entry = model->nodes[0];
+  EXPECT_EQ(latency_between(entry, NodeId(1), NodeId(1)).get(), 100'000u);
+  EXPECT_EQ(latency_between(entry, NodeId(1), NodeId(2)).get(), 300'000u);
+  EXPECT_EQ(latency_between(entry, NodeId(1), NodeId(0)).get(), 200'000u);
+}
+
 TEST(TimingModel, RangesOfTheFileReplaceTheMachines) {
   const auto model = parse_model(
       "[[node]]\nnode = 0\nlatency = \"90ns\"\nbandwidth = \"100GB/s\"\n"

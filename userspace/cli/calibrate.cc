@@ -45,7 +45,8 @@ double most_gb_per_s(const timing::NodeModel& node) {
 }  // namespace
 
 double Calibration::Node::model_ns() const {
-  return static_cast<double>(model->latency.get()) / 1000;
+  // The probe runs on CPU 0, which is on node 0.
+  return static_cast<double>(timing::latency_between(*model, NodeId(node), NodeId(0)).get()) / 1000;
 }
 
 bool Calibration::Node::rises() const {

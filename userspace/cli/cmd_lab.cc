@@ -199,7 +199,7 @@ Result<int> calibrate(GuestOptions& o, bool json, const std::string& svg) {
   std::string probe;
   o.spec.output = [&probe](std::string_view text) { probe += text; };
   // The kernel's work after boot is over when the idle seconds, which cost nothing, have passed.
-  o.spec.command = {"sh", "-c", "sleep 3; exec timing_probe \"$@\"", "probe"};
+  o.spec.command = {"sh", "-c", "sleep 3; exec taskset 1 timing_probe \"$@\"", "probe"};
   for (std::string& node : probe_nodes(timing.model, machine.memory))
     o.spec.command.push_back(std::move(node));
   TC_ASSIGN(const int code, lab::run_guest(o.spec));
