@@ -18,6 +18,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/output.h"
 #include "base/system.h"
 #include "base/text.h"
 #include "emulation/lab/emulator_fault.h"
@@ -47,23 +48,13 @@ Result<Pipe> make_pipe() {
   return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-bool write_fully(int fd, std::string_view data) {
-  while (!data.empty()) {
-    const ssize_t n = ::write(fd, data.data(), data.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return false;
-    data.remove_prefix(static_cast<std::size_t>(n));
-  }
-  return true;
-}
-
 /// Bytes in memory that QEMU opens by descriptor: nothing is left on a disk.
 Result<UniqueFd> memory_file(const char* name, std::initializer_list<std::string_view> parts) {
   UniqueFd fd(::memfd_create(name, 0));
   if (!fd) return fail_errno(errno, "can't make a file in memory for the guest");
   for (const std::string_view part : parts)
-    if (!write_fully(fd.get(), part))
-      return fail_errno(errno, fmt::format("can't fill the {} for the guest", name));
+    if (const int error = write_fully(fd.get(), part); error != 0)
+      return fail_errno(error, fmt::format("can't fill the {} for the guest", name));
   return fd;
 }
 
@@ -291,7 +282,7 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
       {std::move(console.reader),
        [&](std::string_view data) {
          story.kernel_log += data;
-         if (spec.verbose) write_fully(STDERR_FILENO, data);
+         if (spec.verbose) (void)write_fully(STDERR_FILENO, data);
          if (story.ready || last_try || outcome.stuck_at_boot ||
              trouble_in(story.kernel_log).empty())
            return;
@@ -312,7 +303,7 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
          if (spec.output)
            spec.output(data);
          else
-           outcome.closed_stdout = outcome.closed_stdout || !write_fully(STDOUT_FILENO, data);
+           outcome.closed_stdout = outcome.closed_stdout || write_fully(STDOUT_FILENO, data) != 0;
        }},
       {std::move(errors.reader), [&](std::string_view data) { story.qemu_error += data; }},
   }};

@@ -14,9 +14,6 @@
 
 namespace thermocline {
 
-namespace {
-
-/// 0 or the errno.
 int write_fully(int fd, std::string_view content) {
   while (!content.empty()) {
     const ssize_t n = ::write(fd, content.data(), content.size());
@@ -26,6 +23,8 @@ int write_fully(int fd, std::string_view content) {
   }
   return 0;
 }
+
+namespace {
 
 Status write_in_place(const std::string& path, int flags, std::string_view content) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666));

@@ -10,6 +10,9 @@
 
 namespace thermocline {
 
+/// Writes all of `content`, however many calls that takes. 0, or the errno of the call that failed.
+[[nodiscard]] int write_fully(int fd, std::string_view content);
+
 /// Makes `content` the content of `path`. A regular file, or one that isn't there yet, changes as a
 /// whole or not at all: written beside and renamed, through symbolic links, with the old file's
 /// permissions. Anything else that a path can name (a device, a pipe) is written in place.

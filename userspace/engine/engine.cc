@@ -142,7 +142,9 @@ Nanoseconds Engine::step(Nanoseconds now) {
         const auto wait = std::chrono::duration<double>((need - tokens_) / rate);
         return std::min(moves_end_, now + std::chrono::ceil<Nanoseconds>(wait));
       }
+      const Nanoseconds cpu = parts_.system.process_cpu_time();
       if (!move_batch(now)) phase_ = Phase::kRest;
+      counters_.moving_cpu += parts_.system.process_cpu_time() - cpu;
       return now;
     }
   }
@@ -392,11 +394,13 @@ void Engine::queue_plan(Plan plan) {
   promotions_.clear();
   spares_.clear();
   if (options_.mode == EngineMode::kObserve || moving_stopped_) return;
+  std::array<bool, kMaxTiers> has_node{};
+  for (const TierState& tier : tiers_) has_node[tier.id.get()] = !tier.nodes.empty();
   // A policy may be anybody's: only pages that are where it thinks, and free to move, are moved.
   const auto admit = [&](const std::vector<Move>& moves, MoveQueue& queue, bool slower) {
     for (const Move& move : moves) {
       if (slower ? move.to <= move.from : move.to >= move.from) continue;
-      if (roomiest_node(move.to).node.get() < 0) continue;
+      if (move.to.get() >= kMaxTiers || !has_node[move.to.get()]) continue;
       const auto page = heat_.look_up(move.asid, move.vpn);
       if (page && page->second.movable() && page->second.tier() == move.from) queue.push(move);
     }
@@ -414,37 +418,32 @@ void Engine::drop_plan() {
 }
 
 bool Engine::move_batch(Nanoseconds now) {
-  const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_tiers();
-  const bool more = [&] {
-    const bool can_make_room = !demotions_.empty() || !spares_.empty();
-    if (!promotions_.empty()) {
-      const NodeRoom where = roomiest_node(promotions_.front().to);
-      const PageCount first = promotions_.front().order.pages();
-      const PageCount wanted = std::max(std::min(options_.batch, promotions_.pages()), first);
-      if (where.pages >= wanted || (!can_make_room && where.pages >= first)) {
-        run_moves(promotions_, where, Direction::kPromotion, now);
-        return true;
-      }
-      if (!can_make_room) {
-        drop_plan();
-        return false;
-      }
+  const bool can_make_room = !demotions_.empty() || !spares_.empty();
+  if (!promotions_.empty()) {
+    const NodeRoom where = roomiest_node(promotions_.front().to);
+    const PageCount first = promotions_.front().order.pages();
+    const PageCount wanted = std::max(std::min(options_.batch, promotions_.pages()), first);
+    if (where.pages >= wanted || (!can_make_room && where.pages >= first)) {
+      run_moves(promotions_, where, Direction::kPromotion, now);
+      return true;
     }
-    MoveQueue& queue = demotions_.empty() ? spares_ : demotions_;
-    const NodeRoom where = roomiest_node(queue.front().to);
-    if (where.pages < queue.front().order.pages()) {
-      // No room on the slower tier either. Promotions may still find some.
-      ledger_.abandon(demotions_.pages());
-      demotions_.clear();
-      spares_.clear();
-      return !promotions_.empty();
+    if (!can_make_room) {
+      drop_plan();
+      return false;
     }
-    run_moves(queue, where, Direction::kDemotion, now);
-    return true;
-  }();
-  counters_.moving_cpu += parts_.system.process_cpu_time() - cpu;
-  return more;
+  }
+  MoveQueue& queue = demotions_.empty() ? spares_ : demotions_;
+  const NodeRoom where = roomiest_node(queue.front().to);
+  if (where.pages < queue.front().order.pages()) {
+    // No room on the slower tier either. Promotions may still find some.
+    ledger_.abandon(demotions_.pages());
+    demotions_.clear();
+    spares_.clear();
+    return !promotions_.empty();
+  }
+  run_moves(queue, where, Direction::kDemotion, now);
+  return true;
 }
 
 void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direction,

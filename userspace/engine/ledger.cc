@@ -18,41 +18,25 @@ void Ledger::record(const Move& move, Direction direction, Epoch epoch, MoveOutc
   MoveTotals& totals = direction == Direction::kPromotion ? totals_.promotions : totals_.demotions;
   totals.tried += pages;
   totals.by_outcome[static_cast<std::size_t>(outcome)] += pages;
-  const bool applied = outcome == MoveOutcome::kMoved;
-  if (applied) totals.applied += pages;
+  if (outcome != MoveOutcome::kMoved) return;
+  totals.applied += pages;
 
-  const Key key{move.asid, move.vpn};
-  if (applied) {
-    const auto last = last_applied_.find(key);
-    if (last != last_applied_.end()) {
-      const LedgerEntry& before = ring_[last->second];
-      if (before.direction != direction && epoch.get() - before.epoch.get() <= kRegretEpochs)
-        totals_.regretted += pages;
-    }
+  const Key page{move.asid, move.vpn};
+  if (const auto last = last_.find(page); last != last_.end()) {
+    const Applied& before = ring_[last->second];
+    if (before.direction != direction && epoch.get() - before.epoch.get() <= kRegretEpochs)
+      totals_.regretted += pages;
   }
-
-  const LedgerEntry entry{move.asid, move.vpn, epoch,     move.order, move.heat,
-                          move.from, move.to,  move.rule, outcome,    direction};
+  const Applied entry{page, epoch, direction};
   if (ring_.size() < capacity_) {
     ring_.push_back(entry);
   } else {
-    const LedgerEntry& old = ring_[next_];
-    const auto index = last_applied_.find(Key{old.asid, old.vpn});
-    if (index != last_applied_.end() && index->second == next_) last_applied_.erase(index);
+    const auto oldest = last_.find(ring_[next_].page);
+    if (oldest != last_.end() && oldest->second == next_) last_.erase(oldest);
     ring_[next_] = entry;
   }
-  if (applied) last_applied_[key] = next_;
+  last_[page] = next_;
   next_ = (next_ + 1) % capacity_;
-}
-
-std::vector<LedgerEntry> Ledger::history(Asid asid, Vpn vpn) const {
-  std::vector<LedgerEntry> found;
-  const std::size_t oldest = ring_.size() < capacity_ ? 0 : next_;
-  for (std::size_t i = 0; i < ring_.size(); ++i) {
-    const LedgerEntry& entry = ring_[(oldest + i) % ring_.size()];
-    if (entry.asid == asid && entry.vpn == vpn) found.push_back(entry);
-  }
-  return found;
 }
 
 }  // namespace thermocline

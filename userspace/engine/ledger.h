@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every move and what became of it: totals by direction and reason, and a bounded history from
-// which regret (a page moved back soon) is found. Memory is bounded by the capacity given at the
-// start.
+// What became of the moves: totals by direction and reason, and the last applied ones, from which
+// regret (a page moved back soon) is found. Memory is bounded by the capacity given at the start.
 #pragma once
 
 #include <array>
@@ -16,19 +15,6 @@
 namespace thermocline {
 
 enum class Direction : std::uint8_t { kPromotion, kDemotion };
-
-/// One move that was tried.
-struct LedgerEntry {
-  Asid asid;
-  Vpn vpn;
-  Epoch epoch;
-  PageOrder order;
-  Heat heat;
-  TierId from, to;
-  std::uint8_t rule = 0;
-  MoveOutcome outcome = MoveOutcome::kMoved;
-  Direction direction = Direction::kPromotion;
-};
 
 /// Totals since the start, in 4 KiB pages. tried = applied + the failures.
 struct MoveTotals {
@@ -52,8 +38,6 @@ class Ledger {
   void record(const Move& move, Direction direction, Epoch epoch, MoveOutcome outcome);
   void abandon(PageCount pages) { totals_.abandoned += pages; }
   [[nodiscard]] const LedgerTotals& totals() const { return totals_; }
-  /// What is remembered of a page, oldest first.
-  [[nodiscard]] std::vector<LedgerEntry> history(Asid asid, Vpn vpn) const;
 
  private:
   struct Key {
@@ -64,11 +48,16 @@ class Ledger {
   struct KeyHash {
     std::size_t operator()(const Key& key) const;
   };
+  struct Applied {
+    Key page;
+    Epoch epoch;
+    Direction direction;
+  };
 
   std::size_t capacity_;
   std::size_t next_ = 0;  ///< ring position that is written next
-  std::vector<LedgerEntry> ring_;
-  std::unordered_map<Key, std::size_t, KeyHash> last_applied_;  ///< page -> its last applied entry
+  std::vector<Applied> ring_;
+  std::unordered_map<Key, std::size_t, KeyHash> last_;  ///< page -> its last entry in the ring
   LedgerTotals totals_;
 };
 

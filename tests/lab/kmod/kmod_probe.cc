@@ -129,6 +129,26 @@ std::uint64_t read_counter(const char* path, const std::string& name) {
   return 0;
 }
 
+/// /proc/PID/pagemap.
+class Pagemap {
+ public:
+  explicit Pagemap(const std::string& pid)
+      : fd_(open(("/proc/" + pid + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC)) {
+    EXPECT_GE(fd_, 0) << std::strerror(errno);
+  }
+  Pagemap(const Pagemap&) = delete;
+  Pagemap& operator=(const Pagemap&) = delete;
+  ~Pagemap() { close(fd_); }
+  /// The entries of as many pages as `entries` has room for.
+  void read(std::uint64_t first_page, std::vector<std::uint64_t>& entries) const {
+    EXPECT_EQ(pread(fd_, entries.data(), entries.size() * 8, static_cast<off_t>(first_page * 8)),
+              static_cast<ssize_t>(entries.size() * 8));
+  }
+
+ private:
+  int fd_;
+};
+
 /// A child process that runs `body` and then waits to be killed.
 class Child {
  public:
@@ -418,12 +438,8 @@ TEST_F(Kmod, SwappedPagesAreNotPresentAndStayWhole) {
   (void)device_.scan(kClear, region.range());
   ASSERT_EQ(madvise(region.page(512), 3000 * kPage, MADV_PAGEOUT), 0);
 
-  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
   std::vector<std::uint64_t> entries(region.pages());
-  ASSERT_EQ(
-      pread(pagemap, entries.data(), entries.size() * 8, static_cast<off_t>(region.first() * 8)),
-      static_cast<ssize_t>(entries.size() * 8));
-  close(pagemap);
+  Pagemap("self").read(region.first(), entries);
   std::set<std::uint64_t> present, swapped;
   for (std::uint64_t i = 0; i < entries.size(); ++i) {
     if ((entries[i] >> 63 & 1) != 0) present.insert(i);
@@ -759,12 +775,11 @@ TEST_F(Kmod, WholeProcessAgreesWithPagemap) {
   for (const auto& [first, page] : pass.pages)
     for (std::uint64_t i = 0; i < (1u << page.order); ++i) told.insert(first + i);
 
-  const std::string proc = "/proc/" + std::to_string(child.pid());
-  const int pagemap = open((proc + "/pagemap").c_str(), O_RDONLY | O_CLOEXEC);
-  ASSERT_GE(pagemap, 0);
+  const std::string pid = std::to_string(child.pid());
+  const Pagemap pagemap(pid);
   std::set<std::uint64_t> present;
   std::uint64_t skipped = 0;
-  std::ifstream maps(proc + "/maps");
+  std::ifstream maps("/proc/" + pid + "/maps");
   for (std::string line; std::getline(maps, line);) {
     std::uint64_t begin = 0, end = 0;
     ASSERT_EQ(std::sscanf(line.c_str(), "%lx-%lx", &begin, &end), 2);
@@ -774,13 +789,10 @@ TEST_F(Kmod, WholeProcessAgreesWithPagemap) {
       continue;
     }
     std::vector<std::uint64_t> entries((end - begin) / kPage);
-    ASSERT_EQ(
-        pread(pagemap, entries.data(), entries.size() * 8, static_cast<off_t>(begin / kPage * 8)),
-        static_cast<ssize_t>(entries.size() * 8));
+    pagemap.read(begin / kPage, entries);
     for (std::uint64_t i = 0; i < entries.size(); ++i)
       if ((entries[i] >> 63) != 0) present.insert(begin / kPage + i);
   }
-  close(pagemap);
   EXPECT_GT(present.size(), 6000u);
   EXPECT_EQ(told, present);
   EXPECT_EQ(pass.skipped, skipped);
@@ -867,12 +879,8 @@ TEST_F(Kmod, ReclaimSparesThePagesThatAScanSawTouched) {
   EXPECT_EQ(pass.accessed, region.pages() / 4);
   cgroup.reclaim(region.pages() / 2 * kPage);
 
-  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
   std::vector<std::uint64_t> entries(region.pages());
-  ASSERT_EQ(
-      pread(pagemap, entries.data(), entries.size() * 8, static_cast<off_t>(region.first() * 8)),
-      static_cast<ssize_t>(entries.size() * 8));
-  close(pagemap);
+  Pagemap("self").read(region.first(), entries);
   std::uint64_t hot_gone = 0, cold_gone = 0;
   for (std::uint64_t i = 0; i < entries.size(); ++i)
     if ((entries[i] >> 63) == 0) ++(i % 4 == 0 ? hot_gone : cold_gone);
@@ -1508,18 +1516,15 @@ TEST_F(Kmod, CostPerEntry) {
   print("clear, all accessed", scan(THERMOCLINE_SCAN_CLEAR, region, touch), region.pages());
   print("clear, none accessed", scan(THERMOCLINE_SCAN_CLEAR, region, rest), region.pages());
   print("clear and flush, all accessed", scan(kClear, region, touch), region.pages());
-  const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  const Pagemap pagemap("self");
   std::vector<std::uint64_t> entries(region.pages());
   print("/proc/self/pagemap", best_of_7([&] {
           const auto start = std::chrono::steady_clock::now();
-          EXPECT_EQ(pread(pagemap, entries.data(), entries.size() * 8,
-                          static_cast<off_t>(region.first() * 8)),
-                    static_cast<ssize_t>(entries.size() * 8));
+          pagemap.read(region.first(), entries);
           return static_cast<std::uint64_t>(
               std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
         }),
         region.pages());
-  close(pagemap);
   const Region huge(128 << 20, MADV_HUGEPAGE);
   huge.write_all();
   print("2 MiB leaf, clear", scan(THERMOCLINE_SCAN_CLEAR, huge, [&] { huge.write_all(); }),
