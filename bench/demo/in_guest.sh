@@ -47,7 +47,7 @@ stop "$DAEMON_PID"
 stop "$BALLAST_PID"
 
 # --- redis: the same for an unmodified program -----------------------------------------------------------------
-say "redis: loaded with the least popular keys first; Thermocline watches for 45 s and records, then moves pages"
+say "redis: loaded with the least popular keys first; Thermocline watches for 47 s and records, then moves pages"
 small_watermarks
 redis_loop "$TC_OUT" 0
 rmmod thermocline
