@@ -501,6 +501,7 @@ Result<int> run_guest(const RunSpec& spec) {
   }
   const GuestStory& story = outcome.story;
   if (!spec.log_file.empty()) TC_TRY(write_whole(spec.log_file, story.kernel_log));
+  if (outcome.signal == SIGINT) fmt::print(stderr, "thermocline: lab: interrupted\n");
   if (outcome.signal != 0) return 128 + outcome.signal;
   Result<int> verdict = story.verdict();
   if (!verdict && !spec.verbose && !story.kernel_log.empty())

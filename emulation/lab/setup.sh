@@ -18,6 +18,8 @@
 #   programs/              programs for guests that are not on the host's PATH as such (redis-server)
 #   apt/                   our own package lists and downloads
 set -euo pipefail
+# shellcheck source=emulation/lab/progress.sh
+. "$(dirname "$0")/progress.sh"
 
 readonly KERNELS=(6.12 6.1)
 readonly FORMAT=3 # of a kernels/NAME folder; a higher number makes old ones be unpacked again
@@ -122,7 +124,7 @@ derive_sources() {
       found=1
     fi
   done < <(apt-get indextargets --format "$format" \
-    'Created-By: Packages' 'Architecture: amd64' | sort -u)
+    'Created-By: Packages' 'Architecture: amd64' 2>"$apt_dir/sources.log" | sort -u)
   [[ $found == 1 ]] ||
     die "apt has no source for $codename on this machine; add the Debian archive to /etc/apt/sources.list and run again"
 }
@@ -139,7 +141,7 @@ update_lists() {
   mapfile -t APT < <(apt_options)
   say "reading the package lists (this machine's archive and its backports suite) ..."
   # A mirror that can't be reached is only a warning for apt-get update, unless told otherwise.
-  apt-get "${APT[@]}" -o APT::Update::Error-Mode=any update >"$log" 2>&1 || {
+  run_logged "package lists" "$log" apt-get "${APT[@]}" -o APT::Update::Error-Mode=any update || {
     tail -n 5 "$log" >&2
     die "the package lists can't be fetched; check the network and the machine's apt sources, then run again (log: $log)"
   }
@@ -159,8 +161,8 @@ install_packages() { # what apt target...
   start=$(now)
   log="$apt_dir/install.log"
   say "installing $what ..."
-  DEBIAN_FRONTEND=noninteractive apt-get "${APT[@]}" install -y --no-install-recommends "$@" \
-    >"$log" 2>&1 || {
+  export DEBIAN_FRONTEND=noninteractive
+  run_logged "$what" "$log" apt-get "${APT[@]}" install -y --no-install-recommends "$@" || {
     tail -n 15 "$log" >&2
     die "apt could not install $what; the lines above say why (log: $log); mend that and run again"
   }
@@ -192,7 +194,7 @@ extract_vmlinux() { # VMLINUZ OUT
 
 # Newest image package of a kernel series, e.g. 6.12 -> linux-image-6.12.95+deb12-amd64.
 newest_image() { # SERIES
-  apt-cache "${APT[@]}" pkgnames "linux-image-$1." |
+  apt-cache "${APT[@]}" pkgnames "linux-image-$1." 2>"$apt_dir/cache.log" |
     grep -E "^linux-image-${1//./\\.}\.[0-9.]+([-+][0-9a-z.+]+)?-amd64\$" | sort -V | tail -n 1
 }
 
@@ -204,14 +206,14 @@ unpack_kernel() { # SERIES
   [[ -n $image ]] || die "the archive has no kernel $series; is its backports suite complete?"
   release=${image#linux-image-}
   headers=linux-headers-$release
-  mapfile -t wanted < <(apt-cache "${APT[@]}" depends "$headers" |
+  mapfile -t wanted < <(apt-cache "${APT[@]}" depends "$headers" 2>"$apt_dir/cache.log" |
     sed -n 's/^ *Depends: \(linux-\(headers\|kbuild\)-.*\)$/\1/p')
   say "fetching kernel $release and its headers ..."
   work="$cache/kernels/.work-$series"
   rm -rf "$work"
   mkdir -p "$work/debs" "$work/tree"
-  (cd "$work/debs" && apt-get "${APT[@]}" download "$image" "$headers" "${wanted[@]}") \
-    >"$apt_dir/download.log" 2>&1 || {
+  run_logged "kernel $release" "$apt_dir/download.log" \
+    env -C "$work/debs" apt-get "${APT[@]}" download "$image" "$headers" "${wanted[@]}" || {
     tail -n 5 "$apt_dir/download.log" >&2
     rm -rf "$work"
     die "kernel $release can't be fetched; check the network and the free space in $cache, then run again"
@@ -284,12 +286,13 @@ said=0
 at_exit() {
   local code=$?
   rm -rf "$cache"/kernels/.work-*
-  [[ $code == 0 || $said == 1 ]] ||
+  [[ $code == 0 || $code -gt 128 || $said == 1 ]] ||
     printf 'setup: a step failed, see above; %s has %s MiB free: if that is little, free some space, then run again\n' \
       "$cache" "$(df -Pm "$cache" | awk 'NR == 2 { print $4 }')" >&2
 }
 
 begin=$(now)
+end_on_signals setup
 mkdir -p "$apt_dir" "$cache/kernels" 2>/dev/null ||
   die "can't write to $cache; set XDG_CACHE_HOME to a folder that can be written"
 exec 9>"$cache/.setup.lock"

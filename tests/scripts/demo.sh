@@ -7,6 +7,7 @@ trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 mkdir -p "$tree/emulation/lab" "$tree/build/dev/userspace/cli" "$tree/build/dev/bench/demo" "$work/bin" "$work/user"
 cp "$1/demo" "$tree/demo"
+cp "$1/emulation/lab/progress.sh" "$tree/emulation/lab/"
 stub() { # FILE SCRIPT
   printf '#!/bin/sh\n%s\n' "$2" >"$1"
   chmod +x "$1"
@@ -53,3 +54,26 @@ VERDICT=1 expect 1 "did not show" --out results
 VERDICT=5 expect 1 "could not be judged" --out results
 expect 2 "unknown argument" --nonsense
 expect 2 "wants a value" --out
+
+# Set-up that fails: where to look.
+stub "$tree/emulation/lab/setup.sh" 'echo "setup: no network" >&2; exit 1'
+expect 1 "$work/user/results" --out results
+stub "$tree/emulation/lab/setup.sh" ':'
+
+# A long build is not silent.
+stub "$work/bin/cmake" 'echo "[7/99] Building a.o"; sleep 0.5'
+THERMOCLINE_PROGRESS_SECONDS=0.1 expect 0 " s): [7/99] Building a.o" --out results
+
+# Ctrl-C. A shell without job control starts what is in the background with SIGINT ignored, hence env.
+stub "$work/bin/cmake" "echo \$\$ >$work/cmake.pid; exec sleep 1000"
+PATH=$work/bin:$PATH env --default-signal=INT "$tree/demo" --out results >"$work/text" 2>&1 &
+demo=$!
+until [[ -s $work/cmake.pid ]]; do sleep 0.05; done
+kill -INT "$demo"
+code=0
+wait "$demo" || code=$?
+[[ $code == 130 && $(tail -n 1 "$work/text") == "demo: interrupted" ]] || {
+  echo "Ctrl-C: wanted 130 and one line, got $code: $(cat "$work/text")"
+  exit 1
+}
+if grep -qsE '^State:\s+[^Z[:space:]]' "/proc/$(cat "$work/cmake.pid")/status"; then echo "Ctrl-C left the build running"; exit 1; fi
