@@ -129,11 +129,19 @@ class Child {
   pid_t pid_;
 };
 
-pid_t start(const std::vector<std::string>& arguments, std::span<const int> keep_open,
-            int stderr_fd, bool own_group, const sigset_t& mask) {
+/// `preload`: a library for the dynamic linker to load first; empty: none.
+pid_t start(const std::vector<std::string>& arguments, const std::string& preload,
+            std::span<const int> keep_open, int stderr_fd, bool own_group, const sigset_t& mask) {
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  std::string variable = "LD_PRELOAD=" + preload;
+  std::vector<char*> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    if (preload.empty() || !std::string_view(*entry).starts_with("LD_PRELOAD="))
+      environment.push_back(*entry);
+  if (!preload.empty()) environment.push_back(variable.data());
+  environment.push_back(nullptr);
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
@@ -150,7 +158,7 @@ pid_t start(const std::vector<std::string>& arguments, std::span<const int> keep
   }
   ::dup2(stderr_fd, STDERR_FILENO);
   for (const int fd : keep_open) ::fcntl(fd, F_SETFD, 0);
-  ::execvp(argv[0], argv.data());
+  ::execvpe(argv[0], argv.data(), environment.data());
   ::_exit(127);
 }
 
@@ -262,7 +270,10 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
   std::vector<int> keep = {inputs.initrd, console.writer.get(), control.writer.get(),
                            output.writer.get()};
   if (inputs.plan >= 0) keep.push_back(inputs.plan);
-  const pid_t pid = start(arguments, keep, errors.writer.get(), !spec.interactive, signals.old());
+  // See gettimeofday() in the plug-in.
+  const bool reference = spec.timing && spec.timing->mode == timing::Mode::kReference;
+  const pid_t pid = start(arguments, reference ? inputs.plugin : "", keep, errors.writer.get(),
+                          !spec.interactive, signals.old());
   if (pid < 0) return fail_errno(errno, "can't start QEMU");
   Child qemu(pid);
   for (Pipe* pipe : {&console, &control, &output, &errors}) pipe->writer.reset();
