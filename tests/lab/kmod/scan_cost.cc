@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scans of its own memory by thermocline.ko, each between the marks "begin" and "end" of the timing
+// model (emulation/timing/mark.h), so that the instructions of each are known exactly. Prints a
+// line a scan: "scan CASE UNITS ACCESSED". tests/lab/kmod-instructions.host makes the table of it.
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "device.h"
+#include "emulation/timing/mark.h"
+
+namespace {
+
+using namespace thermocline::labtest;
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kHuge = 2 << 20;
+/// A timer interrupt may fall into one scan; into all of them it does not.
+constexpr int kRepeats = 3;
+
+[[noreturn]] void give_up(const char* what) {
+  std::perror(what);
+  std::exit(1);
+}
+
+/// Whole 2 MiB areas of memory.
+class Memory {
+ public:
+  Memory(std::uint64_t bytes, int advice, int file = -1) : bytes_(bytes) {
+    void* const place =
+        mmap(nullptr, bytes + kHuge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED) give_up("mmap");
+    base_ = static_cast<char*>(place);
+    data_ = base_ + (kHuge - reinterpret_cast<std::uintptr_t>(base_) % kHuge) % kHuge;
+    const int kind = file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    if (mmap(data_, bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED, file, 0) != data_ ||
+        madvise(data_, bytes, advice) != 0)
+      give_up("mmap");
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { munmap(base_, bytes_ + kHuge); }
+
+  void touch(std::uint64_t step) const {
+    for (std::uint64_t at = 0; at < bytes_; at += step)
+      *static_cast<volatile char*>(data_ + at) = 1;
+  }
+  [[nodiscard]] thermocline_range range() const {
+    return {reinterpret_cast<std::uintptr_t>(data_) / kPage, bytes_ / kPage};
+  }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::uint64_t bytes_;
+  char* base_ = nullptr;
+  char* data_ = nullptr;
+};
+
+/// Empties caches and TLBs of the model, and with its TLB the emulator's: a page that is touched
+/// after this sets its bit again, and a scan finds nothing in a cache.
+void forget_everything() {
+  static const Memory other(16 << 20, MADV_NOHUGEPAGE);
+  other.touch(64);
+}
+
+class Scanner {
+ public:
+  Scanner() : buffer_(1 << 17) {
+    if (!device_.opened() || device_.attach(getpid()) != 0) give_up(THERMOCLINE_DEVICE);
+  }
+  /// One call; the marks are as near to it as can be.
+  thermocline_scan scan(const Memory& memory, std::uint32_t flags) {
+    const thermocline_range range = memory.range();
+    thermocline_scan call = valid_scan(buffer_);
+    call.flags = flags;
+    call.range_count = 1;
+    call.ranges = reinterpret_cast<std::uintptr_t>(&range);
+    thermocline_timing_mark("begin");
+    const int result = ioctl(device_.fd(), THERMOCLINE_IOC_SCAN, &call);
+    thermocline_timing_mark("end");
+    if (result != 0 || call.resume_page != 0) give_up("scan");
+    return call;
+  }
+
+ private:
+  Device device_;
+  std::vector<std::uint64_t> buffer_;
+};
+
+}  // namespace
+
+int main() {
+  constexpr std::uint32_t kClear = THERMOCLINE_SCAN_CLEAR;
+  constexpr std::uint32_t kFlush = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
+  Scanner scanner;
+  // One of this program's scans in three counts; "-" stands for those that prepare it.
+  // Every scan has its line; "-" stands for those that only prepare.
+  const auto tell = [](const char* name, std::uint64_t units, const thermocline_scan& scan) {
+    std::printf("scan %s %lu %llu\n", name, units, static_cast<unsigned long long>(scan.accessed));
+  };
+  const auto measure = [&](const char* name, const Memory& memory, std::uint64_t unit,
+                           std::uint64_t touched, std::uint32_t flags) {
+    for (int i = 0; i < kRepeats; ++i) {
+      tell("-", 0, scanner.scan(memory, kClear));
+      forget_everything();
+      if (touched != 0) {
+        memory.touch(touched);
+        forget_everything();
+      }
+      tell(name, memory.bytes() / unit, scanner.scan(memory, flags));
+    }
+  };
+
+  for (const std::uint64_t bytes : {8u << 20, 32u << 20}) {
+    const Memory small(bytes, MADV_NOHUGEPAGE);
+    measure("untouched", small, kHuge, 0, kClear);
+    small.touch(kHuge);
+    measure("empty", small, kPage, 0, kClear);
+    small.touch(kPage);
+    forget_everything();
+    tell("all_first", bytes / kPage, scanner.scan(small, kClear));
+    measure("read", small, kPage, kPage, 0);
+    measure("none", small, kPage, 0, kClear);
+    measure("sparse", small, kPage, 64 * kPage, kClear);
+    measure("all", small, kPage, kPage, kClear);
+    measure("all_flush", small, kPage, kPage, kFlush);
+
+    const int fd = memfd_create("scan_cost", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0) give_up("memfd");
+    const Memory file(bytes, MADV_NOHUGEPAGE, fd);
+    file.touch(kPage);
+    measure("file_none", file, kPage, 0, kClear);
+    measure("file_all", file, kPage, kPage, kClear);
+    const Memory other(bytes, MADV_NOHUGEPAGE, fd);
+    other.touch(kPage);
+    measure("file_shared", file, kPage, kPage, kClear);
+    close(fd);
+
+    const Memory huge(4 * bytes, MADV_HUGEPAGE);
+    huge.touch(kHuge);
+    measure("huge_none", huge, kHuge, 0, kClear);
+    measure("huge_all", huge, kHuge, kHuge, kClear);
+  }
+  return 0;
+}
