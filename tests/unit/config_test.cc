@@ -205,7 +205,8 @@ TEST(Config, AMissingFileSaysWhatToDo) {
   const auto config = load_config("/nonexistent/x.toml");
   ASSERT_FALSE(config);
   EXPECT_EQ(config.error().kind, ErrorKind::kNotFound);
-  EXPECT_THAT(config.error().message, HasSubstr("--config"));
+  EXPECT_THAT(config.error().message,
+              HasSubstr("no configuration file /nonexistent/x.toml: write it"));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ struct World {
   PageCount cpu_lists{0}, cpu_lists_hold{0};  // freed pages go here first, up to cpu_lists_hold
   Nanoseconds clock{1s};
   bool process_exists = true;
+  std::uint64_t ticks_an_epoch = 0;
   bool address_space_gone = false;
   std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
   std::uint64_t moves = 0, moves_without_room = 0;
@@ -174,6 +175,7 @@ class EngineTest : public testing::Test {
             },
             [this]() -> Result<std::vector<ProcessIdentity>> {
               if (!world_.process_exists) return std::vector<ProcessIdentity>{};
+              process_.cpu_ticks += world_.ticks_an_epoch;
               return std::vector{process_};
             },
             hooks},
@@ -359,6 +361,23 @@ TEST_F(EngineTest, AnExitedProcessIsForgotten) {
   run_until(world_.clock + 2s);
   EXPECT_TRUE(engine_->targets().empty());
   EXPECT_EQ(engine_->heat().occupancy().per_tier[0], PageCount(0));
+  EXPECT_THAT(log_, testing::HasSubstr("process 7 (app) is gone"));
+}
+
+TEST_F(EngineTest, AProcessThatRunsButIsNeverSeenToTouchMemoryIsToldOnce) {
+  world_.hot.assign(2048, false);
+  build();
+  run_until(world_.clock + 20s);
+  EXPECT_FALSE(engine_->targets().front().unseen) << "it sleeps";
+  world_.ticks_an_epoch = 10;
+  run_until(world_.clock + 20s);
+  EXPECT_TRUE(engine_->targets().front().unseen);
+  const auto told = log_.find("uses CPU");
+  ASSERT_NE(told, std::string::npos) << log_;
+  EXPECT_EQ(log_.find("uses CPU", told + 1), std::string::npos);
+  world_.hot[5] = true;
+  run_until(world_.clock + 2s);
+  EXPECT_FALSE(engine_->targets().front().unseen);
 }
 
 TEST_F(EngineTest, TheCpuBudgetStretchesTheEpoch) {

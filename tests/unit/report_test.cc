@@ -85,7 +85,17 @@ TEST(ReportModel, RefusesBinsThatCantBe) {
     EXPECT_EQ(history.error().kind, ErrorKind::kCorrupt);
   }
   EXPECT_FALSE(parse_history("", "h"));
-  EXPECT_FALSE(parse_history("[]\n", "h"));
+}
+
+TEST(ReportModel, SaysOfAnotherFileThatItIsNoHistory) {
+  for (const char* text :
+       {"[]\n", "# Notes\n", "notes", "{}\n", R"({"epoch":"1"})", "\xff\xfe\n"}) {
+    const auto history = parse_history(text, "h");
+    ASSERT_FALSE(history) << text;
+    EXPECT_EQ(history.error().message,
+              "h:1 is not a line of a history: give the file that [history] of thermoclined.toml "
+              "names");
+  }
 }
 
 TEST(ReportModel, ReadsHotsetAndTables) {

@@ -24,6 +24,20 @@ TEST(Status, ACommandThatIsNotUtf8DoesNotEndTheDaemon) {
   EXPECT_THAT(parsed["targets"][0]["command"].get<std::string>(), HasSubstr("name"));
 }
 
+TEST(Status, TextTellsWhatThereIsNotYet) {
+  const EngineWithOneTarget host("redis");
+  nlohmann::json status = status_json(*host.engine);
+  EXPECT_THAT(*status_text(status), HasSubstr("hot set   not known yet"));
+  status["engine"]["hot_pages"] = 512;
+  EXPECT_THAT(*status_text(status), HasSubstr("all 2.0 MiB fit the fast tier"));
+  status["engine"]["threshold_heat"] = 3;
+  EXPECT_THAT(*status_text(status), HasSubstr("2.0 MiB at heat 3 and above"));
+  status["targets"][0]["unseen"] = true;
+  EXPECT_THAT(*status_text(status), HasSubstr("no page of it is seen accessed"));
+  status["targets"] = nlohmann::json::array();
+  EXPECT_THAT(*status_text(status), HasSubstr("targets   none now"));
+}
+
 TEST(Status, TextOfAStatusFromAnotherVersionIsASentence) {
   const EngineWithOneTarget host("redis");
   const nlohmann::json status = status_json(*host.engine);

@@ -67,13 +67,16 @@ void parse_epoch(const json& j, std::vector<History>& runs, std::uint64_t& last_
   }
 }
 
-/// Runs `parse` and turns what the JSON library or a check throws into an Error.
+/// Runs `parse` and turns what the JSON library or a check throws into an Error. `what` is what the
+/// text should have been.
 template <class Function>
-Status guarded(const std::string& where, Function parse) {
+Status guarded(const std::string& where, std::string_view what, Function parse) {
   try {
     parse();
     return {};
-  } catch (const std::exception& e) {
+  } catch (const json::exception&) {
+    return fail(ErrorKind::kCorrupt, "{} is not {}", where, what);
+  } catch (const std::invalid_argument& e) {
     return fail(ErrorKind::kCorrupt, "{}: {}", where, e.what());
   }
 }
@@ -91,8 +94,9 @@ Result<std::vector<History>> parse_history(std::string_view text, const std::str
     text.remove_prefix(cut ? text.size() : end + 1);
     ++line_number;
     if (line.empty()) continue;
-    if (cut && !json::accept(line)) break;
+    if (cut && line.front() == '{' && !json::accept(line)) break;
     TC_TRY(guarded(fmt::format("{}:{}", name, line_number),
+                   "a line of a history: give the file that [history] of thermoclined.toml names",
                    [&] { parse_epoch(json::parse(line), runs, last_epoch); }));
   }
   if (runs.empty())
@@ -103,7 +107,7 @@ Result<std::vector<History>> parse_history(std::string_view text, const std::str
 
 Result<HotsetRun> parse_hotset(std::string_view text, const std::string& name) {
   HotsetRun run;
-  TC_TRY(guarded(name, [&] {
+  TC_TRY(guarded(name, "a result of hotset --json", [&] {
     const json j = json::parse(text);
     if (j.value("program", "") != "hotset") throw std::invalid_argument("not a result of hotset");
     if (j.at("fast_node").is_null())
@@ -121,7 +125,7 @@ Result<HotsetRun> parse_hotset(std::string_view text, const std::string& name) {
 
 Result<Table> parse_table(std::string_view text, const std::string& name) {
   Table table;
-  TC_TRY(guarded(name, [&] {
+  TC_TRY(guarded(name, "a table: JSON with \"title\", \"columns\" and \"rows\"", [&] {
     const json j = json::parse(text);
     table.title = j.at("title").get<std::string>();
     table.note = j.value("note", "");

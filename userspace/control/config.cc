@@ -511,8 +511,8 @@ Result<std::string> read_whole_file(const std::string& path) {
   switch (text.error().errno_value) {
     case ENOENT:
       return fail(ErrorKind::kNotFound,
-                  "there is no configuration file {}: give one with --config, or write one (see "
-                  "thermoclined.toml(5))",
+                  "there is no configuration file {}: write it (thermoclined.toml(5) has an "
+                  "example), or name another one",
                   path);
     case EISDIR:
       return fail(ErrorKind::kUsage, "{} is a directory, not a configuration file", path);

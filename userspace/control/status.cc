@@ -65,9 +65,13 @@ std::string text_of(const json& status) {
                      engine.at("tracker").get<std::string>(), time(engine.at("epoch_ns")),
                      whole<unsigned>(engine.at("windows_per_epoch")), time(engine.at("window_ns")),
                      engine.at("window_auto").get<bool>() ? " (auto)" : "");
-  out += fmt::format("hot set   {} at heat {} and above\n",
-                     pages(whole<std::uint64_t>(engine.at("hot_pages"))),
-                     whole<unsigned>(engine.at("threshold_heat")));
+  const auto hot = whole<std::uint64_t>(engine.at("hot_pages"));
+  if (const auto heat = whole<unsigned>(engine.at("threshold_heat")); heat > 0)
+    out += fmt::format("hot set   {} at heat {} and above\n", pages(hot), heat);
+  else if (hot > 0)
+    out += fmt::format("hot set   none is told apart: all {} fit the fast tier\n", pages(hot));
+  else
+    out += "hot set   not known yet\n";
   const double accessed = counters.at("accessed_page_windows").get<double>();
   out += fmt::format("hits      {} of the accessed pages were on the fast tier (measured)\n",
                      percent(counters.at("accessed_page_windows_fast").get<double>(), accessed));
@@ -89,7 +93,7 @@ std::string text_of(const json& status) {
     out += fmt::format("tier {}    nodes {}, {} free\n", whole<int>(tier.at("tier")),
                        tier.at("nodes").dump(-1, ' ', false, json::error_handler_t::replace),
                        format_bytes(Bytes(whole<std::uint64_t>(tier.at("free_bytes")))));
-  if (status.at("targets").empty()) out += "targets   none found yet\n";
+  if (status.at("targets").empty()) out += "targets   none now\n";
   for (const json& target : status.at("targets")) {
     out += fmt::format("target    {} {}:", whole<int>(target.at("pid")),
                        target.at("command").get<std::string>());
@@ -100,6 +104,9 @@ std::string text_of(const json& status) {
       ++tier;
     }
     out += '\n';
+    if (target.value("unseen", false))
+      out +=
+          "          it uses CPU, but no page of it is seen accessed: the daemon's log says more\n";
   }
   out.pop_back();
   return out;
@@ -174,7 +181,8 @@ json status_json(const Engine& engine) {
                               {"command", target.process.command},
                               {"asid", fmt::format("{:#x}", target.process.asid.get())},
                               {"tier_pages", occupancy_json(engine, target.occupancy)},
-                              {"unobservable_pages", target.occupancy.unobservable.get()}});
+                              {"unobservable_pages", target.occupancy.unobservable.get()},
+                              {"unseen", target.unseen}});
   return out;
 }
 

@@ -248,6 +248,10 @@ Result<std::vector<ProcessIdentity>> Daemon::targets() {
       if (found.error().kind == ErrorKind::kNotFound) continue;
       return found;
     }
+    if (!found->empty())
+      waiting_.erase(describe(selector));
+    else if (waiting_.insert(describe(selector)).second)
+      log(fmt::format("waiting for a process with {}", describe(selector)));
     for (ProcessIdentity& process : *found) {
       const bool known = std::any_of(
           all.begin(), all.end(), [&](const ProcessIdentity& p) { return p.pid == process.pid; });

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 
 #include "base/result.h"
@@ -55,6 +56,7 @@ class Daemon {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<ControlServer> server_;
   UniqueFd signals_;
+  std::set<std::string> waiting_;  ///< selectors without a process, told in the log
   Nanoseconds started_{};
   Nanoseconds zones_read_{};
   Nanoseconds cpu_at_start_{};

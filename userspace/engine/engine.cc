@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "heat/scale.h"
 
@@ -19,6 +20,11 @@ constexpr std::size_t kPassedOver = 4096;
 /// Epochs in which a page that could not be moved just now rests: a fork's sharing may last long, a
 /// page under I/O not.
 constexpr unsigned kRestDenied = 3, kRestBusy = 1;
+
+/// So many epochs without an accessed page, and so much CPU time (clock ticks, half a second)
+/// meanwhile, are no accident.
+constexpr unsigned kUnseenEpochs = 16;
+constexpr std::uint64_t kUnseenTicks = 50;
 
 template <class F>
 PageCount sum(const TierState& tier, F of_node) {
@@ -196,6 +202,7 @@ void Engine::refresh_targets() {
     }
     if (target.attached) {
       target.process.command = process.command;
+      look_for_unseen(target, process.cpu_ticks);
       continue;
     }
     process.asid = make_asid(process.pid, process.start_ticks, target.generation);
@@ -208,6 +215,8 @@ void Engine::refresh_targets() {
       target.pidfd = std::move(*pidfd);
       target.attached = true;
       target.attach_failed = false;
+      target.idle_epochs = 0;
+      target.seen_ticks = target.process.cpu_ticks;
       log(fmt::format("following process {} ({})", target.process.pid.get(),
                       target.process.command));
     } else if (!target.attach_failed) {
@@ -221,12 +230,32 @@ void Engine::refresh_targets() {
       continue;
     }
     const ProcessIdentity& process = it->second.process;
-    if (it->second.attached)
+    // A scan may have noticed first, and detached.
+    if (it->second.attached || it->second.generation > 0)
       log(fmt::format("process {} ({}) is gone", process.pid.get(), process.command));
     parts_.tracker->detach(process.asid);
     heat_.forget(process.asid);
     it = targets_.erase(it);
   }
+}
+
+void Engine::look_for_unseen(Target& target, std::uint64_t cpu_ticks) {
+  if (std::exchange(target.accessed, false)) {
+    target.idle_epochs = 0;
+    target.seen_ticks = cpu_ticks;
+    target.unseen = false;
+    return;
+  }
+  ++target.idle_epochs;
+  if (target.unseen || target.idle_epochs < kUnseenEpochs ||
+      cpu_ticks < target.seen_ticks + kUnseenTicks)
+    return;
+  target.unseen = true;
+  log(fmt::format(
+      "process {} ({}) uses CPU, but for {} epochs none of its pages was seen accessed: its memory "
+      "may be that of a KVM guest, hugetlbfs or a device, or its translations stay cached (then "
+      "set tracker.flush)",
+      target.process.pid.get(), target.process.command, target.idle_epochs));
 }
 
 void Engine::refresh_tiers() {
@@ -271,6 +300,7 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
       if (record->first > cursor) heat_.clear_range(record->asid, cursor, record->first - cursor);
       cursor = record->first + record->pages();
       const ApplyStats stats = heat_.apply(*record, count);
+      target.accessed = target.accessed || stats.accessed > PageCount(0);
       if (!count) continue;
       counters_.present_page_windows += stats.pages;
       counters_.accessed_page_windows += stats.accessed;
@@ -541,7 +571,8 @@ Pid Engine::pid_of(Asid asid) const {
 std::vector<TargetStatus> Engine::targets() const {
   std::vector<TargetStatus> result;
   for (const auto& [pid, target] : targets_)
-    if (target.attached) result.push_back({target.process, heat_.occupancy(target.process.asid)});
+    if (target.attached)
+      result.push_back({target.process, heat_.occupancy(target.process.asid), target.unseen});
   return result;
 }
 

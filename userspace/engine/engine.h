@@ -98,6 +98,7 @@ struct EngineCounters {
 struct TargetStatus {
   ProcessIdentity process;
   Occupancy occupancy;
+  bool unseen = false;  ///< uses CPU, but for long no page of it has been found accessed
 };
 
 /// Planned moves, in their order.
@@ -197,12 +198,18 @@ class Engine {
     unsigned generation = 0;
     bool attach_failed = false;  ///< said so in the log already
     bool attached = false;
-    Nanoseconds last_clear{};  ///< when its bits were last cleared
+    Nanoseconds last_clear{};      ///< when its bits were last cleared
+    bool accessed = false;         ///< a page was found accessed in this epoch
+    unsigned idle_epochs = 0;      ///< in a row without such a page
+    std::uint64_t seen_ticks = 0;  ///< its CPU time when there was one
+    bool unseen = false;
   };
 
   void begin_epoch(Nanoseconds now);
   void refresh_targets();
   void refresh_tiers();
+  /// Once an epoch: a process that runs touches memory, so something hides it if we never see that.
+  void look_for_unseen(Target& target, std::uint64_t cpu_ticks);
   void scan_target(Target& target, Nanoseconds now, bool count);
   void decide();
   void queue_plan(Plan plan);

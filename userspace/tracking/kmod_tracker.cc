@@ -52,8 +52,11 @@ Result<UniqueFd> open_module(System& system) {
 
 class KmodTracker final : public Tracker {
  public:
-  KmodTracker(System& system, const TrackerOptions& options)
-      : system_(system), options_(options), buffer_(kBufferBytes / sizeof(std::uint64_t)) {}
+  KmodTracker(System& system, const TrackerOptions& options, UniqueFd module)
+      : system_(system),
+        options_(options),
+        module_(std::move(module)),
+        buffer_(kBufferBytes / sizeof(std::uint64_t)) {}
 
   const std::string& name() const override {
     static const std::string kName = "kmod";
@@ -119,6 +122,7 @@ class KmodTracker final : public Tracker {
  private:
   System& system_;
   TrackerOptions options_;
+  UniqueFd module_;  // keeps the module in place while there is nothing to attach to
   std::map<Asid, UniqueFd> attachments_;
   std::vector<thermocline_range> ranges_;
   std::vector<std::uint64_t> buffer_;  // 8-byte aligned, as the module asks
@@ -136,7 +140,8 @@ TrackerFactory kmod_tracker_factory() {
   };
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
-    return std::make_unique<KmodTracker>(system, options);
+    TC_ASSIGN(UniqueFd module, open_module(system));
+    return std::make_unique<KmodTracker>(system, options, std::move(module));
   };
   return factory;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tracking/process.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "base/text.h"
@@ -52,17 +54,21 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   if (open == std::string::npos || close == std::string::npos || close < open)
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
   const std::vector<std::string_view> fields = words(std::string_view(*text).substr(close + 1));
-  // Fields 3, 9, 20 and 22 of proc(5).
-  constexpr std::size_t kState = 0, kFlags = 6, kThreads = 17, kStartTime = 19;
+  // Fields 3, 9, 14, 15, 20 and 22 of proc(5).
+  constexpr std::size_t kState = 0, kFlags = 6, kUser = 11, kKernel = 12, kThreads = 17,
+                        kStartTime = 19;
   constexpr std::uint64_t kKernelThread = 0x00200000;  // PF_KTHREAD
   if (fields.size() <= kStartTime)
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
   TC_ASSIGN(const auto flags, parse_u64(fields[kFlags]));
+  TC_ASSIGN(const auto user, parse_u64(fields[kUser]));
+  TC_ASSIGN(const auto kernel, parse_u64(fields[kKernel]));
   TC_ASSIGN(const auto start, parse_u64(fields[kStartTime]));
   std::string command = printable(std::string_view(*text).substr(open + 1, close - open - 1));
   if (flags & kKernelThread)
-    return fail(ErrorKind::kUnsupported,
-                "process {} ({}) is a kernel thread: it has no memory of its own to track",
+    return fail(ErrorKind::kUsage,
+                "process {} ({}) is a kernel thread, which has no memory of its own to track: name "
+                "a program",
                 pid.get(), command);
   // The main thread may end before the others: they go on, in the same address space.
   const bool others_run = fields[kState] == "Z" && fields[kThreads] != "1";
@@ -73,7 +79,16 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   identity.start_ticks = start;
   identity.asid = make_asid(pid, start, generation);
   identity.command = std::move(command);
+  identity.cpu_ticks = user + kernel;
   return identity;
+}
+
+std::string describe(const TargetSelector& selector) {
+  std::vector<std::string> parts;
+  if (selector.pid) parts.push_back(fmt::format("pid {}", selector.pid->get()));
+  if (selector.command) parts.push_back(fmt::format("command \"{}\"", *selector.command));
+  if (selector.cgroup) parts.push_back(fmt::format("cgroup {}", *selector.cgroup));
+  return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 Status pin_targets(const System& system, std::vector<TargetSelector>& selectors) {

@@ -20,13 +20,14 @@ struct ProcessIdentity {
   Asid asid;
   std::string
       command;  ///< comm, at most 15 characters, made printable(): any user may set any bytes
+  std::uint64_t cpu_ticks = 0;  ///< CPU time so far in clock ticks: not a part of who it is
 };
 
 /// Address-space id: pid (22 bits), start time in ticks (36 bits), image generation (6 bits, counts
 /// what the same process exec'd while we watched). Never 0, the same on every tracker.
 [[nodiscard]] Asid make_asid(Pid pid, std::uint64_t start_ticks, unsigned generation);
 
-/// Reads /proc/PID/stat. kNotFound when there is no such process, kUsage for pid <= 0, kUnsupported
+/// Reads /proc/PID/stat. kNotFound when there is no such process, kUsage for pid <= 0 and
 /// for a kernel thread.
 [[nodiscard]] Result<ProcessIdentity> identify_process(const System& system, Pid pid,
                                                        unsigned generation = 0);
@@ -39,6 +40,9 @@ struct TargetSelector {
   /// With a pid: the start time of the process that is meant; set by pin_targets().
   std::optional<std::uint64_t> start_ticks;
 };
+
+/// What it selects, for messages: command "redis-server" in cgroup /system.slice.
+[[nodiscard]] std::string describe(const TargetSelector& selector);
 
 /// Fixes every selector with a pid to the process that has it now, so that a later process with the
 /// same pid is never taken for it. kNotFound when there is none.
