@@ -188,6 +188,19 @@ static __always_inline bool is_shared(unsigned long pfn)
 }
 
 /*
+ * Whether pages of an area can have another owner. When the area is the only one that maps its file, none
+ * has, and their struct pages, a cache miss each, need not be read. The file's tree of areas is not locked,
+ * but only its root pointer and this area's own node, which the mmap lock keeps, are looked at.
+ */
+static bool is_shareable(struct vm_area_struct *vma)
+{
+	const struct rb_node *own = &vma->shared.rb;
+
+	return vma->vm_file && (READ_ONCE(vma->vm_file->f_mapping->i_mmap.rb_root.rb_node) != own ||
+				READ_ONCE(own->rb_left) || READ_ONCE(own->rb_right));
+}
+
+/*
  * Reclaim reads the same bit: to it, a page whose bit a scan clears would look unused. The young flag
  * tells it what it can't see any more, as after idle page tracking and DAMON. Debian's 6.1 has no
  * such flag (nor another place that reclaim would look at), so there this does nothing.
@@ -261,7 +274,7 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 	zero = is_huge_zero(vma, pmd);
 	if (!zero) {
 		node = node_of(&w->att->nodes, pmd_pfn(pmd));
-		placed = placed || (vma->vm_file && is_shared(pmd_pfn(pmd)));
+		placed = placed || (is_shareable(vma) && is_shared(pmd_pfn(pmd)));
 		young = pmd_young(pmd) && !placed;
 		dirty = pmd_dirty(pmd);
 		if (young && w->clear) {
@@ -289,60 +302,67 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 	return true;
 }
 
-/* The entries of one table page, from ptep on; its lock is held. */
-static void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u32 count)
+/*
+ * The entries of one table page, from ptep on; its lock is held. Here is where a scan spends its time, so
+ * this is a function of its own, whose values fit the registers, and what an entry's flags tell is asked
+ * before its page number, behind which (a hook for Xen) the compiler would work out the flags anew.
+ */
+static noinline void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u32 count)
 {
 	struct thermocline_run *run = &w->att->run;
-	u16 node = THERMOCLINE_NODE_NONE, same = 0;
-	u64 present = 0, observable = 0, accessed = 0, dirty = 0;
-	const bool clear = w->clear, placed = is_placed(vma), file = vma->vm_file;
-	u32 i;
+	struct thermocline_node_cache *cache = &w->att->nodes;
+	const bool placed = is_placed(vma), clear = w->clear, shareable = is_shareable(vma);
+	const bool hidden = w->second_mmu || placed;
+	u32 i = 0, since = 0;
+	u16 node = THERMOCLINE_NODE_NONE;
 
-	for (i = 0; i < count; i++, ptep++) {
-		pte_t pte = ptep_get(ptep);
-		u64 bit = 1ull << (i % 64);
-		u16 here = THERMOCLINE_NODE_NONE;
+	while (i < count) {
+		const u32 word = i / 64, end = min(count, i + 64);
+		u64 present = 0, observable = 0, accessed = 0, dirty = 0, bit = 1;
 
-		/* A PROT_NONE entry (a NUMA hint, or mprotect) is present, and its bit means the same. */
-		if (pte_present(pte)) {
-			present |= bit;
-			if (likely(!pte_special(pte))) {
-				const bool shared = file && is_shared(pte_pfn(pte));
+		for (; i < end; i++, ptep++, bit <<= 1) {
+			const pte_t pte = ptep_get(ptep);
+			u16 here = THERMOCLINE_NODE_NONE;
 
-				here = node_of(&w->att->nodes, pte_pfn(pte));
-				if (!shared)
-					observable |= bit;
-				if (pte_dirty(pte))
-					dirty |= bit;
-				if (pte_young(pte) && !placed && !shared) {
-					accessed |= bit;
-					if (clear) {
-						hand_on_young(pte_pfn(pte));
-						clear_bit(_PAGE_BIT_ACCESSED,
-							  (unsigned long *)ptep);
+			/* A PROT_NONE entry (a NUMA hint, or mprotect) is present, and its bit means the same. */
+			if (pte_present(pte)) {
+				present |= bit;
+				if (likely(!pte_special(pte))) {
+					const bool young = pte_young(pte) && !placed;
+					unsigned long pfn;
+
+					if (pte_dirty(pte))
+						dirty |= bit;
+					pfn = pte_pfn(pte);
+					here = node_of(cache, pfn);
+					if (likely(!shareable || !is_shared(pfn))) {
+						observable |= bit;
+						if (young) {
+							accessed |= bit;
+							if (clear) {
+								hand_on_young(pfn);
+								clear_bit(_PAGE_BIT_ACCESSED,
+									  (unsigned long *)ptep);
+							}
+						}
 					}
 				}
 			}
+			if (unlikely(here != node)) {
+				if (i > since)
+					add_nodes(run, node, i - since);
+				node = here;
+				since = i;
+			}
 		}
-		if (unlikely(here != node)) {
-			if (same)
-				add_nodes(run, node, same);
-			node = here;
-			same = 0;
-		}
-		same++;
-		if (i % 64 == 63 || i + 1 == count) {
-			run->map[THERMOCLINE_PRESENT][i / 64] = present;
-			run->map[THERMOCLINE_OBSERVABLE][i / 64] =
-				w->second_mmu || placed ? accessed : observable;
-			run->map[THERMOCLINE_ACCESSED][i / 64] = accessed;
-			run->map[THERMOCLINE_DIRTY][i / 64] = dirty;
-			w->scan->accessed += hweight64(accessed);
-			w->cleared_any |= w->clear && accessed;
-			present = observable = accessed = dirty = 0;
-		}
+		run->map[THERMOCLINE_PRESENT][word] = present;
+		run->map[THERMOCLINE_OBSERVABLE][word] = hidden ? accessed : observable;
+		run->map[THERMOCLINE_ACCESSED][word] = accessed;
+		run->map[THERMOCLINE_DIRTY][word] = dirty;
+		w->scan->accessed += hweight64(accessed);
+		w->cleared_any |= clear && accessed;
 	}
-	add_nodes(run, node, same);
+	add_nodes(run, node, count - since);
 	run->count = count;
 	w->scan->entries += count;
 }

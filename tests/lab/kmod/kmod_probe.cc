@@ -1429,7 +1429,7 @@ TEST_F(Kmod, LockIsLetGoWhenOthersWait) {
   region.write_all();
   const MapsAndUnmaps other;
   int shown = 0;
-  for (int i = 0; i < 100 && shown < 3; ++i) {
+  for (int i = 0; i < 1000 && shown < 3; ++i) {
     const Pass pass = device_.scan(0, region.range(), 4 << 20, 0, false);
     expect_good(pass);
     EXPECT_EQ(pass.entries, region.pages());
