@@ -80,8 +80,9 @@ NodeLayout hmat_layout(Bytes fast, Bytes slow) {
           {{200, 30}, {}}};
 }
 
-Status add_layout(const NodeLayout& layout, unsigned cpus, Arguments& out,
+Status add_layout(const NodeLayout& layout, const MachineSpec& spec, Arguments& out,
                   timing::GuestMemory& memory) {
+  const unsigned cpus = spec.cpus;
   unsigned sockets = 0;
   Bytes total;
   for (const auto& node : layout.nodes) {
@@ -89,8 +90,9 @@ Status add_layout(const NodeLayout& layout, unsigned cpus, Arguments& out,
     total += node.size;
   }
   if (cpus < sockets)
-    return fail(ErrorKind::kUsage, "the topology {} needs at least {} CPUs (--smp)", layout.name,
-                sockets);
+    return fail(ErrorKind::kUsage, "the topology {} needs at least {} CPUs: give --smp {}{}",
+                layout.name, sockets, sockets,
+                spec.deterministic ? " and --timing-mode parallel" : "");
   const bool hmat = !layout.latency_ns.empty();
   out.add("-M", "q35{}", hmat ? ",hmat=on" : "");
   out.add("-m", "{}", mib(total));
@@ -308,7 +310,8 @@ Result<NodeLayout> find_layout(const std::string& name) {
 Result<Machine> build_machine(const MachineSpec& spec) {
   if (spec.cpus < 1 || spec.cpus > 64) return fail(ErrorKind::kUsage, "--smp must be 1 to 64");
   if (spec.deterministic && spec.cpus != 1)
-    return fail(ErrorKind::kUsage, "a deterministic guest has one CPU: leave out --smp");
+    return fail(ErrorKind::kUsage,
+                "reference mode has one CPU: leave out --smp, or give --timing-mode parallel");
   const bool cxl = spec.profile == Profile::kCxl && !spec.layout;
   if (spec.cxl_devices < 1 || spec.cxl_devices > 4 || (spec.cxl_devices > 1 && !cxl))
     return fail(ErrorKind::kUsage, "--cxl-devices must be 1 to 4, and wants --profile cxl");
@@ -325,7 +328,7 @@ Result<Machine> build_machine(const MachineSpec& spec) {
   if (spec.layout || spec.profile == Profile::kHmat) {
     const NodeLayout layout = spec.layout ? *spec.layout : hmat_layout(spec.fast, slow);
     Arguments out;
-    TC_TRY(add_layout(layout, spec.cpus, out, machine.memory));
+    TC_TRY(add_layout(layout, spec, out, machine.memory));
     machine.qemu = out.take();
     std::size_t slow_node = 0;
     for (std::size_t n = 0; n < layout.nodes.size(); ++n)

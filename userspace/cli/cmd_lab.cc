@@ -268,6 +268,9 @@ void register_lab(CLI::App& app, Context& context) {
   CLI::App* shell_verb = lab->add_subcommand("shell", "a prompt in a guest; `exit` ends it");
   add_guest_options(*shell_verb, *shell_options);
   add_out_option(*shell_verb, *shell_options);
+  // Reference mode skips idle time: while somebody thinks at the prompt, hours would pass.
+  shell_options->timing_mode = "parallel";
+  add_timing_options(*shell_verb, *shell_options);
   shell_verb->callback([&context, shell_options] {
     context.action = [shell_options] {
       shell_options->spec.interactive = true;
