@@ -284,11 +284,11 @@ PolicyFactory heat_policy() {
       "(ASPLOS'19)";
   const HeatOptions defaults;
   factory.option_help = {
-      fmt::format(
-          "warm_band: how much hotter a promoted page must be than the one demoted for it, at "
-          "least, in tenths of the standard deviation of their heat. Default {}.",
-          defaults.warm_band),
-      fmt::format("min_heat: colder pages are never promoted. Default {}.", defaults.min_heat),
+      {"warm_band",
+       "how much hotter a promoted page must be than the one demoted for it, at least, in tenths "
+       "of the standard deviation of their heat",
+       std::to_string(defaults.warm_band)},
+      {"min_heat", "colder pages are never promoted", std::to_string(defaults.min_heat)},
   };
   factory.make = make_heat;
   return factory;

@@ -106,11 +106,16 @@ struct PolicyOption {
   std::string key, value;
 };
 
+/// An option as people are told of it.
+struct PolicyOptionHelp {
+  std::string key, meaning, default_text;
+};
+
 struct PolicyFactory {
   std::string name;
-  std::string summary;                   ///< one line for `thermocline policies`
-  std::string source;                    ///< paper or origin
-  std::vector<std::string> option_help;  ///< "key: meaning. Default." one each
+  std::string summary;  ///< one line for `thermocline policies`
+  std::string source;   ///< paper or origin
+  std::vector<PolicyOptionHelp> option_help;
   std::function<Result<std::unique_ptr<Policy>>(std::span<const PolicyOption>, std::uint64_t seed)>
       make;
 };

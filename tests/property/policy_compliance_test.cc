@@ -266,8 +266,12 @@ TEST_P(PolicyCompliance, DescribesItself) {
     EXPECT_FALSE(factory.summary.empty());
     EXPECT_FALSE(factory.source.empty());
     EXPECT_EQ(make()->name(), factory.name);
-    for (const std::string& help : factory.option_help)
-      EXPECT_THAT(help, testing::AllOf(testing::HasSubstr(": "), testing::HasSubstr("Default ")));
+    for (const PolicyOptionHelp& option : factory.option_help) {
+      EXPECT_FALSE(option.meaning.empty()) << option.key;
+      // The default is a value that the policy itself takes.
+      const PolicyOption same[] = {{option.key, option.default_text}};
+      EXPECT_TRUE(all.make(factory.name, same, 1)) << option.key;
+    }
   }
   const PolicyOption wrong[] = {{"no_such_option", "1"}};
   const auto refused = all.make(GetParam(), wrong, 1);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -10,6 +11,7 @@
 #include "cli/oracle.h"
 #include "control/config.h"
 #include "control/status.h"
+#include "emulation/lab/machine.h"
 #include "engine_with_one_target.h"
 
 namespace thermocline {
@@ -54,10 +56,33 @@ void look_up(const nlohmann::json& node, const std::string& text, Lookup& result
 TEST(Docs, EveryConfigKeyIsInItsTableOfTheManPage) {
   const std::string text = page("thermoclined.toml.5.scd");
   ASSERT_FALSE(text.empty());
-  for (const ConfigKey& key : config_keys())
-    EXPECT_TRUE(names(section(text, "# [" + key.table + "]"), key.key))
-        << "[" << key.table << "] " << key.key;
+  for (const ConfigKey& key : config_keys()) {
+    if (key.table.starts_with("policy.")) continue;  // `thermocline policies` lists them
+    const std::string heading = key.list ? "# [[" + key.table + "]]" : "# [" + key.table + "]";
+    EXPECT_TRUE(names(section(text, heading), key.key)) << heading << " " << key.key;
+  }
   EXPECT_FALSE(names(section(text, "# [policy]"), "socket")) << "the test must be able to fail";
+}
+
+TEST(Docs, EveryTopologyOfTheLabIsNamed) {
+  const std::string man = page("thermocline-lab.1.scd");
+  const std::string guide = page("../lab.md");
+  ASSERT_GT(lab::layouts().size(), 5u);
+  for (const lab::NodeLayout& layout : lab::layouts()) {
+    EXPECT_TRUE(names(man, layout.name)) << layout.name;
+    EXPECT_THAT(guide, testing::HasSubstr("`" + layout.name + "`"));
+  }
+}
+
+TEST(Docs, EveryPageIsReachedFromTheFirstOne) {
+  const std::string text = section(page("thermocline.1.scd"), "# SEE ALSO");
+  std::size_t pages = 0;
+  for (const auto& file : std::filesystem::directory_iterator(THERMOCLINE_SOURCE_DIR "/docs/man")) {
+    const std::string name = file.path().stem().stem().string();  // of NAME.SECTION.scd
+    EXPECT_TRUE(name == "thermocline" || names(text, name)) << name;
+    ++pages;
+  }
+  EXPECT_GT(pages, 5u);
 }
 
 TEST(Docs, EveryStatusKeyIsInItsSectionOfTheManPage) {

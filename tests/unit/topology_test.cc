@@ -115,6 +115,19 @@ TEST(CapturedMachines, AreAllTested) {
   EXPECT_EQ(all_machines().size(), 22u);
 }
 
+TEST(Discover, ANodeWithoutAllOfItsMemoryIsNoted) {
+  TreeSystem system = TreeSystem::of_machine("one-node");
+  const std::uint64_t all = discover(system)->nodes.front().total.get() / 1024;
+  for (const auto& [percent, told] : {std::pair{104u, false}, {107u, true}, {90u, true}}) {
+    system.files["/proc/meminfo"] = fmt::format("MemTotal: {} kB\n", all * percent / 100);
+    const auto notes = discover(system)->notes;
+    EXPECT_EQ(std::any_of(notes.begin(), notes.end(),
+                          [](const auto& note) { return note.find("meminfo") != note.npos; }),
+              told)
+        << percent;
+  }
+}
+
 TEST(Discover, ReadsTheFactsOfANode) {
   const Topology topology = discover_machine("hmat");
   const Node& slow = *topology.find(NodeId(1));

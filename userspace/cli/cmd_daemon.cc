@@ -47,7 +47,8 @@ json keys_json() {
     keys.push_back({{"table", key.table},
                     {"key", key.key},
                     {"help", key.help},
-                    {"default_toml", key.default_text}});
+                    {"default_toml", key.default_text},
+                    {"list", key.list}});
   return keys;
 }
 
@@ -76,9 +77,9 @@ Result<int> show_keys(const Options& options) {
   }
   std::vector<std::vector<std::string>> rows;
   for (const ConfigKey& key : config_keys())
-    rows.push_back(
-        {key.table + "." + key.key, key.default_text.empty() ? "-" : key.default_text, key.help});
-  print_line(format_table({{"KEY"}, {"DEFAULT"}, {"MEANING"}}, rows));
+    rows.push_back({fmt::format(fmt::runtime(key.list ? "[[{}]] {}" : "{}.{}"), key.table, key.key),
+                    key.default_text.empty() ? "-" : key.default_text, key.help});
+  print_line(format_table({{"KEY"}, {"DEFAULT"}, {"MEANING"}}, rows, kLineWidth));
   return 0;
 }
 
@@ -103,15 +104,20 @@ Result<int> list_policies(const Options& options) {
   json list = json::array();
   std::vector<std::vector<std::string>> rows;
   for (const PolicyFactory& policy : registry.factories()) {
+    std::vector<std::string> help;
+    for (const PolicyOptionHelp& option : policy.option_help)
+      help.push_back(
+          fmt::format("{}: {}. Default {}.", option.key, option.meaning, option.default_text));
     list.push_back({{"name", policy.name},
                     {"summary", policy.summary},
                     {"source", policy.source},
-                    {"options", policy.option_help}});
-    rows.push_back({policy.name, policy.summary, policy.source});
-    for (const std::string& option : policy.option_help) rows.push_back({"", "  " + option, ""});
+                    {"options", help}});
+    rows.push_back({policy.name, policy.summary});
+    rows.push_back({"", "  source: " + policy.source});
+    for (const std::string& option : help) rows.push_back({"", "  option " + option});
   }
   print_line(options.as_json ? json_text(list)
-                             : format_table({{"POLICY"}, {"WHAT IT DOES"}, {"SOURCE"}}, rows));
+                             : format_table({{"POLICY"}, {"WHAT IT DOES"}}, rows, kLineWidth));
   return 0;
 }
 
@@ -129,8 +135,9 @@ Result<int> list_trackers(const Options& options) {
     rows.push_back({tracker.name, works ? "yes" : "no", tracker.summary});
     if (!works) rows.push_back({"", "", "  " + why});
   }
-  print_line(options.as_json ? json_text(list)
-                             : format_table({{"TRACKER"}, {"WORKS HERE"}, {"WHAT IT SEES"}}, rows));
+  print_line(options.as_json
+                 ? json_text(list)
+                 : format_table({{"TRACKER"}, {"WORKS HERE"}, {"WHAT IT SEES"}}, rows, kLineWidth));
   return 0;
 }
 
@@ -160,13 +167,14 @@ void register_daemon_verbs(CLI::App& app, Context& context) {
                              "the effective configuration: of the daemon, or of --config FILE");
   show->add_option("--socket", options->socket, "the daemon's control socket")
       ->capture_default_str();
-  show->add_option("-c,--config", options->config, "read FILE and its drop-ins instead");
+  show->add_option("-c,--config", options->config, "read FILE and its drop-ins instead")
+      ->type_name("FILE");
   run(show, show_config);
   run(read_verb(*config, *options, "keys", "every key with its default and meaning"), show_keys);
 
   CLI::App* check = read_verb(app, *options, "check-config",
                               "check a configuration file and its drop-ins; needs no root");
-  check->add_option("FILE", options->config, "the file")->default_str(kDefaultConfigPath);
+  check->add_option("FILE", options->config, "file to check")->default_str(kDefaultConfigPath);
   options->config.clear();
   check->callback([&context, options] {
     if (options->config.empty()) options->config = kDefaultConfigPath;

@@ -45,10 +45,13 @@ void add_guest_options(CLI::App& verb, GuestOptions& o) {
       ->capture_default_str();
   verb.add_option("--profile", o.profile, "how the slow node comes to be: hmat, nvdimm or cxl")
       ->capture_default_str();
+  std::vector<std::string> topologies;
+  for (const lab::NodeLayout& layout : lab::layouts()) topologies.push_back(layout.name);
   verb.add_option("--topology", o.topology,
-                  "a machine of several nodes instead of a profile (names: docs/lab.md)");
+                  fmt::format("a machine of several nodes instead of a profile: {}",
+                              fmt::join(topologies, ", ")));
   verb.add_option("--fast", o.fast, "memory of the fast node")->capture_default_str();
-  verb.add_option("--slow", o.slow, "memory of the slow node (1G; cxl: 512M)");
+  verb.add_option("--slow", o.slow, "memory of the slow node (default: 1G; cxl: 512M)");
   verb.add_option("--cxl-devices", o.spec.machine.cxl_devices,
                   "slow nodes of the cxl profile, one a device")
       ->capture_default_str();
@@ -287,7 +290,7 @@ void register_lab(CLI::App& app, Context& context) {
   add_guest_options(*calibrate_verb, *calibrate_options);
   add_timing_options(*calibrate_verb, *calibrate_options);
   calibrate_options->timeout = "600";
-  calibrate_verb->add_flag("--json", *calibrate_json, "as JSON");
+  calibrate_verb->add_flag("--json", *calibrate_json, "print JSON with stable keys");
   calibrate_verb->add_option("--svg", *svg, "also draw the load sweep into this file");
   calibrate_verb->callback([&context, calibrate_options, calibrate_json, svg] {
     context.action = [calibrate_options, calibrate_json, svg] {
@@ -298,7 +301,7 @@ void register_lab(CLI::App& app, Context& context) {
   auto json = std::make_shared<bool>(false);
   CLI::App* doctor_verb =
       lab->add_subcommand("doctor", "what the lab has here and what is missing");
-  doctor_verb->add_flag("--json", *json, "as JSON");
+  doctor_verb->add_flag("--json", *json, "print JSON with stable keys");
   doctor_verb->callback([&context, json] { context.action = [json] { return doctor(*json); }; });
 
   auto capture_options = std::make_shared<GuestOptions>();

@@ -78,7 +78,7 @@ void register_oracle(CLI::App& app, Context& context) {
   verb->add_option("--judge-last", options->judge_last,
                    "also judge, on the last TIME of the records (20s), the placement that is best "
                    "for what came before");
-  verb->add_flag("--json", options->json, "as JSON");
+  verb->add_flag("--json", options->json, "print JSON with stable keys");
   verb->callback([&context, options] { context.action = [options] { return consult(*options); }; });
 }
 

@@ -59,7 +59,7 @@ void register_report(CLI::App& app, Context& context) {
   verb->add_option("--table", options->tables,
                    "JSON file {\"title\", \"note\", \"columns\", \"rows\"} to show as a table")
       ->allow_extra_args(false);
-  verb->add_option("--title", options->title)->capture_default_str();
+  verb->add_option("--title", options->title, "title of the page")->capture_default_str();
   verb->add_option("--note", options->note, "text below the title");
   verb->add_option("--out", options->out, "HTML file to write")->required();
   verb->callback(

@@ -116,16 +116,16 @@ Result<int> run(const Options& options) {
 }  // namespace
 
 void register_tiers(CLI::App& app, Context& context) {
-  auto* command = app.add_subcommand("tiers", "Show the machine's memory in order of speed");
+  auto* command = app.add_subcommand("tiers", "the machine's memory in order of speed");
   const auto options = std::make_shared<Options>();
-  command->add_flag("--json", options->json, "Print JSON with stable keys");
+  command->add_flag("--json", options->json, "print JSON with stable keys");
   command
-      ->add_option("--sysroot", options->sysroot, "Read a captured /sys and /proc in this folder")
+      ->add_option("--sysroot", options->sysroot, "read a captured /sys and /proc in this folder")
       ->type_name("DIR")
-      ->check(CLI::ExistingDirectory);
+      ->check(CLI::ExistingDirectory.description(""));
   command
       ->add_option("--config", options->config,
-                   "Order by the [[tier]]s of this configuration, if it has any")
+                   "order by the [[tier]]s of this configuration, if it has any")
       ->type_name("FILE");
   command->callback([options, &context] { context.action = [options] { return run(*options); }; });
 }

@@ -60,7 +60,9 @@ int run(int argc, char** argv) {
   CLI::App app{"Thermocline: keeps hot pages in local DRAM and cold ones on CXL memory."};
   app.name("thermocline");
   app.require_subcommand(1);
-  app.set_version_flag("--version", std::string("thermocline ") + THERMOCLINE_VERSION);
+  app.set_help_flag("-h,--help", "show this");  // of every verb: they inherit it
+  app.set_version_flag("--version", std::string("thermocline ") + THERMOCLINE_VERSION,
+                       "show the version");
   Context context;
   register_lab(app, context);
   register_oracle(app, context);

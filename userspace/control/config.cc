@@ -262,6 +262,18 @@ const std::vector<KeyRule>& rules() {
   return kRules;
 }
 
+/// The keys of the lists; read_target() and read_tier() take them.
+const std::vector<ConfigKey>& list_keys() {
+  static const std::vector<ConfigKey> kKeys{
+      {"target", "pid", "a process id", "", true},
+      {"target", "command", "command name as in /proc/PID/comm", "", true},
+      {"target", "cgroup", "cgroup v2 path: processes at or below it", "", true},
+      {"tier", "name", "for people", "\"tier0\", ...", true},
+      {"tier", "nodes", "NUMA nodes, such as [0, 1]; tiers stand fastest first", "", true},
+  };
+  return kKeys;
+}
+
 std::vector<std::string> table_names() {
   std::vector<std::string> names{"target", "tier"};
   for (const KeyRule& rule : rules())
@@ -274,6 +286,8 @@ std::vector<std::string> keys_of(const std::string& table) {
   std::vector<std::string> keys;
   for (const KeyRule& rule : rules())
     if (rule.table == table) keys.push_back(rule.key);
+  for (const ConfigKey& key : list_keys())
+    if (key.table == table) keys.push_back(key.key);
   return keys;
 }
 
@@ -288,7 +302,6 @@ tl::unexpected<Error> unknown(const Place& place, std::string_view what, std::st
 // ---- [[target]] and [[tier]].
 
 Status read_target(const std::string& file, const toml::table& table, Config& config) {
-  static const std::vector<std::string> kKeys{"pid", "command", "cgroup"};
   TargetSelector target;
   for (const auto& [key, node] : table) {
     const Place place{file, key.source().begin};
@@ -308,7 +321,7 @@ Status read_target(const std::string& file, const toml::table& table, Config& co
         (key == "command" ? target.command : target.cgroup) = *text;
       }
     } else {
-      return unknown(place, "key", key.str(), " in [[target]]", kKeys);
+      return unknown(place, "key", key.str(), " in [[target]]", keys_of("target"));
     }
     if (!status)
       return refuse(place, fmt::format("target.{} {}", key.str(), status.error().message));
@@ -321,7 +334,6 @@ Status read_target(const std::string& file, const toml::table& table, Config& co
 }
 
 Status read_tier(const std::string& file, const toml::table& table, Draft& draft) {
-  static const std::vector<std::string> kKeys{"name", "nodes"};
   Config& config = draft.config;
   TierDeclaration tier;
   std::vector<Place> places;
@@ -344,7 +356,7 @@ Status read_tier(const std::string& file, const toml::table& table, Draft& draft
         places.push_back({file, element.source().begin});
       }
     } else {
-      return unknown(place, "key", key.str(), " in [[tier]]", kKeys);
+      return unknown(place, "key", key.str(), " in [[tier]]", keys_of("tier"));
     }
   }
   if (tier.nodes.empty())
@@ -543,6 +555,12 @@ const std::vector<ConfigKey>& config_keys() {
     const Config defaults;
     for (const KeyRule& rule : rules())
       keys.push_back({rule.table, rule.key, rule.help, rule.write(defaults)});
+    PolicyRegistry registry;
+    register_builtin_policies(registry);
+    for (const PolicyFactory& policy : registry.factories())
+      for (const PolicyOptionHelp& option : policy.option_help)
+        keys.push_back({"policy." + policy.name, option.key, option.meaning, option.default_text});
+    keys.insert(keys.end(), list_keys().begin(), list_keys().end());
     return keys;
   }();
   return kKeys;

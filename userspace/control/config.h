@@ -41,7 +41,9 @@ struct Config {
 /// One key: where it stands, what it means, its default as it would be written.
 struct ConfigKey {
   std::string table, key, help, default_text;
+  bool list = false;  ///< of a table that may stand there again: [[table]]
 };
+/// Those of [policy.NAME] and of the lists [[target]] and [[tier]] as well.
 [[nodiscard]] const std::vector<ConfigKey>& config_keys();
 
 inline constexpr const char* kDefaultConfigPath = "/etc/thermocline/thermoclined.toml";

@@ -34,7 +34,9 @@ int main(int argc, char** argv) {
       "The Thermocline daemon: watches how hot pages are and keeps the hot ones on the fast tier.\n"
       "Runs in the foreground. SIGHUP reloads the configuration, all or nothing; SIGTERM stops."};
   app.name("thermoclined");
-  app.set_version_flag("--version", std::string("thermoclined ") + THERMOCLINE_VERSION);
+  app.set_help_flag("-h,--help", "show this");
+  app.set_version_flag("--version", std::string("thermoclined ") + THERMOCLINE_VERSION,
+                       "show the version");
   std::string config_path = kDefaultConfigPath;
   app.add_option("-c,--config", config_path, "configuration file; FILE.d/*.toml are read after it")
       ->capture_default_str()

@@ -234,6 +234,20 @@ void infer_kinds(const std::vector<DaxDevice>& dax, Topology& topology) {
   }
 }
 
+/// A kernel or a container may show one of the two wrongly: then sizes here are not to be trusted.
+Status compare_total(const System& system, Topology& topology) {
+  TC_ASSIGN(const auto total, read_total_memory(system));
+  if (!total) return {};
+  Bytes sum;
+  for (const Node& node : topology.nodes) sum += node.total;
+  const std::uint64_t off = sum > *total ? sum.get() - total->get() : total->get() - sum.get();
+  if (off > total->get() / 20)
+    topology.notes.push_back(
+        fmt::format("the nodes have {} together, but /proc/meminfo says {}: one of them is wrong",
+                    format_bytes(sum), format_bytes(*total)));
+  return {};
+}
+
 Status read_allowed(const System& system, Topology& topology) {
   TC_ASSIGN(const auto allowed, system.allowed_nodes());
   std::vector<std::uint32_t> restricted;
@@ -284,6 +298,7 @@ Result<Topology> discover(const System& system, std::span<const TierDeclaration>
     topology.nodes.push_back(std::move(node));
   }
   TC_TRY(read_zones(system, topology.nodes));
+  TC_TRY(compare_total(system, topology));
   TC_TRY(read_allowed(system, topology));
   TC_TRY(read_kernel_tiers(system, topology));
   TC_ASSIGN(const auto dax, read_dax(system));

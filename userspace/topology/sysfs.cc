@@ -21,8 +21,9 @@ tl::unexpected<Error> corrupt(const std::string& path, std::string_view detail) 
 /// The number after `key` in a line such as "Node 0 MemTotal:   917016 kB".
 std::optional<Bytes> kilobytes(std::string_view line, std::string_view key) {
   const auto parts = words(line);
-  if (parts.size() != 5 || parts[2] != key || parts[4] != "kB") return std::nullopt;
-  const auto value = parse_u64(parts[3]);
+  const std::size_t n = parts.size();
+  if (n < 3 || parts[n - 3] != key || parts[n - 1] != "kB") return std::nullopt;
+  const auto value = parse_u64(parts[n - 2]);
   if (!value || *value > kMostKilobytes) return std::nullopt;
   return Bytes(*value << 10);
 }
@@ -91,6 +92,14 @@ Status read_meminfo(const System& system, Node& node) {
   node.total = *total;
   node.free = *free;
   return {};
+}
+
+Result<std::optional<Bytes>> read_total_memory(const System& system) {
+  TC_ASSIGN(const auto text, read_optional(system, "/proc/meminfo"));
+  if (text)
+    for (const std::string_view line : split(*text, '\n'))
+      if (const auto total = kilobytes(line, "MemTotal:")) return total;
+  return std::nullopt;
 }
 
 Status read_zones(const System& system, std::span<Node> nodes) {

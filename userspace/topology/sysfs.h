@@ -37,6 +37,8 @@ struct Numbered {
 
 /// Fills total and free from nodeN/meminfo.
 [[nodiscard]] Status read_meminfo(const System& system, Node& node);
+/// MemTotal of /proc/meminfo; nothing when it isn't told.
+[[nodiscard]] Result<std::optional<Bytes>> read_total_memory(const System& system);
 /// Sums min, low, high, lowmem reserve and the pages on the CPUs' own lists of /proc/zoneinfo over
 /// the zones of each of `nodes`.
 [[nodiscard]] Status read_zones(const System& system, std::span<Node> nodes);
