@@ -146,7 +146,7 @@ std::uint64_t mean_wait(const TierSpec& spec, std::uint64_t gap_ps) {
   std::uint64_t sum = 0;
   std::uint64_t now = 1;
   for (int i = 0; i < 4000; ++i, now += gap_ps) {
-    const std::uint64_t wait = queue.wait(now);
+    const std::uint64_t wait = queue.wait(0, now);
     if (i >= 2000) sum += wait;
   }
   return sum / 2000;
@@ -172,6 +172,64 @@ TEST(DeviceQueue, OurShareOfTheDeviceIsItsLimit) {
   const TierSpec spec{1, 25'000, 0, 250'000, 0, {250'000}};
   EXPECT_LT(mean_wait(spec, 11'000), 1'000u);
   EXPECT_GT(mean_wait(spec, 5'000), 1'000'000u);
+}
+
+/// Two vCPUs, the second `behind` the first, that take turns and each ask for a line a `gap`.
+struct Pair {
+  double lines_per_us = 0;  ///< of both, in modelled time
+  std::uint64_t mean_wait = 0;
+};
+Pair run_pair(const TierSpec& spec, std::uint64_t gap_ps, std::uint64_t behind_ps) {
+  DeviceQueue queue;
+  queue.shape(spec);
+  constexpr std::uint64_t kStart = 1'000'000'000;
+  std::uint64_t now[2] = {kStart + behind_ps, kStart};
+  std::uint64_t waited = 0;
+  constexpr int kLines = 20'000;
+  for (int i = 0; i < kLines; ++i)
+    for (const unsigned cpu : {0u, 1u}) {
+      const std::uint64_t wait = queue.wait(cpu, now[cpu]);
+      waited += wait;
+      // Each holds some lines at a time, as a core does: it goes on before a line is there.
+      now[cpu] += std::max(gap_ps, wait / 12);
+    }
+  const std::uint64_t end = std::max(now[0], now[1]);
+  return {2.0 * kLines / (static_cast<double>(end - kStart) / 1e6), waited / (2 * kLines)};
+}
+
+TEST(DeviceQueue, TwoCpusApartDrawNoMoreThanThereIs) {
+  // 1 GB/s is ours: 15.6 lines a microsecond.
+  const TierSpec spec{1, 25'000, 0, 40'000, 0, {250'000}};
+  for (const std::uint64_t behind : {0u, 3'000'000u, 15'000'000u, 30'000'000u, 50'000'000u}) {
+    const Pair pair = run_pair(spec, 20'000, behind);
+    EXPECT_LT(pair.lines_per_us, 15.7) << behind;
+    EXPECT_GT(pair.lines_per_us, 13) << behind;
+  }
+}
+
+TEST(DeviceQueue, ACpuBehindDoesNotWaitForAnothersFuture) {
+  // Both together ask for an eighth of the device.
+  const TierSpec spec{1, 25'000, 0, 250'000, 0, {250'000}};
+  for (const std::uint64_t behind : {0u, 3'000'000u, 30'000'000u})
+    EXPECT_LT(run_pair(spec, 160'000, behind).mean_wait, 5'000u) << behind;
+}
+
+TEST(DeviceQueue, ACpuAheadSeesTheLoadOfTheOther) {
+  const TierSpec spec{1, 25'000, 0, 250'000, 20'000, {250'000}};
+  DeviceQueue queue;
+  queue.shape(spec);
+  std::uint64_t ahead = 1'000'000'000;
+  std::uint64_t behind = ahead - 30'000'000;
+  std::uint64_t waited = 0;
+  constexpr std::uint64_t kHops = 1000;
+  for (std::uint64_t i = 0; i < kHops; ++i, ahead += 250'000) {
+    // A line each 12.8 ns: four fifths of what there is.
+    for (; behind < ahead - 30'000'000; behind += 12'800) queue.wait(1, behind);
+    waited += queue.wait(0, ahead);
+  }
+  // 20 ns * 0.8 / (1 - 0.8) = 80 ns.
+  EXPECT_GT(waited / kHops, 60'000u);
+  EXPECT_LT(waited / kHops, 130'000u);
 }
 
 class WindowTest : public testing::Test {

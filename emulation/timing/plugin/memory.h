@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "emulation/timing/plugin/plan.h"
 
 namespace timing_plugin {
+
+inline constexpr unsigned kMaxVcpus = 64;
 
 /// A set-associative cache of physical lines, least recently used out first.
 class Cache {
@@ -105,6 +108,10 @@ class Tlb {
 
 /// The way to a memory device: a line waits for those before it, and for the load that others and
 /// we put on the device (queue * load / (1 - load): the curve has its knee where load nears 1).
+///
+/// vCPUs are some time apart and come here out of order, so the device's time is kept in slots: a
+/// line takes the first one with room, whoever came first. One that is behind neither waits for
+/// another's future nor takes back what was promised to it.
 class DeviceQueue {
  public:
   void shape(const TierSpec& spec) {
@@ -125,45 +132,90 @@ class DeviceQueue {
         1, kBinPs * (bandwidth_ * share_ppm_ / kMillion) / (64 * 1'000'000));
   }
 
-  /// Picoseconds that a line which comes at `now` waits.
-  std::uint64_t wait(std::uint64_t now) {
-    const std::uint64_t bin = now / kBinPs;
-    if (bin != bin_) {
-      before_ = bin == bin_ + 1 ? lines_ : 0;
-      lines_ = 0;
-      bin_ = bin;
-    }
-    ++lines_;
-    // Load of the last bin's length: what is left of the bin before, and this one so far.
-    const std::uint64_t lines = lines_ + before_ * (kBinPs - now % kBinPs) / kBinPs;
+  /// Picoseconds that a line waits which `vcpu` asks for at `now`, its own time.
+  std::uint64_t wait(unsigned vcpu, std::uint64_t now) {
     const std::uint64_t load =
-        std::min(background_load_ + lines * kOne / lines_per_bin_, kOne * 98 / 100);
-    std::uint64_t waited = queue_ps_ * load / (kOne - load);
-    if (free_ps_ > now) {
-      // vCPUs are a bounded time apart: what lies further ahead is not a queue.
-      waited += std::min(free_ps_ - now, kMostWaitPs);
-      free_ps_ = std::min(free_ps_, now + kMostWaitPs) + service_ps_;
-    } else {
-      free_ps_ = now + service_ps_;
-    }
-    return waited;
+        std::min(background_load_ + lines_near(vcpu, now) * kOne / lines_per_bin_, kOne * 98 / 100);
+    return queue_ps_ * load / (kOne - load) + slot_wait(now);
   }
 
  private:
   static constexpr std::uint64_t kOne = 1 << 16;
   static constexpr std::uint64_t kMillion = 1'000'000;
   static constexpr std::uint64_t kBinPs = 4'000'000;
-  static constexpr std::uint64_t kMostWaitPs = 20'000'000;
+  /// Others' bins that count as now: more than vCPUs are apart.
+  static constexpr std::uint64_t kNear = 64;
+  static constexpr std::uint64_t kSlotPs = 500'000;
+  static constexpr std::uint64_t kMostSlots = 64;  ///< that a line looks ahead
+
+  /// What one vCPU asks for, in its own time.
+  struct Demand {
+    std::uint64_t bin = 0;
+    std::uint64_t lines = 0;   ///< in the bin so far
+    std::uint64_t before = 0;  ///< in the bin before it
+  };
+
+  /// What was used of a slot.
+  struct Slot {
+    std::uint64_t number = 0;
+    std::uint64_t used_ps = 0;
+  };
+
+  /// Slot `number`, or nullptr when it is so long ago that later ones took its place.
+  Slot* slot(std::uint64_t number) {
+    Slot& s = slots_[number % slots_.size()];
+    if (s.number > number) return nullptr;
+    if (s.number < number) s = {number, 0};
+    return &s;
+  }
+
+  /// Lines in the last bin's length: of this vCPU what is left of the bin before and this one so
+  /// far, of the others what they asked for in their last whole bin.
+  std::uint64_t lines_near(unsigned vcpu, std::uint64_t now) {
+    Demand& own = demands_[vcpu];
+    const std::uint64_t bin = now / kBinPs;
+    if (bin != own.bin) {
+      own = {bin, 0, bin == own.bin + 1 ? own.lines : 0};
+      others_[vcpu] = 0;
+      vcpus_ = std::max(vcpus_, vcpu + 1);
+      for (unsigned i = 0; i < vcpus_; ++i)
+        if (i != vcpu && demands_[i].bin + kNear > bin) others_[vcpu] += demands_[i].before;
+    }
+    ++own.lines;
+    return own.lines + own.before * (kBinPs - now % kBinPs) / kBinPs + others_[vcpu];
+  }
+
+  std::uint64_t slot_wait(std::uint64_t now) {
+    for (std::uint64_t number = now / kSlotPs, last = number + kMostSlots; number < last;
+         ++number) {
+      Slot* const first = slot(number);
+      if (first == nullptr) return 0;
+      if (first->used_ps >= kSlotPs) continue;
+      const std::uint64_t turn = number * kSlotPs + first->used_ps;
+      // What doesn't fit goes on in the next slots.
+      std::uint64_t left = service_ps_;
+      for (std::uint64_t n = number; left != 0; ++n) {
+        Slot* const s = slot(n);
+        if (s == nullptr) break;
+        const std::uint64_t taken = std::min(left, kSlotPs - s->used_ps);
+        s->used_ps += taken;
+        left -= taken;
+      }
+      return turn > now ? turn - now : 0;
+    }
+    return kMostSlots * kSlotPs;
+  }
+
   std::uint64_t bandwidth_ = 1;
   std::uint64_t share_ppm_ = kMillion;
   std::uint64_t queue_ps_ = 0;
   std::uint64_t background_load_ = 0;
   std::uint64_t service_ps_ = 0;
   std::uint64_t lines_per_bin_ = 1;
-  std::uint64_t bin_ = 0;
-  std::uint64_t lines_ = 0;
-  std::uint64_t before_ = 0;
-  std::uint64_t free_ps_ = 0;
+  unsigned vcpus_ = 0;
+  std::array<Demand, kMaxVcpus> demands_{};
+  std::array<std::uint64_t, kMaxVcpus> others_{};
+  std::array<Slot, 512> slots_{};
 };
 
 }  // namespace timing_plugin
