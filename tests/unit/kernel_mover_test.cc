@@ -69,6 +69,7 @@ class ModelKernel : public System {
 
   std::map<std::uint64_t, int> where;  // page -> node
   std::set<std::uint64_t> busy, shared, hinted;
+  std::set<std::uint64_t> huge;  // first pages of 2 MiB pages
   int free_pages = 1 << 20;
   bool dead = false;
   unsigned calls = 0;
@@ -92,7 +93,8 @@ class ModelKernel : public System {
         return -ENOMEM;
       } else {
         --free_pages;
-        where[page] = nodes[k];
+        for (std::uint64_t n = 0; n < (huge.contains(page) ? 512u : 1u); ++n)
+          where[page + n] = nodes[k];
       }
     }
     if (failed > 0) return failed + static_cast<long>(pages.size() - i);
@@ -168,6 +170,18 @@ TEST_F(KernelMoverTest, AHintedPageIsNotTakenForGone) {
   kernel_.busy = {2};
   kernel_.hinted = {2};
   EXPECT_EQ(move(0, 4)[2], MoveOutcome::kBusy);
+}
+
+TEST_F(KernelMoverTest, AHugePageThatWasSplitIsNotTakenForMoved) {
+  for (std::uint64_t page = 512; page < 4 * 512; ++page) kernel_.where[page] = 1;
+  kernel_.huge = {512, 1536};
+  kernel_.hinted = {2047};
+  const std::vector<PageMove> moves{{Asid(1), Vpn(512), kOrder2M, NodeId(0)},
+                                    {Asid(1), Vpn(1024), kOrder2M, NodeId(0)},
+                                    {Asid(1), Vpn(1536), kOrder2M, NodeId(0)}};
+  std::vector<MoveOutcome> outcomes(moves.size(), MoveOutcome::kRefused);
+  mover_->execute(moves, outcomes);
+  EXPECT_THAT(outcomes, ElementsAre(MoveOutcome::kMoved, MoveOutcome::kGone, MoveOutcome::kMoved));
 }
 
 TEST_F(KernelMoverTest, AnExitedProcessIsGone) {

@@ -80,9 +80,30 @@ class KernelMover final : public Mover {
       }
       start += done;
     }
+    look_for_split(pid, moves, outcomes);
   }
 
  private:
+  /// A huge page is moved by its first address. Was it split since the scan, then only 4 KiB came
+  /// along, and the kernel's status of them doesn't tell: where the last ones are does.
+  void look_for_split(Pid pid, std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) {
+    std::vector<void*> last;
+    std::vector<std::size_t> index;
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      if (moves[i].order == kOrder4K || outcomes[i] != MoveOutcome::kMoved) continue;
+      const Vpn page = moves[i].vpn + (moves[i].order.pages() - PageCount(1));
+      last.push_back(reinterpret_cast<void*>(page.address()));
+      index.push_back(i);
+    }
+    if (last.empty()) return;
+    std::vector<int> where(last.size(), kNotReported);
+    if (system_.move_pages(pid, last, {}, where, 0) != 0) return;
+    // An errno is no proof: Linux 6.1 answers -ENOENT for pages under a NUMA hint.
+    for (std::size_t k = 0; k < index.size(); ++k)
+      if (where[k] >= 0 && where[k] != moves[index[k]].to.get())
+        outcomes[index[k]] = MoveOutcome::kGone;
+  }
+
   /// Index behind the run whose statuses were not written, and behind the page that ended it.
   [[nodiscard]] std::size_t end_of_failed_run(std::span<const PageMove> moves) const {
     std::size_t i = 0;

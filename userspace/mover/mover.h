@@ -20,7 +20,8 @@ namespace thermocline {
 /// What became of one page. Every value but the first is a failure with its reason.
 enum class MoveOutcome : std::uint8_t {
   kMoved,     ///< it is where it was to go
-  kGone,      ///< not mapped any more, or the process has exited (ENOENT, EFAULT, ESRCH)
+  kGone,      ///< no such page any more: unmapped, split, or the process has exited (ENOENT,
+              ///< EFAULT, ESRCH)
   kBusy,      ///< in use by the kernel or by a device right now (EBUSY, EAGAIN); worth another try
   kNoMemory,  ///< the destination has no free page (ENOMEM)
   kDenied,    ///< not allowed: shared page, cpuset (EACCES, EPERM)
