@@ -154,6 +154,7 @@ void register_daemon_verbs(CLI::App& app, Context& context) {
   CLI::App* status =
       read_verb(app, *options, "status", "what the running daemon does and has done");
   status->add_option("--socket", options->socket, "the daemon's control socket")
+      ->type_name("PATH")
       ->capture_default_str();
   run(status, show_status);
 
@@ -166,6 +167,7 @@ void register_daemon_verbs(CLI::App& app, Context& context) {
   CLI::App* show = read_verb(*config, *options, "show",
                              "the effective configuration: of the daemon, or of --config FILE");
   show->add_option("--socket", options->socket, "the daemon's control socket")
+      ->type_name("PATH")
       ->capture_default_str();
   show->add_option("-c,--config", options->config, "read FILE and its drop-ins instead")
       ->type_name("FILE");
@@ -174,7 +176,9 @@ void register_daemon_verbs(CLI::App& app, Context& context) {
 
   CLI::App* check = read_verb(app, *options, "check-config",
                               "check a configuration file and its drop-ins; needs no root");
-  check->add_option("FILE", options->config, "file to check")->default_str(kDefaultConfigPath);
+  check->add_option("FILE", options->config, "file to check")
+      ->type_name("")
+      ->default_str(kDefaultConfigPath);
   options->config.clear();
   check->callback([&context, options] {
     if (options->config.empty()) options->config = kDefaultConfigPath;

@@ -42,51 +42,72 @@ struct GuestOptions {
 
 void add_guest_options(CLI::App& verb, GuestOptions& o) {
   verb.add_option("--kernel", o.kernel, "6.12, 6.1 or VMLINUZ[:MODULES_DIR]")
+      ->type_name("KERNEL")
       ->capture_default_str();
   verb.add_option("--profile", o.profile, "how the slow node comes to be: hmat, nvdimm or cxl")
+      ->type_name("PROFILE")
       ->capture_default_str();
   std::vector<std::string> topologies;
   for (const lab::NodeLayout& layout : lab::layouts()) topologies.push_back(layout.name);
   verb.add_option("--topology", o.topology,
                   fmt::format("a machine of several nodes instead of a profile: {}",
-                              fmt::join(topologies, ", ")));
-  verb.add_option("--fast", o.fast, "memory of the fast node")->capture_default_str();
-  verb.add_option("--slow", o.slow, "memory of the slow node (default: 1G; cxl: 512M)");
+                              fmt::join(topologies, ", ")))
+      ->type_name("NAME");
+  verb.add_option("--fast", o.fast, "memory of the fast node")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  verb.add_option("--slow", o.slow, "memory of the slow node (default: 1G; cxl: 512M)")
+      ->type_name("SIZE");
   verb.add_option("--cxl-devices", o.spec.machine.cxl_devices,
                   "slow nodes of the cxl profile, one a device")
+      ->type_name("N")
       ->capture_default_str();
-  o.cpus = verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest (default: 2)");
+  o.cpus = verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest (default: 2)")
+               ->type_name("N");
   verb.add_option("--with", o.spec.files,
-                  "FILE[:/PLACE] to carry into the guest with its libraries")
+                  "a file or folder to carry into the guest with its libraries")
+      ->type_name("FILE[:/PLACE]")
       ->allow_extra_args(false);
   verb.add_option("--module", o.spec.modules, "one more kernel module to load")
+      ->type_name("NAME")
       ->allow_extra_args(false);
   verb.add_option("--append", o.spec.append, "words for the kernel's command line")
+      ->type_name("WORDS")
       ->allow_extra_args(false);
   verb.add_option("--qemu-arg", o.spec.qemu_args, "one more argument for QEMU")
+      ->type_name("ARGUMENT")
       ->allow_extra_args(false);
-  verb.add_option("--env", o.spec.env, "NAME=VALUE for the command")->allow_extra_args(false);
-  verb.add_option("--log", o.spec.log_file, "write the guest's whole kernel log to this file");
+  verb.add_option("--env", o.spec.env, "a variable for the command")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
+  verb.add_option("--log", o.spec.log_file, "write the guest's whole kernel log to this file")
+      ->type_name("FILE");
   verb.add_flag("--verbose", o.spec.verbose, "show the kernel log as it comes");
 }
 
 void add_out_option(CLI::App& verb, GuestOptions& o) {
-  verb.add_option("--out", o.spec.out_dir, "host folder that the guest sees as $TC_OUT");
+  verb.add_option("--out", o.spec.out_dir, "host folder that the guest sees as $TC_OUT")
+      ->type_name("DIR");
 }
 
 void add_timing_options(CLI::App& verb, GuestOptions& o) {
   verb.add_option("--timing", o.timing,
                   fmt::format("memory-timing model that drives the guest's clock: {}, or a file",
-                              fmt::join(timing::preset_names(), ", ")));
+                              fmt::join(timing::preset_names(), ", ")))
+      ->type_name("MODEL");
   verb.add_option("--timing-mode", o.timing_mode,
                   "reference (one CPU, the same in every run), parallel, or report (the clock is "
                   "left alone)")
+      ->type_name("MODE")
       ->capture_default_str();
   verb.add_option("--truth", o.truth.file,
-                  "write what the last-level cache missed, by node and page, to this file");
+                  "write what the last-level cache missed, by node and page, to this file")
+      ->type_name("FILE");
   verb.add_option("--truth-slice", o.truth_slice,
-                  "guest time of a slice of it (default: marks only)");
+                  "guest time of a slice of it (default: marks only)")
+      ->type_name("TIME");
   verb.add_option("--truth-pages", o.truth.pages, "none, physical or virtual")
+      ->type_name("WHICH")
       ->capture_default_str();
 }
 
@@ -261,6 +282,7 @@ void register_lab(CLI::App& app, Context& context) {
   add_out_option(*run_verb, *run_options);
   add_timing_options(*run_verb, *run_options);
   run_verb->add_option("--timeout", run_options->timeout, "seconds until the guest counts as hung")
+      ->type_name("SECONDS")
       ->capture_default_str();
   run_verb->add_option("command", run_options->spec.command,
                        "after --: the command and its arguments");
@@ -291,7 +313,8 @@ void register_lab(CLI::App& app, Context& context) {
   add_timing_options(*calibrate_verb, *calibrate_options);
   calibrate_options->timeout = "600";
   calibrate_verb->add_flag("--json", *calibrate_json, "print JSON with stable keys");
-  calibrate_verb->add_option("--svg", *svg, "also draw the load sweep into this file");
+  calibrate_verb->add_option("--svg", *svg, "also draw the load sweep into this file")
+      ->type_name("FILE");
   calibrate_verb->callback([&context, calibrate_options, calibrate_json, svg] {
     context.action = [calibrate_options, calibrate_json, svg] {
       return calibrate(*calibrate_options, *calibrate_json, *svg);

@@ -66,18 +66,23 @@ void register_oracle(CLI::App& app, Context& context) {
       "oracle", "what the best static placement would have caught of recorded accesses");
   verb->add_option("--records", options->records,
                    "file that [record] of the daemon wrote, best with mode = \"observe\"")
+      ->type_name("FILE")
       ->required();
   verb->add_option("--fast-pages", options->fast_pages,
                    "4 KiB pages that the placement may hold (default: as many as were on the fast "
-                   "node)");
+                   "node)")
+      ->type_name("N");
   verb->add_option("--fast-node", options->fast_node, "node of the fast tier")
+      ->type_name("NODE")
       ->capture_default_str();
   verb->add_option("--longest-window", options->longest_window,
                    "leave out windows longer than this many times the median; 0: none")
+      ->type_name("TIMES")
       ->capture_default_str();
   verb->add_option("--judge-last", options->judge_last,
                    "also judge, on the last TIME of the records (20s), the placement that is best "
-                   "for what came before");
+                   "for what came before")
+      ->type_name("TIME");
   verb->add_flag("--json", options->json, "print JSON with stable keys");
   verb->callback([&context, options] { context.action = [options] { return consult(*options); }; });
 }

@@ -51,17 +51,22 @@ void register_report(CLI::App& app, Context& context) {
   CLI::App* verb = app.add_subcommand("report", "draw what the daemon saw and did, as HTML");
   verb->add_option("--history", options->histories,
                    "file that [history] of the daemon wrote; may be given again")
+      ->type_name("FILE")
       ->required()
       ->allow_extra_args(false);
   verb->add_option("--hotset-json", options->hotsets,
                    "result of hotset --json, of a tracked process or of a run to compare with")
+      ->type_name("FILE")
       ->allow_extra_args(false);
   verb->add_option("--table", options->tables,
                    "JSON file {\"title\", \"note\", \"columns\", \"rows\"} to show as a table")
+      ->type_name("FILE")
       ->allow_extra_args(false);
-  verb->add_option("--title", options->title, "title of the page")->capture_default_str();
-  verb->add_option("--note", options->note, "text below the title");
-  verb->add_option("--out", options->out, "HTML file to write")->required();
+  verb->add_option("--title", options->title, "title of the page")
+      ->type_name("TEXT")
+      ->capture_default_str();
+  verb->add_option("--note", options->note, "text below the title")->type_name("TEXT");
+  verb->add_option("--out", options->out, "HTML file to write")->type_name("FILE")->required();
   verb->callback(
       [&context, options] { context.action = [options] { return make_report(*options); }; });
 }
