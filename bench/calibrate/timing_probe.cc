@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// timing_probe NODE:MB_PER_S...: measures the memory of nodes with the guest's own clock, as any
-// program would: a pointer chase, random updates, streams, and the chase again while others load
-// the device from 0 to 95 % of its bandwidth (an order to the timing model,
+// timing_probe NODE:MB_PER_S:BACKGROUND_MB_PER_S...: measures the memory of nodes with the guest's
+// own clock, as any program would: a pointer chase, random updates, streams, and the chase again
+// while others load the device from 0 to 95 % of its bandwidth (an order to the timing model,
 // emulation/timing/mark.h); then what the kernel's own work costs. Prints JSON; `thermocline lab
 // calibrate` reads it.
 #include <fmt/core.h>
@@ -91,8 +91,8 @@ double chase(char*& at, std::size_t hops) {
   return (now_ns() - begin) / static_cast<double>(hops);
 }
 
-nlohmann::json measure_node(int node, unsigned long bandwidth_mb, std::size_t size,
-                            std::size_t hops, Buffer& buffer) {
+nlohmann::json measure_node(int node, unsigned long bandwidth_mb, unsigned long background_mb,
+                            std::size_t size, std::size_t hops, Buffer& buffer) {
   nlohmann::json out;
   out["node"] = node;
   make_cycle(buffer);
@@ -105,7 +105,7 @@ nlohmann::json measure_node(int node, unsigned long bandwidth_mb, std::size_t si
     chase(at, hops / 20);
     sweep.push_back({{"load_percent", percent}, {"chase_ns", chase(at, hops / 5)}});
   }
-  thermocline_timing_background(static_cast<unsigned>(node), 0);
+  thermocline_timing_background(static_cast<unsigned>(node), background_mb);
   out["sweep"] = std::move(sweep);
 
   auto* const words = reinterpret_cast<std::uint64_t*>(buffer.data());
@@ -217,10 +217,13 @@ int main(int argc, char** argv) {
   int last = -1;
   for (int i = 1; i < argc; ++i) {
     const auto parts = thermocline::split(argv[i], ':');
-    const auto node = thermocline::parse_u64(parts[0]);
-    const auto bandwidth = parts.size() == 2 ? thermocline::parse_u64(parts[1]) : node;
-    if (parts.size() != 2 || !node || *node > 63 || !bandwidth) {
-      fmt::print(stderr, "timing_probe: wants NODE:MB_PER_S, not '{}'\n", argv[i]);
+    const auto part = [&](std::size_t n) {
+      return thermocline::parse_u64(n < parts.size() ? parts[n] : "");
+    };
+    const auto node = part(0), bandwidth = part(1), background = part(2);
+    if (parts.size() != 3 || !node || *node > 63 || !bandwidth || !background) {
+      fmt::print(stderr, "timing_probe: wants NODE:MB_PER_S:BACKGROUND_MB_PER_S, not '{}'\n",
+                 argv[i]);
       return 2;
     }
     if (first < 0) first = static_cast<int>(*node);
@@ -230,7 +233,7 @@ int main(int argc, char** argv) {
       fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
       return 1;
     }
-    out["nodes"].push_back(measure_node(last, *bandwidth, kSize, kHops, *buffer));
+    out["nodes"].push_back(measure_node(last, *bandwidth, *background, kSize, kHops, *buffer));
     buffer->release();
   }
   if (first < 0) {

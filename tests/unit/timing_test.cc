@@ -163,6 +163,18 @@ TEST(Calibrate, ComparesWithTheModel) {
   EXPECT_THAT(cli::calibration_svg(*c), HasSubstr("polyline"));
 }
 
+TEST(Calibrate, LoadOfOthersIsInTheModelsLatency) {
+  const auto model = parse_model(
+      "[[node]]\nnode = 0\nlatency = \"100ns\"\nbandwidth = \"200GB/s\"\n"
+      "background = \"100GB/s\"\nqueue = \"10ns\"\n",
+      "m.toml");
+  ASSERT_TRUE(model);
+  const auto c = cli::read_calibration(kProbe, *model, Mode::kReference, "6.12");
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_NEAR(c->nodes[0].model_ns(), 110, 1e-9);
+  EXPECT_THAT(cli::calibration_text(*c, *model), HasSubstr("50 % taken by others"));
+}
+
 TEST(Calibrate, SaysWhenLatencyFallsUnderLoad) {
   const auto model = load_model("cxl-asic");
   std::string probe = kProbe;

@@ -27,12 +27,13 @@ struct Calibration {
     double triad_gb_per_s = 0;
     std::vector<SweepPoint> sweep;
 
+    /// Latency that the model says, with the load of others that it has.
     [[nodiscard]] double model_ns() const;
     /// Measured idle latency against the model's, as a share: 0.01 is 1 % too slow.
     [[nodiscard]] double error() const { return chase_ns / model_ns() - 1; }
     /// Latency never falls as load rises.
     [[nodiscard]] bool rises() const;
-    /// Load from which latency is half as much again as the idle one; none: never.
+    /// Load from which latency is half as much again as without any; none: never.
     [[nodiscard]] std::optional<unsigned> knee_percent() const;
   };
   std::string model;

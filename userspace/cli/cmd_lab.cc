@@ -199,7 +199,7 @@ Result<int> doctor(bool json) {
   return static_cast<int>(lab::is_ready(findings) ? ExitCode::kOk : ExitCode::kUnsupported);
 }
 
-/// Nodes of the guest with memory, in order, as the probe wants them: "1:25000".
+/// Nodes of the guest with memory, in order, as the probe wants them: "1:25000:0".
 std::vector<std::string> probe_nodes(const timing::Model& model,
                                      const timing::GuestMemory& memory) {
   std::vector<std::string> nodes;
@@ -207,7 +207,8 @@ std::vector<std::string> probe_nodes(const timing::Model& model,
   for (const auto& range : memory.ranges)
     if (const timing::NodeModel* node = timing::model_of(model, range.node);
         node != nullptr && seen.insert(range.node).second)
-      nodes.push_back(fmt::format("{}:{}", range.node.get(), node->bandwidth.get()));
+      nodes.push_back(
+          fmt::format("{}:{}:{}", range.node.get(), node->bandwidth.get(), node->background.get()));
   return nodes;
 }
 
