@@ -10,89 +10,31 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
 #include <ctime>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <vector>
 
 #include "base/text.h"
+#include "emulation/probe/memory_probe.h"
 #include "emulation/timing/mark.h"
 
 namespace {
 
-using thermocline::fail_errno;
-using thermocline::Result;
+using thermocline::Bytes;
+using thermocline::NodeId;
+using thermocline::probe::chase;
+using thermocline::probe::make_cycle;
+using thermocline::probe::next_random;
+using thermocline::probe::NodeBuffer;
+using thermocline::probe::now_ns;
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
-constexpr std::size_t kHuge = 2 * kMiB;
-constexpr std::size_t kLine = 64;
-constexpr int kBind = 2;  // MPOL_BIND
 /// Hops after which nothing modified is left in the caches, whose write-backs would be load.
 constexpr std::size_t kWarmHops = 40'000;
 
-double now_ns() {
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
-}
-
-std::uint64_t next_random(std::uint64_t& state) {
-  state ^= state << 13;
-  state ^= state >> 7;
-  return state ^= state << 17;
-}
-
-/// Memory on one node, in huge pages where the guest gives them, so that the chase sees the memory
-/// and not the page walk.
-class Buffer {
- public:
-  static Result<Buffer> map(std::size_t size, int node, int advice) {
-    void* const p = ::mmap(nullptr, size + kHuge, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) return fail_errno(errno, "can't map memory");
-    const auto at = (reinterpret_cast<std::uintptr_t>(p) + kHuge - 1) & ~(kHuge - 1);
-    Buffer buffer(p, size, reinterpret_cast<char*>(at));
-    const unsigned long mask = 1UL << node;
-    if (::syscall(SYS_mbind, buffer.data_, size, kBind, &mask, 64UL, 0UL) != 0)
-      return fail_errno(errno, fmt::format("can't bind memory to node {}", node));
-    ::madvise(buffer.data_, size, advice);
-    return buffer;
-  }
-  void release() { ::munmap(base_, size_ + kHuge); }
-  [[nodiscard]] char* data() const { return data_; }
-  [[nodiscard]] std::size_t size() const { return size_; }
-
- private:
-  Buffer(void* base, std::size_t size, char* data) : base_(base), size_(size), data_(data) {}
-  void* base_;
-  std::size_t size_;
-  char* data_;
-};
-
-/// Every line points to the next one of one random cycle.
-void make_cycle(const Buffer& buffer) {
-  const std::size_t lines = buffer.size() / kLine;
-  std::vector<std::uint32_t> order(lines);
-  std::iota(order.begin(), order.end(), 0u);
-  std::uint64_t state = 88172645463325252u;
-  for (std::size_t i = lines - 1; i > 0; --i)
-    std::swap(order[i], order[next_random(state) % (i + 1)]);
-  for (std::size_t i = 0; i < lines; ++i)
-    *reinterpret_cast<char**>(buffer.data() + kLine * order[i]) =
-        buffer.data() + kLine * order[(i + 1) % lines];
-}
-
-/// Nanoseconds a hop.
-double chase(char*& at, std::size_t hops) {
-  const double begin = now_ns();
-  for (std::size_t i = 0; i < hops; ++i) at = *reinterpret_cast<char* volatile*>(at);
-  return (now_ns() - begin) / static_cast<double>(hops);
-}
-
 nlohmann::json measure_node(int node, unsigned long bandwidth_mb, unsigned long background_mb,
-                            std::size_t size, std::size_t hops, Buffer& buffer) {
+                            std::size_t size, std::size_t hops, const NodeBuffer& buffer) {
   nlohmann::json out;
   out["node"] = node;
   make_cycle(buffer);
@@ -139,7 +81,7 @@ nlohmann::json measure_kernel(int fast, int slow) {
   for (int i = 0; i < kCalls; ++i) ::syscall(SYS_getppid);
   out["system_call_ns"] = (now_ns() - begin) / kCalls;
   constexpr std::size_t kPages = 4096;
-  auto buffer = Buffer::map(kPages * 4096, fast, MADV_NOHUGEPAGE);
+  auto buffer = NodeBuffer::map(Bytes(kPages * 4096), NodeId(fast), MADV_NOHUGEPAGE);
   if (!buffer) return out;
   begin = now_ns();
   for (std::size_t i = 0; i < kPages; ++i) buffer->data()[i * 4096] = 1;
@@ -159,14 +101,13 @@ nlohmann::json measure_kernel(int fast, int slow) {
         if (node != target) out["pages_not_moved"] = true;
     }
   }
-  buffer->release();
   return out;
 }
 
 constexpr std::size_t kSize = 32 * kMiB;
 
 int only_chase(int node, std::size_t hops, std::uint64_t start_s) {
-  auto buffer = Buffer::map(kSize, node, MADV_HUGEPAGE);
+  auto buffer = NodeBuffer::map(Bytes(kSize), NodeId(node), MADV_HUGEPAGE);
   if (!buffer) {
     fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
     return 1;
@@ -184,7 +125,7 @@ int only_chase(int node, std::size_t hops, std::uint64_t start_s) {
 }
 
 int spin(int node, std::size_t size, std::uint64_t milliseconds) {
-  auto buffer = Buffer::map(size, node, MADV_NOHUGEPAGE);
+  auto buffer = NodeBuffer::map(Bytes(size), NodeId(node), MADV_NOHUGEPAGE);
   if (!buffer) {
     fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
     return 1;
@@ -228,13 +169,12 @@ int main(int argc, char** argv) {
     }
     if (first < 0) first = static_cast<int>(*node);
     last = static_cast<int>(*node);
-    auto buffer = Buffer::map(kSize, last, MADV_HUGEPAGE);
+    auto buffer = NodeBuffer::map(Bytes(kSize), NodeId(last), MADV_HUGEPAGE);
     if (!buffer) {
       fmt::print(stderr, "timing_probe: {}\n", buffer.error().message);
       return 1;
     }
     out["nodes"].push_back(measure_node(last, *bandwidth, *background, kSize, kHops, *buffer));
-    buffer->release();
   }
   if (first < 0) {
     fmt::print(stderr, "timing_probe: name the nodes to measure\n");

@@ -50,6 +50,10 @@ Result<std::vector<NodeId>> System::allowed_nodes() const {
   return fail(ErrorKind::kNotFound, "/proc/self/status has no line Mems_allowed_list");
 }
 
+Status System::write_file(const std::string& path, std::string_view) {
+  return fail(ErrorKind::kUnsupported, "{}: this machine can only be read", path);
+}
+
 namespace {
 
 Nanoseconds read_clock(clockid_t id) {
@@ -89,6 +93,13 @@ class RealSystem final : public System {
       if (n == 0) return content;
       content.append(buffer.data(), static_cast<std::size_t>(n));
     }
+  }
+
+  Status write_file(const std::string& path, std::string_view text) override {
+    const UniqueFd fd(::open((sysroot_ + path).c_str(), O_WRONLY | O_CLOEXEC));
+    if (!fd || ::write(fd.get(), text.data(), text.size()) < 0)
+      return fail_errno(errno, fmt::format("can't write \"{}\" to {}{}", text, sysroot_, path));
+    return {};
   }
 
   Result<std::vector<std::string>> list_dir(const std::string& path) const override {

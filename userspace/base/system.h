@@ -61,6 +61,11 @@ class System {
   /// Last component of what a symbolic link points to.
   [[nodiscard]] virtual Result<std::string> read_link_name(const std::string& path) const = 0;
 
+  /// Writes `text` in one go to a file that is there, as the kernel's switches want it. Fails with
+  /// the kernel's errno; EINTR when a signal came. A system that can only be read refuses
+  /// (kUnsupported).
+  [[nodiscard]] virtual Status write_file(const std::string& path, std::string_view text);
+
   /// CLOCK_MONOTONIC.
   [[nodiscard]] virtual Nanoseconds now() const = 0;
   /// CPU time of this process, all threads (CLOCK_PROCESS_CPUTIME_ID).

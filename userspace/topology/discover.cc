@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "topology/locality.h"
+#include "topology/stand_in.h"
 #include "topology/sysfs.h"
 #include "topology/tiers.h"
 #include "topology/topology.h"
@@ -313,7 +314,9 @@ Result<Topology> discover(const System& system, std::span<const TierDeclaration>
     topology.notes.push_back(
         "the kernel demotes pages by itself too (/sys/kernel/mm/numa/demotion_enabled is on)");
 
-  TC_TRY(order_tiers(topology, declared));
+  const auto stand_in = read_stand_in(system);
+  if (!stand_in) topology.notes.push_back(stand_in.error().message);
+  TC_TRY(order_tiers(topology, declared, stand_in.value_or(std::nullopt)));
   return topology;
 }
 

@@ -184,6 +184,34 @@ Status use_declarations(Topology& topology, std::span<const TierDeclaration> dec
   return {};
 }
 
+/// False, with a note, when this process may not use both of the nodes.
+bool use_stand_in(Topology& topology, const StandIn& stand_in) {
+  const auto usable = [&](NodeId id) {
+    const Node* node = topology.find(id);
+    return node != nullptr && node->usable();
+  };
+  if (!usable(stand_in.fast) || !usable(stand_in.slow)) {
+    topology.notes.push_back(
+        fmt::format("node {} stands in for slow memory beside node {} (thermocline emulate "
+                    "numa-remote), but this process can't use both",
+                    stand_in.slow.get(), stand_in.fast.get()));
+    return false;
+  }
+  add_tier(topology, default_name(0, 2), {stand_in.fast});
+  add_tier(topology, default_name(1, 2), {stand_in.slow});
+  std::vector<NodeId> left_out;
+  for (const Node* node : usable_nodes(topology))
+    if (topology.tier_of(node->id) == kNoTier) left_out.push_back(node->id);
+  if (!left_out.empty())
+    topology.notes.push_back(
+        fmt::format("{} is in neither tier and is left alone", nodes_text(left_out)));
+  topology.source = TierSource::kStandIn;
+  topology.why =
+      fmt::format("Node {} stands in for slow memory while `thermocline emulate numa-remote` runs.",
+                  stand_in.slow.get());
+  return true;
+}
+
 /// "memory_tier4: node 0; memory_tier93: node 1"
 std::string kernel_tiers_text(const Groups& groups) {
   std::string text;
@@ -244,13 +272,15 @@ std::optional<std::uint64_t> abstract_distance(const Performance& memory, const 
   return distance;
 }
 
-Status order_tiers(Topology& topology, std::span<const TierDeclaration> declared) {
+Status order_tiers(Topology& topology, std::span<const TierDeclaration> declared,
+                   const std::optional<StandIn>& stand_in) {
   const auto nodes = usable_nodes(topology);
   if (nodes.empty())
     return fail(
         ErrorKind::kFailure,
         "no NUMA node has memory that this process may use; look at cpuset.mems of its cgroup");
   if (!declared.empty()) return use_declarations(topology, declared);
+  if (stand_in && use_stand_in(topology, *stand_in)) return {};
   if (nodes.size() == 1) {
     topology.source = TierSource::kSingleNode;
     topology.why =

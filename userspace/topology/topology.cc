@@ -39,6 +39,8 @@ std::string_view to_string(TierSource source) {
       return "distance";
     case TierSource::kConfig:
       return "config";
+    case TierSource::kStandIn:
+      return "stand_in";
   }
   return "nothing";
 }

@@ -4,9 +4,10 @@
 // discover() reads sysfs and /proc through System, asks hwloc for packages and local CPUs, and puts
 // the nodes that may be used into ordered tiers. What is found wins in this order:
 //   1. a declaration (the configuration), checked against the machine;
-//   2. the kernel's memory tiers, when they part the usable nodes;
-//   3. HMAT latency and bandwidth, by the formula that kernels from 6.7 on use themselves;
-//   4. nodes without CPUs, by distance from the nearest node with CPUs.
+//   2. a node that stands in for slow memory (`thermocline emulate numa-remote`);
+//   3. the kernel's memory tiers, when they part the usable nodes;
+//   4. HMAT latency and bandwidth, by the formula that kernels from 6.7 on use themselves;
+//   5. nodes without CPUs, by distance from the nearest node with CPUs.
 // Topology::why says which it was and why the ones before it didn't do.
 //
 // Called by the daemon, the CLI and the benchmarks. Never writes to the machine.
@@ -82,7 +83,15 @@ struct Node {
 };
 
 /// How the order of the tiers was found.
-enum class TierSource : std::uint8_t { kSingleNode, kNothing, kKernel, kHmat, kDistance, kConfig };
+enum class TierSource : std::uint8_t {
+  kSingleNode,
+  kNothing,
+  kKernel,
+  kHmat,
+  kDistance,
+  kConfig,
+  kStandIn
+};
 [[nodiscard]] std::string_view to_string(TierSource source);
 
 struct Tier {

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "emulation/numa_remote/limit.h"
+
+#include <sys/time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <vector>
+
+#include "base/text.h"
+#include "topology/topology.h"
+
+namespace thermocline::numa_remote {
+
+namespace {
+
+using literals::operator""_MiB;
+
+constexpr std::uint64_t kHugePage = 2 << 20;
+/// A block with pages in it that nobody can move keeps the kernel trying until a signal comes.
+constexpr itimerval kPatience = {{1, 0}, {5, 0}};
+
+/// Interrupts a system call that takes longer than kPatience, again each second until it ends.
+class Patience {
+ public:
+  Patience() {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    ::sigaction(SIGALRM, &action, &before_);
+    ::setitimer(ITIMER_REAL, &kPatience, nullptr);
+  }
+  ~Patience() {
+    const itimerval off{};
+    ::setitimer(ITIMER_REAL, &off, nullptr);
+    ::sigaction(SIGALRM, &before_, nullptr);
+  }
+  Patience(const Patience&) = delete;
+  Patience& operator=(const Patience&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
+/// Online blocks of a node in the order in which they are best taken: movable ones first, high
+/// addresses first, where the kernel's own data is least likely.
+Result<std::vector<OfflinedBlock>> online_blocks(const System& system, NodeId node) {
+  std::vector<OfflinedBlock> blocks;
+  const std::string dir = fmt::format("/sys/devices/system/node/node{}", node.get());
+  TC_ASSIGN(const auto names, system.list_dir(dir));
+  for (const std::string& name : names) {
+    constexpr std::string_view kPrefix = "memory";
+    const auto number = parse_u64(name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : "");
+    if (!number) continue;
+    const std::string block = block_path(static_cast<unsigned>(*number));
+    const auto state = system.read_file(block + "/state");
+    const auto zones = system.read_file(block + "/valid_zones");
+    if (!state || trim(*state) != "online" || !zones) continue;
+    // Of a block that is online it names the zone it is in; "none": it spans several and stays.
+    if (trim(*zones) == "none") continue;
+    blocks.push_back({static_cast<unsigned>(*number), trim(*zones) == "Movable"});
+  }
+  std::sort(blocks.begin(), blocks.end(), [](const OfflinedBlock& a, const OfflinedBlock& b) {
+    return a.movable != b.movable ? a.movable : a.number > b.number;
+  });
+  return blocks;
+}
+
+Result<std::uint64_t> number_in(const System& system, const std::string& path, int base = 10) {
+  TC_ASSIGN(const std::string text, system.read_file(path));
+  return parse_u64(trim(text), base);
+}
+
+/// Whole blocks while more than one is to go. Blocks that can't be taken are passed over.
+Result<Bytes> take_blocks(System& system, Journal& journal, Bytes wanted, const LimitHooks& hooks) {
+  const auto size = number_in(system, "/sys/devices/system/memory/block_size_bytes", 16);
+  const auto blocks = online_blocks(system, journal.who.fast);
+  if (!size || !blocks || blocks->empty()) return Bytes();  // no memory hot-plug in this kernel
+  Bytes taken;
+  for (const OfflinedBlock& block : *blocks) {
+    TC_ASSIGN(const Bytes now, fillable(system, journal.who.fast));
+    if (now < wanted + Bytes(*size)) break;
+    if (hooks.stopped()) return fail(ErrorKind::kFailure, "interrupted");
+    hooks.progress(fmt::format("taking {} of node {} offline ({} to go)",
+                               format_bytes(Bytes(*size)), journal.who.fast.get(),
+                               format_bytes(now - wanted)));
+    journal.blocks.push_back(block);
+    TC_TRY(hooks.save(journal));
+    const Patience patience;
+    if (system.write_file(block_path(block.number) + "/state", "offline")) {
+      taken += Bytes(*size);
+    } else {
+      journal.blocks.pop_back();
+    }
+  }
+  return taken;
+}
+
+/// The rest into the node's pool of 2 MiB pages.
+Result<Bytes> hold_pages(System& system, Journal& journal, Bytes wanted, const LimitHooks& hooks) {
+  const std::string path = pool_path(journal.who.fast) + "/nr_hugepages";
+  const auto before = number_in(system, path);
+  if (!before) return Bytes();  // no huge pages in this kernel
+  journal.held = HeldPages{*before, 0};
+  // Free memory may lie in pieces: the kernel joins some as it goes, and more when told to.
+  for (int round = 0; round < 4; ++round) {
+    TC_ASSIGN(const Bytes now, fillable(system, journal.who.fast));
+    const std::uint64_t more = now.minus_floor(wanted).get() / kHugePage;
+    if (more == 0) break;
+    if (hooks.stopped()) return fail(ErrorKind::kFailure, "interrupted");
+    hooks.progress(fmt::format("reserving {} of node {} in huge pages",
+                               format_bytes(Bytes(more * kHugePage)), journal.who.fast.get()));
+    if (round > 0)
+      static_cast<void>(system.write_file(
+          fmt::format("/sys/devices/system/node/node{}/compact", journal.who.fast.get()), "1"));
+    const std::uint64_t target = *before + journal.held->added + more;
+    journal.held->added += more;
+    TC_TRY(hooks.save(journal));
+    TC_TRY(system.write_file(path, std::to_string(target)));
+    TC_ASSIGN(const std::uint64_t reached, number_in(system, path));
+    journal.held->added = reached - std::min(reached, *before);
+    TC_TRY(hooks.save(journal));
+  }
+  return Bytes(journal.held->added * kHugePage);
+}
+
+}  // namespace
+
+Result<Bytes> fillable(const System& system, NodeId node) {
+  // Only this node's figures: discover() would look at much more.
+  Topology topology;
+  Node here;
+  here.id = node;
+  here.online = here.has_memory = here.allowed = true;
+  topology.nodes.push_back(here);
+  TC_TRY(topology.refresh_free(system));
+  TC_TRY(topology.refresh_zones(system));
+  const Node& now = topology.nodes.front();
+  return now.free.minus_floor(bytes_of(now.watermarks.low + now.reserved));
+}
+
+Result<Limit> limit_fast(System& system, Journal& journal, Bytes wanted, const LimitHooks& hooks) {
+  Limit out;
+  const NodeId node = journal.who.fast;
+  TC_ASSIGN(out.before, fillable(system, node));
+  if (wanted > out.before)
+    return fail(ErrorKind::kUsage, "--fast-bytes {}: programs can fill {} of node {} now",
+                format_bytes(wanted), format_bytes(out.before), node.get());
+  TC_ASSIGN(out.offlined, take_blocks(system, journal, wanted, hooks));
+  TC_ASSIGN(out.held, hold_pages(system, journal, wanted, hooks));
+  TC_ASSIGN(out.left, fillable(system, node));
+  const Bytes off = std::max(out.left, wanted) - std::min(out.left, wanted);
+  if (off > std::max(4_MiB, Bytes(wanted.get() / 100)))
+    return fail(ErrorKind::kFailure,
+                "node {} could be brought to {}, not to {}: {} in memory blocks and {} in huge "
+                "pages were all that it gave; stop programs that use it, or ask for another size",
+                node.get(), format_bytes(out.left), format_bytes(wanted),
+                format_bytes(out.offlined), format_bytes(out.held));
+  return out;
+}
+
+}  // namespace thermocline::numa_remote
