@@ -2,7 +2,8 @@
 // The layer rule (docs/architecture.md), read off the #include lines of the tree:
 //   base → topology → tracking → heat → policies → mover → engine → control → programs
 // A file includes its own folder and what stands before it. Beyond that, policies see base, heat
-// and topology only; the lab sees base only; kmod/ shares nothing with user space but kmod/uapi.
+// and topology only; emulation/lab
+// and emulation/timing see base only; kmod/ shares nothing with user space but kmod/uapi.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -39,11 +40,13 @@ const std::map<std::string, Layers>& rules() {
     }
     rules["policies"] = {"base", "heat", "topology"};
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
-    rules["cli"].insert({"emulation/lab", "emulation/timing"});
+    rules["cli"].insert({"emulation/lab", "emulation/numa_remote", "emulation/timing"});
     rules["emulation/lab"] = {"base", "emulation/timing"};
     rules["emulation/timing"] = {"base"};
+    rules["emulation/probe"] = {"base"};
+    rules["emulation/numa_remote"] = {"base", "topology", "emulation/probe", "emulation/timing"};
     rules["bench"] = before;
-    rules["bench"].insert("emulation/timing");  // mark.h
+    rules["bench"].insert({"emulation/probe", "emulation/timing"});  // mark.h
     rules["kmod"] = {"uapi"};
     rules["uapi"] = {};
     return rules;
