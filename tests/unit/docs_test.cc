@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "cli/emulate_report.h"
 #include "cli/oracle.h"
 #include "control/config.h"
 #include "control/status.h"
@@ -125,6 +126,24 @@ TEST(Docs, EveryKeyOfTheOracleIsInTheManPage) {
           section(page("thermocline-oracle.1.scd"), "# JSON"), lookup);
   EXPECT_THAT(lookup.missing, testing::IsEmpty());
   EXPECT_GT(lookup.checked, 15u);
+}
+
+TEST(Docs, EveryKeyOfTheEmulationReportIsInTheManPage) {
+  cli::EmulateReport report;
+  report.setting.cpus = {CpuId(0)};
+  report.limit.emplace();
+  report.figures.emplace();
+  report.figures->fast.loaded = report.figures->slow.loaded = {{1, 100}};
+  report.figures->slow.saturated = true;
+  report.figures->fast.idle_ns = 100;
+  report.figures->slow.idle_ns = 250;
+  report.figures->slow.gb_per_s = 20;
+  report.judgement = numa_remote::judge(*report.figures, numa_remote::Label::kMeasured);
+  Lookup lookup;
+  look_up(nlohmann::json(cli::emulate_json(report)),
+          section(page("thermocline-emulate.1.scd"), "## JSON"), lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 30u);
 }
 
 }  // namespace
