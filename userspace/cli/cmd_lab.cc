@@ -37,6 +37,7 @@ struct GuestOptions {
   std::string truth_slice;
   timing::TruthOptions truth;
   CLI::Option* cpus = nullptr;
+  std::vector<CLI::Option*> of_timing;  ///< what means nothing without a model
   lab::RunSpec spec;
 };
 
@@ -95,27 +96,26 @@ void add_timing_options(CLI::App& verb, GuestOptions& o) {
                   fmt::format("memory-timing model that drives the guest's clock: {}, or a file",
                               fmt::join(timing::preset_names(), ", ")))
       ->type_name("MODEL");
-  verb.add_option("--timing-mode", o.timing_mode,
-                  "reference (one CPU, the same in every run), parallel, or report (the clock is "
-                  "left alone)")
-      ->type_name("MODE")
-      ->capture_default_str();
-  verb.add_option("--truth", o.truth.file,
-                  "write what the last-level cache missed, by node and page, to this file")
-      ->type_name("FILE");
-  verb.add_option("--truth-slice", o.truth_slice,
-                  "guest time of a slice of it (default: marks only)")
-      ->type_name("TIME");
-  verb.add_option("--truth-pages", o.truth.pages, "none, physical or virtual")
-      ->type_name("WHICH")
-      ->capture_default_str();
+  o.of_timing = {
+      verb.add_option("--timing-mode", o.timing_mode,
+                      "reference (one CPU, the same in every run), parallel, or report (the clock "
+                      "is left alone)")
+          ->capture_default_str(),
+      verb.add_option("--truth", o.truth.file,
+                      "write what the last-level cache missed, by node and page, to this file"),
+      verb.add_option("--truth-slice", o.truth_slice,
+                      "guest time of a slice of it (default: marks only)"),
+      verb.add_option("--truth-pages", o.truth.pages, "none, physical or virtual")
+          ->capture_default_str()};
 }
 
 /// After take_spec(): the model is read and checked here, before anything is started.
 Status take_timing(GuestOptions& o) {
   if (o.timing.empty()) {
-    if (!o.truth.file.empty())
-      return fail(ErrorKind::kUsage, "--truth needs a model: give --timing as well");
+    for (const CLI::Option* option : o.of_timing)
+      if (option->count() != 0)
+        return fail(ErrorKind::kUsage, "{} needs a model: give --timing as well",
+                    option->get_name());
     return {};
   }
   lab::TimingSpec timing;
@@ -127,9 +127,12 @@ Status take_timing(GuestOptions& o) {
     return fail(ErrorKind::kUsage, "--truth-pages is none, physical or virtual, not '{}'",
                 timing.truth.pages);
   if (!o.truth_slice.empty()) {
-    TC_ASSIGN(timing.truth.slice, parse_duration(o.truth_slice));
-    if (timing.truth.slice < std::chrono::milliseconds(1))
-      return fail(ErrorKind::kUsage, "--truth-slice must be at least 1ms");
+    const auto slice = parse_duration(o.truth_slice);
+    if (!slice || *slice < std::chrono::milliseconds(1))
+      return fail(ErrorKind::kUsage,
+                  "--truth-slice wants a time of at least 1ms, such as 100ms, not '{}'",
+                  o.truth_slice);
+    timing.truth.slice = *slice;
   }
   if (!timing.truth.file.empty()) {
     timing.truth.file = std::filesystem::absolute(timing.truth.file).string();
