@@ -6,6 +6,7 @@
 
 #include <functional>
 
+#include "cli/emulate_report.h"
 #include "emulation/numa_remote/journal.h"
 #include "emulation/numa_remote/judge.h"
 #include "emulation/numa_remote/limit.h"
@@ -352,6 +353,20 @@ TEST(Judge, MemoryThatIsNotSlowerStandsForNothing) {
 
 TEST(Judge, TimesOfPlainEmulationStandForNothing) {
   EXPECT_EQ(judge(figures(100, 255, 24, true), Label::kEmulated).stands_for, StandsFor::kNothing);
+}
+
+TEST(EmulateReport, DrawsBothNodesAndTheEnvelope) {
+  cli::EmulateReport report;
+  report.figures = figures(100, 255, 24, true);
+  report.figures->slow.loaded = {{10, 300}, {20, 500}};
+  report.judgement = judge(*report.figures, Label::kMeasured);
+  const std::string svg = cli::emulate_svg(report);
+  EXPECT_THAT(svg, HasSubstr("(measured)"));
+  EXPECT_THAT(svg, HasSubstr("node 1: 255 ns idle"));
+  // 500 ns is the top of the plot, and 20 GB/s its right end.
+  EXPECT_THAT(svg, HasSubstr("620.0,60.0"));
+  // 410 ns is 82 % up a plot of 310.
+  EXPECT_THAT(svg, HasSubstr("y=\"115.8\""));
 }
 
 TEST(StandIn, MakesTwoTiersWhileItsKeeperLives) {

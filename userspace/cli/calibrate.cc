@@ -9,6 +9,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "cli/line_chart.h"
 #include "cli/table.h"
 #include "emulation/timing/published.h"
 
@@ -194,54 +195,17 @@ nlohmann::ordered_json calibration_json(const Calibration& c) {
 }
 
 std::string calibration_svg(const Calibration& c) {
-  constexpr double kWidth = 640, kHeight = 400, kLeft = 60, kRight = 20, kTop = 40, kBottom = 50;
-  constexpr std::array<const char*, 4> kColours = {"#1b7f79", "#c8553d", "#3d5a98", "#7a5195"};
-  double most = 1;
-  for (const auto& n : c.nodes)
-    for (const auto& point : n.sweep) most = std::max(most, point.chase_ns);
-  const double step = std::pow(10.0, std::floor(std::log10(most))) / (most > 500 ? 1 : 2);
-  const double top = std::ceil(most / step) * step;
-  const auto x = [&](double load) { return kLeft + load / 100 * (kWidth - kLeft - kRight); };
-  const auto y = [&](double ns) {
-    return kHeight - kBottom - ns / top * (kHeight - kTop - kBottom);
-  };
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
-      "height=\"{1}\" "
-      "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" "
-      "fill=\"white\"/>\n<text x=\"{2}\" y=\"22\" font-size=\"15\">Modelled latency under load: {3}"
-      "</text>\n",
-      kWidth, kHeight, kLeft, c.model);
-  const auto text = [&](double at_x, double at_y, const char* anchor, const std::string& words) {
-    out +=
-        fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"#444\">{}</text>\n",
-                    at_x, at_y, anchor, words);
-  };
-  for (double ns = 0; ns <= top + step / 2; ns += step) {
-    out += fmt::format(
-        "<line x1=\"{0:.1f}\" x2=\"{1:.1f}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" "
-        "stroke=\"#ddd\"/>\n",
-        x(0), x(100), y(ns));
-    text(kLeft - 8, y(ns) + 4, "end", fmt::format("{:.0f}", ns));
+  LineChart chart;
+  chart.title = "Modelled latency under load: " + c.model;
+  chart.x_text = "load on the device, % of its bandwidth";
+  chart.y_unit = " ns";
+  chart.x_most = 100;
+  for (const Calibration::Node& node : c.nodes) {
+    chart.lines.push_back({fmt::format("node {}: {:.0f} ns idle", node.node, node.chase_ns), {}});
+    for (const auto& point : node.sweep)
+      chart.lines.back().points.emplace_back(point.load_percent, point.chase_ns);
   }
-  for (int load = 0; load <= 100; load += 20)
-    text(x(load), kHeight - kBottom + 18, "middle", fmt::format("{}", load));
-  text((kLeft + kWidth - kRight) / 2, kHeight - 12, "middle",
-       "load on the device, % of its bandwidth; y: ns a hop of a pointer chase");
-  for (std::size_t i = 0; i < c.nodes.size(); ++i) {
-    const char* colour = kColours[i % kColours.size()];
-    out +=
-        fmt::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"", colour);
-    for (const auto& point : c.nodes[i].sweep)
-      out += fmt::format("{:.1f},{:.1f} ", x(point.load_percent), y(point.chase_ns));
-    out += "\"/>\n";
-    const double at = kTop + 12 + 18 * static_cast<double>(i);
-    out += fmt::format("<rect x=\"{:.0f}\" y=\"{:.0f}\" width=\"12\" height=\"3\" fill=\"{}\"/>\n",
-                       kLeft + 12, at - 4, colour);
-    text(kLeft + 30, at, "start",
-         fmt::format("node {}: {:.0f} ns idle", c.nodes[i].node, c.nodes[i].chase_ns));
-  }
-  return out + "</svg>\n";
+  return line_chart_svg(chart);
 }
 
 }  // namespace thermocline::cli

@@ -23,7 +23,7 @@ using namespace numa_remote;
 struct Options {
   std::optional<std::int32_t> slow, fast;
   std::string fast_bytes;
-  std::string report;
+  std::string report, svg;
   bool json = false;
   bool unmeasured = false;
   bool restore = false;
@@ -51,6 +51,7 @@ void say(const std::string& text) {
 }
 
 Status give(const Options& options, const EmulateReport& report) {
+  if (!options.svg.empty()) TC_TRY(write_whole(options.svg, emulate_svg(report)));
   const std::string text =
       options.json ? json_text(emulate_json(report)) + "\n" : emulate_text(report);
   if (!options.report.empty()) return write_whole(options.report, text);
@@ -91,6 +92,8 @@ Result<int> run(const Options& options) {
   }
   if (options.unmeasured && options.command.empty())
     return fail(ErrorKind::kUsage, "--no-measure leaves nothing to do without a command");
+  if (options.unmeasured && !options.svg.empty())
+    return fail(ErrorKind::kUsage, "--svg draws what is measured: leave out --no-measure");
   if (!options.command.empty() && ::geteuid() != 0)
     return fail(ErrorKind::kPermission,
                 "holding a command to one node and limiting memory needs root; without a command, "
@@ -150,6 +153,8 @@ void register_emulate(CLI::App& app, Context& context) {
                    "memory of the fast node that programs can fill, such as 4G (all of it)")
       ->type_name("BYTES");
   verb->add_option("--report", o->report, "write the report to this file")->type_name("FILE");
+  verb->add_option("--svg", o->svg, "also draw the latency under load into this file")
+      ->type_name("FILE");
   verb->add_flag("--json", o->json, "report as JSON");
   verb->add_flag("--no-measure", o->unmeasured,
                  "don't measure: the next of many runs; nothing is said about CXL then");

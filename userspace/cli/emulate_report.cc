@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
+#include "cli/line_chart.h"
 #include "cli/table.h"
 
 namespace thermocline::cli {
@@ -121,6 +122,21 @@ std::string emulate_text(const EmulateReport& r) {
                      : "Nothing was measured, so nothing is said about how near this is to CXL.\n";
   for (const std::string& note : r.notes) out += "Note: " + note + ".\n";
   return out;
+}
+
+std::string emulate_svg(const EmulateReport& r) {
+  LineChart chart;
+  chart.title = fmt::format("Latency under load ({})", to_string(r.label));
+  chart.x_text = "read by the other CPUs, GB/s";
+  chart.y_unit = " ns";
+  chart.band = {"idle latency of CXL devices", r.judgement->axes[0].low, r.judgement->axes[0].high};
+  for (const NodeFigures* n : {&r.figures->fast, &r.figures->slow}) {
+    chart.lines.push_back({fmt::format("node {}: {:.0f} ns idle", n->node.get(), n->idle_ns), {}});
+    chart.lines.back().points.emplace_back(0, n->idle_ns);
+    for (const LoadPoint& point : n->loaded)
+      chart.lines.back().points.emplace_back(point.gb_per_s, point.latency_ns);
+  }
+  return line_chart_svg(chart);
 }
 
 nlohmann::ordered_json emulate_json(const EmulateReport& r) {

@@ -23,6 +23,9 @@ struct EmulateReport {
 };
 
 [[nodiscard]] std::string emulate_text(const EmulateReport& report);
+/// Latency under load of both nodes, beside the idle latencies of CXL devices. Only of what was
+/// measured.
+[[nodiscard]] std::string emulate_svg(const EmulateReport& report);
 [[nodiscard]] nlohmann::ordered_json emulate_json(const EmulateReport& report);
 
 }  // namespace thermocline::cli
