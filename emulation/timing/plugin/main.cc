@@ -40,6 +40,10 @@ constexpr std::uint64_t kKickPs = 20 * kMicrosecond;
 constexpr std::uint64_t kSkewPs = 50 * kMicrosecond;
 constexpr unsigned kNaps = 200;
 constexpr long kNapNs = 10'000;
+/// Host time for which all vCPUs may be idle before the guest's clock goes on with the host's.
+/// Where one wakes another and waits for it, nobody runs until the host has woken that one's
+/// thread: that is none of the guest's time.
+constexpr std::int64_t kHandOverNs = 300'000;
 /// Instructions after which a vCPU looks in even if it misses nothing.
 constexpr std::uint64_t kLookIn = 20'000;
 /// Added to a vCPU's count so that it looks in at its next block.
@@ -540,7 +544,7 @@ void on_idle(qemu_plugin_id_t, unsigned vcpu) {
   core.window.drain(core.instructions());
   if (plan.mode == Mode::kParallel) parallel_clock();
   core.running = false;
-  if (--running == 0) idle_since = host_ns();
+  if (--running == 0) idle_since = host_ns() + kHandOverNs;
 }
 
 void on_resume(qemu_plugin_id_t, unsigned vcpu) {
