@@ -18,6 +18,10 @@ namespace {
 using literals::operator""_MiB;
 
 constexpr std::uint64_t kHugePage = 2 << 20;
+/// Cached files that are worth a word.
+constexpr Bytes kWorthDropping = 64_MiB;
+/// Blocks in a row that can't be taken, after which no more are tried: each may take seconds.
+constexpr unsigned kMostBusy = 16;
 /// A block with pages in it that nobody can move keeps the kernel trying until a signal comes.
 constexpr itimerval kPatience = {{1, 0}, {5, 0}};
 
@@ -77,7 +81,9 @@ Result<Bytes> take_blocks(System& system, Journal& journal, Bytes wanted, const 
   const auto blocks = online_blocks(system, journal.who.fast);
   if (!size || !blocks || blocks->empty()) return Bytes();  // no memory hot-plug in this kernel
   Bytes taken;
+  unsigned busy = 0;
   for (const OfflinedBlock& block : *blocks) {
+    if (busy == kMostBusy) break;
     TC_ASSIGN(const Bytes now, fillable(system, journal.who.fast));
     if (now < wanted + Bytes(*size)) break;
     if (hooks.stopped()) return fail(ErrorKind::kFailure, "interrupted");
@@ -89,8 +95,10 @@ Result<Bytes> take_blocks(System& system, Journal& journal, Bytes wanted, const 
     const Patience patience;
     if (system.write_file(block_path(block.number) + "/state", "offline")) {
       taken += Bytes(*size);
+      busy = 0;
     } else {
       journal.blocks.pop_back();
+      ++busy;
     }
   }
   return taken;
@@ -139,13 +147,35 @@ Result<Bytes> fillable(const System& system, NodeId node) {
   return now.free.minus_floor(bytes_of(now.watermarks.low + now.reserved));
 }
 
+Bytes cached_files(const System& system, NodeId node) {
+  Bytes cached;
+  if (const auto meminfo =
+          system.read_file(fmt::format("/sys/devices/system/node/node{}/meminfo", node.get())))
+    for (const std::string_view line : split(*meminfo, '\n')) {
+      const auto parts = words(line);  // Node 0 Active(file): 1234 kB
+      if (parts.size() < 4 || (parts[2] != "Active(file):" && parts[2] != "Inactive(file):"))
+        continue;
+      if (const auto kib = parse_u64(parts[3])) cached += Bytes(*kib << 10);
+    }
+  return cached;
+}
+
+std::string fillable_text(const System& system, NodeId node, Bytes fillable) {
+  std::string text =
+      fmt::format("programs can fill {} of node {} now", format_bytes(fillable), node.get());
+  if (const Bytes cached = cached_files(system, node); cached > kWorthDropping)
+    text += fmt::format("; {} hold cached files (echo 1 >/proc/sys/vm/drop_caches frees them)",
+                        format_bytes(cached));
+  return text;
+}
+
 Result<Limit> limit_fast(System& system, Journal& journal, Bytes wanted, const LimitHooks& hooks) {
   Limit out;
   const NodeId node = journal.who.fast;
   TC_ASSIGN(out.before, fillable(system, node));
   if (wanted > out.before)
-    return fail(ErrorKind::kUsage, "--fast-bytes {}: programs can fill {} of node {} now",
-                format_bytes(wanted), format_bytes(out.before), node.get());
+    return fail(ErrorKind::kUsage, "--fast-bytes {}: {}", format_bytes(wanted),
+                fillable_text(system, node, out.before));
   TC_ASSIGN(out.offlined, take_blocks(system, journal, wanted, hooks));
   TC_ASSIGN(out.held, hold_pages(system, journal, wanted, hooks));
   TC_ASSIGN(out.left, fillable(system, node));

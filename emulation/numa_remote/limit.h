@@ -35,6 +35,13 @@ struct Limit {
 /// keep for devices. Reads meminfo and zoneinfo.
 [[nodiscard]] Result<Bytes> fillable(const System& system, NodeId node);
 
+/// What a node holds of files, which the kernel gives up for memory that is bound to the node. Not
+/// for other memory, while another node has some.
+[[nodiscard]] Bytes cached_files(const System& system, NodeId node);
+
+/// "programs can fill 2 GiB of node 0 now", and how to free more.
+[[nodiscard]] std::string fillable_text(const System& system, NodeId node, Bytes fillable);
+
 /// Leaves `wanted` of journal.who.fast to fill. The result is within 4 MiB, or 1 %, of it; else
 /// kFailure says how far it went, and the journal holds what has to be put back. kUsage when the
 /// node has less to begin with.

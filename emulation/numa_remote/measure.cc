@@ -171,7 +171,7 @@ Result<NodeFigures> measure_node(const System& system, const Setting& setting, N
   const std::size_t part = std::max((16_MiB).get(), 2 * cache.get() / cpus / kLine * kLine);
   const Bytes loaded(part * cpus);
   TC_ASSIGN(const Bytes room, fillable(system, node));
-  if (room < all.chased + loaded)
+  if (room + cached_files(system, node) < all.chased + loaded)
     return fail(ErrorKind::kFailure,
                 "node {} has {} free; measuring takes {}, more than the caches of its CPUs hold",
                 node.get(), format_bytes(room), format_bytes(all.chased + loaded));

@@ -201,8 +201,10 @@ class ScriptedMachine : public System {
 
  private:
   void refresh() {
-    file("/sys/devices/system/node/node0/meminfo") =
-        fmt::format("Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: {} kB\n", free_kib);
+    file("/sys/devices/system/node/node0/meminfo") = fmt::format(
+        "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: {} kB\nNode 0 Active(file): 51200 "
+        "kB\nNode 0 Inactive(file): 20480 kB\n",
+        free_kib);
     file("/proc/zoneinfo") =
         "Node 0, zone   Normal\n  pages free 1\n        min      0\n        low      0\n        "
         "high     0\n        managed  262144\n        protection: (0, 0, 0, 0, 0)\n";
@@ -272,6 +274,7 @@ TEST_F(LimitFast, MoreThanThereIsIsAMistakeAndChangesNothing) {
   const auto limited = limit(901_MiB);
   ASSERT_FALSE(limited);
   EXPECT_EQ(limited.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(limited.error().message, HasSubstr("70 MiB hold cached files"));
   EXPECT_THAT(machine_.written, IsEmpty());
 }
 

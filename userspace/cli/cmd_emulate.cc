@@ -87,8 +87,8 @@ Result<int> run(const Options& options) {
       return fail(ErrorKind::kUsage, "--fast-bytes holds while a command runs: give one after --");
     TC_ASSIGN(const Bytes room, fillable(*system, report.setting.fast));
     if (*fast_bytes > room)
-      return fail(ErrorKind::kUsage, "--fast-bytes {}: programs can fill {} of node {} now",
-                  options.fast_bytes, format_bytes(room), report.setting.fast.get());
+      return fail(ErrorKind::kUsage, "--fast-bytes {}: {}", options.fast_bytes,
+                  fillable_text(*system, report.setting.fast, room));
   }
   if (options.unmeasured && options.command.empty())
     return fail(ErrorKind::kUsage, "--no-measure leaves nothing to do without a command");
