@@ -145,6 +145,7 @@ int main() {
     const Memory huge(4 * bytes, MADV_HUGEPAGE);
     huge.touch(kHuge);
     measure("huge_none", huge, kHuge, 0, kClear);
+    measure("huge_sparse", huge, kHuge, 4 * kHuge, kClear);
     measure("huge_all", huge, kHuge, kHuge, kClear);
   }
   return 0;
