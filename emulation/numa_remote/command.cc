@@ -9,13 +9,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 
-#include "base/output.h"
+#include "base/text.h"
 
 namespace thermocline::numa_remote {
 
@@ -65,12 +66,14 @@ struct Variables {
   // With this process's death the command is asked to end: its slow tier is gone.
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(126);
-  if (!group.empty() && !system.write_file(group + "/cgroup.procs", "0")) give_up(EPERM);
   const std::size_t count = setting.cpus.back().get() + 1;
   cpu_set_t* const set = CPU_ALLOC(count);
   CPU_ZERO_S(CPU_ALLOC_SIZE(count), set);
   for (const CpuId cpu : setting.cpus) CPU_SET_S(cpu.get(), CPU_ALLOC_SIZE(count), set);
   if (::sched_setaffinity(0, CPU_ALLOC_SIZE(count), set) != 0) give_up(errno);
+  if (!group.empty())
+    if (const Status joined = system.write_file(group + "/cgroup.procs", "0"); !joined)
+      give_up(joined.error().errno_value);
   for (const auto& [name, value] : variables.list) ::setenv(name.c_str(), value.c_str(), 1);
   ::sigprocmask(SIG_SETMASK, &endings.before(), nullptr);
   std::vector<char*> words;
@@ -107,6 +110,17 @@ Result<int> wait_for(System& system, Keeper& keeper, pid_t pid, int pidfd, const
   }
 }
 
+/// The cgroup still holds its members to the fast node's CPUs.
+bool holds(const System& system, const std::string& group, const Setting& setting) {
+  const auto text = system.read_file(group + "/cpuset.cpus.effective");
+  const auto list = text ? parse_list(trim(*text)) : tl::make_unexpected(text.error());
+  if (!list) return false;
+  for (const std::uint32_t cpu : *list)
+    if (std::find(setting.cpus.begin(), setting.cpus.end(), CpuId(cpu)) == setting.cpus.end())
+      return false;
+  return true;
+}
+
 Result<int> run_kept(System& system, Keeper& keeper, const Setting& setting,
                      const std::vector<std::string>& command, const Endings& endings,
                      const Hooks& hooks) {
@@ -139,13 +153,22 @@ Result<int> run_command(System& system, const Setting& setting, std::optional<By
   if (const auto signal = endings.take(); signal) {
     // The user ended it before anything ran; a keeper that was ready none the less goes too.
     if (keeper)
-      for (const std::string& problem : keeper->end()) hooks.warn("not put back: " + problem);
+      for (const std::string& problem : keeper->end())
+        hooks.warn("not put back: " + problem +
+                   "; `thermocline emulate numa-remote --restore` tries again");
     return 128 + static_cast<int>(signal->ssi_signo);
   }
   if (!keeper) return tl::make_unexpected(std::move(keeper).error());
   auto code = run_kept(system, *keeper, setting, command, endings, hooks);
-  for (const std::string& problem : keeper->end()) hooks.warn("not put back: " + problem);
-  return code;
+  if (!keeper->kept().group.empty() && !holds(system, keeper->kept().group, setting))
+    hooks.warn(
+        "somebody changed the command's cgroup meanwhile: its threads may have run elsewhere");
+  if (keeper->kept().limit) hooks.progress("putting memory back");
+  const auto problems = keeper->end();
+  for (const std::string& problem : problems) hooks.warn("not put back: " + problem);
+  if (problems.empty()) return code;
+  hooks.warn("`thermocline emulate numa-remote --restore` tries again");
+  return code && *code == 0 ? 1 : code;
 }
 
 }  // namespace thermocline::numa_remote

@@ -23,9 +23,10 @@ struct Hooks {
   std::function<void(const std::string&)> warn;
 };
 
-/// Exit status of the command (128 + signal, as shells count); 127 when it can't be found, 126 when
-/// it can't be run, 130 when the user ended it before it started. Signals that ask this process to
-/// end are passed on to the command.
+/// Exit status of the command (128 + signal, as shells count), or 1 for a command that succeeded
+/// when not everything could be put back; 127 when it can't be found, 126 when it can't be run, 130
+/// when the user ended it before it started. Signals that ask this process to end are passed on to
+/// the command.
 [[nodiscard]] Result<int> run_command(System& system, const Setting& setting,
                                       std::optional<Bytes> fast_bytes,
                                       const std::vector<std::string>& command, const Hooks& hooks);

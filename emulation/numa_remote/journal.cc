@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "emulation/numa_remote/journal.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,9 +35,20 @@ Result<std::uint64_t> number_in(const System& system, const std::string& path) {
 
 Status put_block_back(System& system, const OfflinedBlock& block) {
   const std::string path = block_path(block.number) + "/state";
-  TC_ASSIGN(const std::string state, system.read_file(path));
-  if (trim(state) == "online") return {};
-  return system.write_file(path, block.movable ? "online_movable" : "online_kernel");
+  // Memory comes online with some of its own; when there was none, there may be in a moment.
+  for (int tries = 3;; --tries) {
+    TC_ASSIGN(const std::string state, system.read_file(path));
+    if (trim(state) == "online") return {};
+    const Status written =
+        system.write_file(path, block.movable ? "online_movable" : "online_kernel");
+    if (written || tries == 1) return written;
+    ::usleep(100'000);
+  }
+}
+
+Status put_min_free_back(System& system, std::uint64_t kib) {
+  TC_ASSIGN(const std::uint64_t now, number_in(system, kMinFreePath));
+  return now == kib ? Status() : system.write_file(kMinFreePath, std::to_string(kib));
 }
 
 Status put_pool_back(System& system, NodeId node, const HeldPages& held) {
@@ -53,18 +65,62 @@ Status put_pool_back(System& system, NodeId node, const HeldPages& held) {
   return {};
 }
 
+/// Pids of a cgroup, as the kernel lists them.
+Result<std::vector<std::string>> members(const System& system, const std::string& group) {
+  TC_ASSIGN(const std::string text, system.read_file(group + "/cgroup.procs"));
+  std::vector<std::string> pids;
+  for (const std::string_view pid : words(text)) pids.emplace_back(pid);
+  return pids;
+}
+
 Status put_group_back(System& system, const Journal& journal) {
   if (!system.exists(journal.group)) return {};
-  // Twice: a process may have forked while the list was read.
-  for (int round = 0; round < 2; ++round) {
-    TC_ASSIGN(const std::string members, system.read_file(journal.group + "/cgroup.procs"));
-    for (const std::string_view pid : words(members))
-      // One that has just exited is no failure.
-      static_cast<void>(system.write_file(journal.group_back + "/cgroup.procs", pid));
+  std::vector<std::string> left;
+  // Processes may fork while the list is read.
+  for (int round = 0; round < 50; ++round) {
+    TC_ASSIGN(left, members(system, journal.group));
+    if (left.empty()) break;
+    for (const std::string& pid : left) {
+      // Where the run came from may have gone, or takes no processes: then further up. One that
+      // has just exited is taken nowhere.
+      std::string to = journal.group_back;
+      while (!system.write_file(to + "/cgroup.procs", pid) && to.size() > kGroups.size())
+        to.erase(to.rfind('/'));
+    }
   }
+  if (!left.empty())
+    return fail(ErrorKind::kFailure, "processes {} can't be moved out of the cgroup {}",
+                fmt::join(left, ", "), journal.group);
   if (::rmdir(journal.group.c_str()) != 0 && errno != ENOENT)
     return fail_errno(errno, "can't remove the cgroup " + journal.group);
   return {};
+}
+
+bool is_empty(const System& system, const std::string& path) {
+  const auto text = system.read_file(path);
+  return !text || trim(*text).empty();
+}
+
+bool has_cpuset(const System& system, const std::string& path) {
+  const auto text = system.read_file(path);
+  if (text)
+    for (const std::string_view word : words(*text))
+      if (word == "cpuset") return true;
+  return false;
+}
+
+/// Off again, unless another cgroup has come to hang on it: that one keeps it.
+Status put_cpusets_back(System& system) {
+  const std::string root(kGroups);
+  if (!has_cpuset(system, root + "/cgroup.subtree_control")) return {};
+  TC_ASSIGN(const auto names, system.list_dir(root));
+  for (const std::string& name : names) {
+    const std::string group = root + "/" + name;
+    if (!is_empty(system, group + "/cpuset.cpus") || !is_empty(system, group + "/cpuset.mems") ||
+        has_cpuset(system, group + "/cgroup.subtree_control"))
+      return {};
+  }
+  return system.write_file(root + "/cgroup.subtree_control", "-cpuset");
 }
 
 }  // namespace
@@ -88,6 +144,7 @@ std::string journal_text(const Journal& journal) {
   json["group"] = journal.group;
   json["group_back"] = journal.group_back;
   json["enabled_cpusets"] = journal.enabled_cpusets;
+  if (journal.min_free_kib) json["min_free_kib"] = *journal.min_free_kib;
   return json.dump() + "\n";
 }
 
@@ -104,6 +161,8 @@ Result<Journal> parse_journal(const std::string& text) {
     out.group = group_of(json.at("group"), false);
     out.group_back = group_of(json.at("group_back"), true);
     out.enabled_cpusets = json.at("enabled_cpusets").get<bool>();
+    if (json.contains("min_free_kib"))
+      out.min_free_kib = whole<std::uint64_t>(json["min_free_kib"]);
     return out;
   } catch (const nlohmann::json::exception& e) {
     return fail(ErrorKind::kCorrupt, "{} is not what this program writes ({})", kStandInPath,
@@ -120,8 +179,8 @@ std::vector<std::string> put_back(System& system, const Journal& journal) {
   if (journal.held) attempt(put_pool_back(system, journal.who.fast, *journal.held));
   for (const OfflinedBlock& block : journal.blocks) attempt(put_block_back(system, block));
   if (!journal.group.empty()) attempt(put_group_back(system, journal));
-  if (journal.enabled_cpusets)
-    attempt(system.write_file(std::string(kGroups) + "/cgroup.subtree_control", "-cpuset"));
+  if (journal.enabled_cpusets) attempt(put_cpusets_back(system));
+  if (journal.min_free_kib) attempt(put_min_free_back(system, *journal.min_free_kib));
   return problems;
 }
 

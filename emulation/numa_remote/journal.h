@@ -36,6 +36,8 @@ struct Journal {
   std::string group;             ///< folder of the command's cgroup; empty: none was made
   std::string group_back;        ///< folder of the cgroup that what is left in it goes to
   bool enabled_cpusets = false;  ///< in the root's cgroup.subtree_control
+  /// vm.min_free_kbytes, which the kernel works out anew with every block.
+  std::optional<std::uint64_t> min_free_kib;
 
   friend bool operator==(const Journal&, const Journal&) = default;
 };
@@ -44,6 +46,8 @@ struct Journal {
 /// kCorrupt for anything that journal_text() doesn't write: what it names is going to be written
 /// to.
 [[nodiscard]] Result<Journal> parse_journal(const std::string& text);
+
+inline constexpr const char* kMinFreePath = "/proc/sys/vm/min_free_kbytes";
 
 /// The folder of node N's pool of 2 MiB pages, and of a memory block.
 [[nodiscard]] std::string pool_path(NodeId node);

@@ -17,7 +17,8 @@ enum class Label {
   kModelled,  ///< a guest under the timing model
   kEmulated,  ///< a guest in plain emulation: times mean nothing
 };
-/// Of the machine that this runs on.
+/// Of the machine that this runs on: the emulator tells itself by CPUID, and THERMOCLINE_TIMING
+/// counts there only.
 [[nodiscard]] Label label_here(const System& system);
 
 enum class StandsFor { kCxl, kRemoteNuma, kNothing };
@@ -26,6 +27,7 @@ struct Axis {
   std::string what, unit, source;
   double value = 0, low = 0, high = 0;
   bool at_least = false;  ///< the CPUs were the limit: the value may be higher
+  bool judged = true;     ///< false: told, but one published card is too few to go by
   /// False when the CPUs drew less than the envelope's lower end and could draw no more.
   [[nodiscard]] bool known() const;
   /// ">= 5.22 GB/s"

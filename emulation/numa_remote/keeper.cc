@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -120,10 +121,16 @@ Status make_group(System& system, Journal& journal, const Setting& setting,
   if (!has_word(system.read_file(std::string(kGroups) + "/cgroup.controllers"), "cpuset"))
     return fail(ErrorKind::kUnsupported, "there is no cgroup v2 with the cpuset controller at {}",
                 kGroups);
-  journal.group = kGroup;
   journal.enabled_cpusets = !has_word(system.read_file(control), "cpuset");
   TC_TRY(save(journal));
-  if (journal.enabled_cpusets) TC_TRY(system.write_file(control, "+cpuset"));
+  if (journal.enabled_cpusets)
+    if (Status enabled = system.write_file(control, "+cpuset"); !enabled) {
+      journal.enabled_cpusets = false;
+      TC_TRY(save(journal));
+      return enabled;
+    }
+  journal.group = kGroup;
+  TC_TRY(save(journal));
   if (::mkdir(kGroup, 0755) != 0 && errno != EEXIST)
     return fail_errno(errno, fmt::format("can't make the cgroup {}", kGroup));
   TC_TRY(system.write_file(std::string(kGroup) + "/cpuset.cpus", numbers(setting.cpus)));
@@ -152,8 +159,17 @@ Result<Kept> apply(System& system, Journal& journal, const Setting& setting,
                                  : fmt::format(", and memory of nodes {} is open to the command",
                                                numbers(setting.left_out))));
   }
+  if (!kept.group.empty() && journal.group_back != kGroups)
+    kept.notes.push_back(fmt::format(
+        "the command has left the cgroup {}: limits of memory, CPU time or processes that are set "
+        "there don't hold it",
+        journal.group_back.substr(std::strlen(kGroups))));
   if (fast_bytes) {
     TC_ASSIGN(kept.limit, limit_fast(system, journal, *fast_bytes, hooks));
+    if (kept.limit->offlined.get() != 0)
+      kept.notes.push_back(
+          "what other programs had in the memory that was taken offline was moved, perhaps to the "
+          "slow node, and stays there");
   }
   return kept;
 }
@@ -166,6 +182,8 @@ void settle(System& system, int socket) {
     ::signal(signal, SIG_IGN);
   ::prctl(PR_SET_NAME, kKeeperName);
   static_cast<void>(system.write_file("/proc/self/oom_score_adj", "-1000"));
+  // Whoever ends the starter's service or session by its cgroup shall not end this one.
+  static_cast<void>(system.write_file(std::string(kGroups) + "/cgroup.procs", "0"));
   if (::chdir("/") != 0) ::_exit(1);
   const UniqueFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
   for (const int fd : {0, 1, 2}) ::dup2(nothing.get(), fd);
@@ -262,8 +280,14 @@ Result<Keeper> Keeper::start(System& system, const Setting& setting,
     if (!message) {
       ::waitpid(keeper.pid_.get(), nullptr, 0);
       // Whatever killed it: another one adopts what it did and puts it back at once.
-      if (keeper.replace(system)) static_cast<void>(keeper.end());
-      return fail(ErrorKind::kFailure, "the supervisor died; what it had changed was put back");
+      if (!system.exists(kStandInPath))
+        return fail(ErrorKind::kFailure, "the supervisor died before it changed anything");
+      TC_TRY(keeper.replace(system));
+      const auto problems = keeper.end();
+      if (problems.empty())
+        return fail(ErrorKind::kFailure, "the supervisor died; what it had changed was put back");
+      return fail(ErrorKind::kFailure, "the supervisor died; not put back: {}",
+                  fmt::join(problems, "; "));
     }
     if (message->contains("progress")) {
       progress(message->at("progress").get<std::string>());

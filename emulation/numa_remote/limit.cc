@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <set>
 #include <vector>
 
 #include "base/text.h"
@@ -18,8 +19,11 @@ namespace {
 using literals::operator""_MiB;
 
 constexpr std::uint64_t kHugePage = 2 << 20;
+constexpr Bytes kLeast = 16_MiB;
 /// Cached files that are worth a word.
 constexpr Bytes kWorthDropping = 64_MiB;
+/// Huge pages that are reserved in one step: 4 GiB.
+constexpr std::uint64_t kPagesAtOnce = 2048;
 /// Blocks in a row that can't be taken, after which no more are tried: each may take seconds.
 constexpr unsigned kMostBusy = 16;
 /// A block with pages in it that nobody can move keeps the kernel trying until a signal comes.
@@ -50,6 +54,7 @@ class Patience {
 /// addresses first, where the kernel's own data is least likely.
 Result<std::vector<OfflinedBlock>> online_blocks(const System& system, NodeId node) {
   std::vector<OfflinedBlock> blocks;
+  std::set<unsigned> low;
   const std::string dir = fmt::format("/sys/devices/system/node/node{}", node.get());
   TC_ASSIGN(const auto names, system.list_dir(dir));
   for (const std::string& name : names) {
@@ -63,7 +68,12 @@ Result<std::vector<OfflinedBlock>> online_blocks(const System& system, NodeId no
     // Of a block that is online it names the zone it is in; "none": it spans several and stays.
     if (trim(*zones) == "none") continue;
     blocks.push_back({static_cast<unsigned>(*number), trim(*zones) == "Movable"});
+    if (trim(*zones).starts_with("DMA")) low.insert(blocks.back().number);
   }
+  // Memory that devices with 32-bit addresses need stays, unless there is no other.
+  if (std::any_of(blocks.begin(), blocks.end(),
+                  [&](const auto& b) { return !low.contains(b.number); }))
+    std::erase_if(blocks, [&](const auto& b) { return low.contains(b.number); });
   std::sort(blocks.begin(), blocks.end(), [](const OfflinedBlock& a, const OfflinedBlock& b) {
     return a.movable != b.movable ? a.movable : a.number > b.number;
   });
@@ -86,10 +96,12 @@ Result<Bytes> take_blocks(System& system, Journal& journal, Bytes wanted, const 
     if (busy == kMostBusy) break;
     TC_ASSIGN(const Bytes now, fillable(system, journal.who.fast));
     if (now < wanted + Bytes(*size)) break;
+    if (!journal.min_free_kib)
+      if (const auto kib = number_in(system, kMinFreePath)) journal.min_free_kib = *kib;
     if (hooks.stopped()) return fail(ErrorKind::kFailure, "interrupted");
-    hooks.progress(fmt::format("taking {} of node {} offline ({} to go)",
-                               format_bytes(Bytes(*size)), journal.who.fast.get(),
-                               format_bytes(now - wanted)));
+    hooks.progress(fmt::format("taking memory of node {} offline, in blocks of {} ({} so far)",
+                               journal.who.fast.get(), format_bytes(Bytes(*size)),
+                               format_bytes(taken)));
     journal.blocks.push_back(block);
     TC_TRY(hooks.save(journal));
     const Patience patience;
@@ -111,14 +123,14 @@ Result<Bytes> hold_pages(System& system, Journal& journal, Bytes wanted, const L
   if (!before) return Bytes();  // no huge pages in this kernel
   journal.held = HeldPages{*before, 0};
   // Free memory may lie in pieces: the kernel joins some as it goes, and more when told to.
-  for (int round = 0; round < 4; ++round) {
+  for (int fruitless = 0; fruitless < 4;) {
     TC_ASSIGN(const Bytes now, fillable(system, journal.who.fast));
-    const std::uint64_t more = now.minus_floor(wanted).get() / kHugePage;
+    const std::uint64_t more = std::min(now.minus_floor(wanted).get() / kHugePage, kPagesAtOnce);
     if (more == 0) break;
     if (hooks.stopped()) return fail(ErrorKind::kFailure, "interrupted");
-    hooks.progress(fmt::format("reserving {} of node {} in huge pages",
-                               format_bytes(Bytes(more * kHugePage)), journal.who.fast.get()));
-    if (round > 0)
+    hooks.progress(fmt::format("reserving memory of node {} in huge pages ({} to go)",
+                               journal.who.fast.get(), format_bytes(now - wanted)));
+    if (fruitless > 0)
       static_cast<void>(system.write_file(
           fmt::format("/sys/devices/system/node/node{}/compact", journal.who.fast.get()), "1"));
     const std::uint64_t target = *before + journal.held->added + more;
@@ -127,6 +139,7 @@ Result<Bytes> hold_pages(System& system, Journal& journal, Bytes wanted, const L
     TC_TRY(system.write_file(path, std::to_string(target)));
     TC_ASSIGN(const std::uint64_t reached, number_in(system, path));
     journal.held->added = reached - std::min(reached, *before);
+    if (reached < target) ++fruitless;
     TC_TRY(hooks.save(journal));
   }
   return Bytes(journal.held->added * kHugePage);
@@ -172,6 +185,10 @@ std::string fillable_text(const System& system, NodeId node, Bytes fillable) {
 Result<Limit> limit_fast(System& system, Journal& journal, Bytes wanted, const LimitHooks& hooks) {
   Limit out;
   const NodeId node = journal.who.fast;
+  if (wanted < kLeast)
+    return fail(ErrorKind::kUsage,
+                "--fast-bytes {}: it must be at least {}, for the machine's sake",
+                format_bytes(wanted), format_bytes(kLeast));
   TC_ASSIGN(out.before, fillable(system, node));
   if (wanted > out.before)
     return fail(ErrorKind::kUsage, "--fast-bytes {}: {}", format_bytes(wanted),

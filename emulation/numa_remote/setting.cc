@@ -42,7 +42,9 @@ Result<Setting> choose(const Topology& topology, std::span<const CpuId> allowed,
         "this machine has memory on one node only, so no other socket's can stand in for slow "
         "memory; works here: `thermocline lab run --timing cxl-asic -- CMD` (a guest whose clock "
         "follows a model of CXL memory), `thermocline lab calibrate --timing cxl-asic`, and "
-        "`thermocline lab run --topology two-socket -- thermocline emulate numa-remote -- CMD`");
+        "`thermocline lab run --topology two-socket --smp 4 --timing cxl-asic --timing-mode "
+        "parallel "
+        "-- thermocline emulate numa-remote -- CMD`");
 
   const Node* fast_node = nullptr;
   if (fast) {
@@ -53,8 +55,14 @@ Result<Setting> choose(const Topology& topology, std::span<const CpuId> allowed,
     TC_ASSIGN(slow_node, asked("--slow-node", *slow, with_memory, "with memory"));
   }
   if (fast_node == nullptr)
-    for (const Node* node : with_both)
-      if (node != slow_node && fast_node == nullptr) fast_node = node;
+    for (const Node* node : with_both) {
+      if (node == slow_node) continue;
+      // Halves of one socket are near each other: the farthest is on another.
+      if (fast_node == nullptr ||
+          (slow_node != nullptr && node->distance_to(slow_node->id).value_or(0) >
+                                       fast_node->distance_to(slow_node->id).value_or(0)))
+        fast_node = node;
+    }
   if (fast_node == nullptr)
     return fail(ErrorKind::kUsage,
                 "no node but {} has both CPUs and memory, so nothing can be the fast tier",
@@ -82,6 +90,11 @@ Result<Setting> choose(const Topology& topology, std::span<const CpuId> allowed,
                 fast_node->id.get());
   for (const Node* node : with_memory)
     if (node != fast_node && node != slow_node) out.left_out.push_back(node->id);
+  if (!out.left_out.empty()) {
+    std::vector<std::uint32_t> numbers;
+    for (const NodeId id : out.left_out) numbers.push_back(static_cast<std::uint32_t>(id.get()));
+    out.notes.push_back(fmt::format("memory of nodes {} is left out", format_list(numbers)));
+  }
   if (slow_node->cpus.empty())
     out.notes.push_back(
         fmt::format("node {} has no CPUs: it is slow memory by itself, not a stand-in for some",

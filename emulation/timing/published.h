@@ -34,4 +34,9 @@ inline constexpr Published kCxlLatencyRatio = {
 inline constexpr Published kCxlGbPerS = {
     17.8, 64, "reads of a PCIe 5 x8 device (OCP demo of CacheLib); the link of an x16 one"};
 
+/// Latency of a chase at half of the device's bandwidth over the idle one: random reads on a card
+/// with an ASIC, 309 over 244 ns.
+inline constexpr Published kCxlHalfLoadRatio = {
+    1.27, 1.27, "EuroSys 2024, ASIC-Based CXL Memory (github.com/bytedance/eurosys24-artifacts)"};
+
 }  // namespace thermocline::timing

@@ -135,6 +135,7 @@ TEST(Docs, EveryKeyOfTheEmulationReportIsInTheManPage) {
   report.figures.emplace();
   report.figures->fast.loaded = report.figures->slow.loaded = {{1, 100}};
   report.figures->slow.saturated = true;
+  report.figures->huge_pages = true;
   report.figures->fast.idle_ns = 100;
   report.figures->slow.idle_ns = 250;
   report.figures->slow.gb_per_s = 20;

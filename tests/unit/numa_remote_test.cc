@@ -96,6 +96,7 @@ Journal full_journal() {
   journal.group = "/sys/fs/cgroup/thermocline-numa-remote";
   journal.group_back = "/sys/fs/cgroup/user.slice/a";
   journal.enabled_cpusets = true;
+  journal.min_free_kib = 67584;
   return journal;
 }
 
@@ -172,6 +173,8 @@ class ScriptedMachine : public System {
       const std::uint64_t after = std::min(*parse_u64(text), most_huge_pages);
       free_kib += (before - after) * 2048;  // both ways: unsigned arithmetic wraps
       file(path) = std::to_string(after) + "\n";
+    } else {
+      file(path) = text;
     }
     refresh();
     return {};
@@ -301,6 +304,50 @@ TEST_F(LimitFast, APoolThatOthersGrewMeanwhileKeepsTheirPages) {
   EXPECT_EQ(machine_.file(pool), "10\n");
 }
 
+TEST_F(LimitFast, MinFreeKbytesComesBackLast) {
+  machine_.file(kMinFreePath) = "2000\n";
+  ASSERT_TRUE(limit(300_MiB));
+  machine_.file(kMinFreePath) = "67584\n";  // as the kernel does with each block
+  put_back_all();
+  EXPECT_EQ(machine_.file(kMinFreePath), "2000");
+}
+
+TEST_F(LimitFast, MemoryForDevicesWith32BitAddressesStays) {
+  for (unsigned n : {0u, 6u, 7u}) machine_.file(block_path(n) + "/valid_zones") = "DMA32\n";
+  ASSERT_TRUE(limit(300_MiB));
+  EXPECT_THAT(machine_.offline(), ElementsAre(2, 3, 4, 5));
+}
+
+TEST_F(LimitFast, TooLittleForAnyMachineIsRefused) {
+  const auto limited = limit(1_MiB);
+  ASSERT_FALSE(limited);
+  EXPECT_EQ(limited.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(machine_.written, IsEmpty());
+}
+
+/// put_back() of the cpuset controller alone.
+TEST_F(LimitFast, CpusetsThatOthersCameToUseStayOn) {
+  const std::string root = "/sys/fs/cgroup";
+  const std::string off = root + "/cgroup.subtree_control -cpuset";
+  Journal journal;
+  journal.enabled_cpusets = true;
+  machine_.file(root + "/cgroup.subtree_control") = "cpuset memory\n";
+  machine_.file(root + "/other/cpuset.cpus") = "\n";
+  machine_.file(root + "/other/cgroup.subtree_control") = "\n";
+  EXPECT_THAT(put_back(machine_, journal), IsEmpty());
+  EXPECT_THAT(machine_.written, ElementsAre(off));
+  for (const char* file : {"/other/cpuset.cpus", "/other/cpuset.mems"}) {
+    machine_.written.clear();
+    machine_.file(root + file) = "2\n";
+    EXPECT_THAT(put_back(machine_, journal), IsEmpty());
+    EXPECT_THAT(machine_.written, IsEmpty()) << file;
+    machine_.file(root + file) = "\n";
+  }
+  machine_.file(root + "/other/cgroup.subtree_control") = "cpuset\n";
+  EXPECT_THAT(put_back(machine_, journal), IsEmpty());
+  EXPECT_THAT(machine_.written, IsEmpty());
+}
+
 TEST_F(LimitFast, PuttingBackTwiceChangesNothing) {
   ASSERT_TRUE(limit(300_MiB));
   put_back_all();
@@ -312,8 +359,9 @@ TEST_F(LimitFast, PuttingBackTwiceChangesNothing) {
 Figures figures(double fast_ns, double slow_ns, double gb_per_s, bool saturated) {
   Figures out;
   out.cpus = 8;
-  out.fast = {NodeId(0), fast_ns, 150, true, {}};
-  out.slow = {NodeId(1), slow_ns, gb_per_s, saturated, {}};
+  out.huge_pages = true;
+  out.fast = {NodeId(0), fast_ns, 0.02, 150, true, {}};
+  out.slow = {NodeId(1), slow_ns, 0.02, gb_per_s, saturated, {}};
   return out;
 }
 
@@ -352,6 +400,32 @@ TEST(Judge, BandwidthThatTheCpusCannotDrawIsNotHeldAgainstIt) {
 
 TEST(Judge, MemoryThatIsNotSlowerStandsForNothing) {
   EXPECT_EQ(judge(figures(150, 160, 24, true), Label::kMeasured).stands_for, StandsFor::kNothing);
+}
+
+TEST(Judge, ASocketThatWakesUpUnderLoadIsJudgedAwake) {
+  // Idle, the other socket clocks itself down: 190 ns; with traffic it has 130.
+  Figures asleep = figures(90, 190, 40, true);
+  EXPECT_EQ(judge(asleep, Label::kMeasured).stands_for, StandsFor::kCxl);
+  asleep.slow.loaded = {{1, 130}, {10, 140}, {20, 160}};
+  EXPECT_EQ(judge(asleep, Label::kMeasured).stands_for, StandsFor::kRemoteNuma);
+}
+
+TEST(Judge, LatencyAtHalfLoadIsToldBesideThePublishedCard) {
+  Figures loaded = figures(100, 250, 20, true);
+  loaded.slow.loaded = {{2, 255}, {9, 320}, {20, 600}};
+  const Judgement judgement = judge(loaded, Label::kMeasured);
+  ASSERT_EQ(judgement.axes.size(), 4u);
+  EXPECT_NEAR(judgement.axes[3].value, 1.28, 0.001);
+  EXPECT_EQ(judgement.stands_for, StandsFor::kCxl) << "one card is too few to judge by";
+}
+
+TEST(Judge, ABusyMachineAndPageWalksGiveNoVerdict) {
+  Figures busy = figures(100, 255, 24, true);
+  busy.slow.spread = 0.3;
+  EXPECT_EQ(judge(busy, Label::kMeasured).stands_for, StandsFor::kNothing);
+  Figures walks = figures(100, 255, 24, true);
+  walks.huge_pages = false;
+  EXPECT_EQ(judge(walks, Label::kMeasured).stands_for, StandsFor::kNothing);
 }
 
 TEST(Judge, TimesOfPlainEmulationStandForNothing) {

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +14,8 @@
 #include "cli/command.h"
 #include "cli/emulate_report.h"
 #include "emulation/numa_remote/command.h"
+#include "emulation/numa_remote/keeper.h"
+#include "topology/stand_in.h"
 
 namespace thermocline::cli {
 
@@ -61,7 +64,35 @@ Status give(const Options& options, const EmulateReport& report) {
   return {};
 }
 
+/// Before hours of work: a file that can't be written is better known now.
+Status check_writable(const std::string& path) {
+  if (std::ofstream(path, std::ios::app)) return {};
+  return fail(ErrorKind::kUsage, "can't write {}: {}", path, errno_text(errno));
+}
+
+/// Another run would be disturbed by this one, and one that was killed has left memory taken.
+Status clear_the_way(System& system, EmulateReport& report) {
+  if (!system.exists(kStandInPath)) return {};
+  const auto running = read_stand_in(system);
+  if (running && *running)
+    return fail(
+        ErrorKind::kFailure,
+        "another `thermocline emulate numa-remote` is running (supervisor {}): one at a time",
+        (*running)->keeper.get());
+  if (::geteuid() != 0)
+    return fail(ErrorKind::kPermission,
+                "an earlier run was killed and has left the machine changed: `thermocline emulate "
+                "numa-remote --restore` as root puts things back");
+  TC_ASSIGN(const bool restored, restore(system));
+  if (restored)
+    report.notes.push_back(
+        "an earlier run had been killed; what it had changed was put back first");
+  return {};
+}
+
 Result<int> put_things_back() {
+  if (::geteuid() != 0)
+    return fail(ErrorKind::kPermission, "putting things back needs root, as changing them did");
   const auto system = make_real_system();
   TC_ASSIGN(const bool restored, restore(*system));
   print_line(restored ? "put back what a killed run had changed" : "there is nothing to put back");
@@ -69,15 +100,19 @@ Result<int> put_things_back() {
 }
 
 Result<int> run(const Options& options) {
+  if (options.restore && (!options.command.empty() || options.json || !options.fast_bytes.empty()))
+    return fail(ErrorKind::kUsage, "--restore puts things back and does no more: give it alone");
   if (options.restore) return put_things_back();
-  const auto system = make_real_system();
-  TC_ASSIGN(const Topology topology, discover(*system));
-  const auto node = [](std::optional<std::int32_t> number) {
-    return number ? std::optional(NodeId(*number)) : std::nullopt;
-  };
-  EmulateReport report;
-  TC_ASSIGN(report.setting,
-            choose(topology, allowed_cpus(), node(options.slow), node(options.fast)));
+  if (options.json && !options.command.empty() && options.report.empty())
+    return fail(ErrorKind::kUsage,
+                "--json with a command needs --report FILE: standard output and error are the "
+                "command's");
+  if (options.unmeasured && options.command.empty())
+    return fail(ErrorKind::kUsage, "--no-measure leaves nothing to do without a command");
+  if (options.unmeasured && !options.svg.empty())
+    return fail(ErrorKind::kUsage, "--svg draws what is measured: leave out --no-measure");
+  for (const std::string& path : {options.report, options.svg})
+    if (!path.empty()) TC_TRY(check_writable(path));
   std::optional<Bytes> fast_bytes;
   if (!options.fast_bytes.empty()) {
     const auto bytes = parse_bytes(options.fast_bytes);
@@ -85,15 +120,22 @@ Result<int> run(const Options& options) {
     fast_bytes = *bytes;
     if (options.command.empty())
       return fail(ErrorKind::kUsage, "--fast-bytes holds while a command runs: give one after --");
+  }
+  const auto system = make_real_system();
+  EmulateReport report;
+  TC_TRY(clear_the_way(*system, report));
+  TC_ASSIGN(const Topology topology, discover(*system));
+  const auto node = [](std::optional<std::int32_t> number) {
+    return number ? std::optional(NodeId(*number)) : std::nullopt;
+  };
+  TC_ASSIGN(report.setting,
+            choose(topology, allowed_cpus(), node(options.slow), node(options.fast)));
+  if (fast_bytes) {
     TC_ASSIGN(const Bytes room, fillable(*system, report.setting.fast));
     if (*fast_bytes > room)
       return fail(ErrorKind::kUsage, "--fast-bytes {}: {}", options.fast_bytes,
                   fillable_text(*system, report.setting.fast, room));
   }
-  if (options.unmeasured && options.command.empty())
-    return fail(ErrorKind::kUsage, "--no-measure leaves nothing to do without a command");
-  if (options.unmeasured && !options.svg.empty())
-    return fail(ErrorKind::kUsage, "--svg draws what is measured: leave out --no-measure");
   if (!options.command.empty() && ::geteuid() != 0)
     return fail(ErrorKind::kPermission,
                 "holding a command to one node and limiting memory needs root; without a command, "
@@ -103,7 +145,7 @@ Result<int> run(const Options& options) {
     TC_ASSIGN(report.figures, measure(*system, report.setting, say));
     report.judgement = judge(*report.figures, report.label);
   }
-  report.notes = report.setting.notes;
+  report.notes.insert(report.notes.end(), report.setting.notes.begin(), report.setting.notes.end());
   if (const auto balancing = system->read_file("/proc/sys/kernel/numa_balancing");
       balancing && trim(*balancing) != "0")
     report.notes.push_back(fmt::format(

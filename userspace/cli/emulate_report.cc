@@ -20,6 +20,7 @@ std::string percent(double share) {
 }
 
 std::string verdict(const Axis& axis) {
+  if (!axis.judged) return percent(axis.value / axis.low - 1) + " of one card, not judged";
   if (!axis.known()) return "not known: too few CPUs to draw it all";
   return axis.outside_by() == 0 ? "inside" : "outside, " + percent(axis.outside_by());
 }
@@ -29,9 +30,10 @@ std::string figures_table(const numa_remote::Figures& figures) {
   for (const NodeFigures* n : {&figures.fast, &figures.slow})
     rows.push_back({fmt::format("{}", n->node.get()), fmt::format("{:.1f} ns", n->idle_ns),
                     fmt::format("{}{:.1f} GB/s", n->saturated ? "" : ">= ", n->gb_per_s)});
-  std::string out = format_table(
-      {{"NODE", true}, {"IDLE LATENCY", true}, {fmt::format("READS, {} CPUS", figures.cpus), true}},
-      rows);
+  std::string out = format_table({{"NODE", true},
+                                  {"IDLE LATENCY", true},
+                                  {fmt::format("READS, {} CORES", figures.cpus), true}},
+                                 rows);
   if (figures.fast.loaded.empty())
     return out + "\nLatency under load was not measured: one CPU can't load and measure.";
   std::vector<Column> columns;
@@ -44,7 +46,7 @@ std::string figures_table(const numa_remote::Figures& figures) {
       rows[i].push_back(fmt::format("{:.0f} ns", n->loaded[i].latency_ns));
     }
   }
-  return out + "\n\nLatency while the other CPUs read:\n" + format_table(columns, rows);
+  return out + "\n\nLatency while the other cores read:\n" + format_table(columns, rows);
 }
 
 std::string judgement_text(const EmulateReport& r, const numa_remote::Figures& figures,
@@ -55,11 +57,16 @@ std::string judgement_text(const EmulateReport& r, const numa_remote::Figures& f
                   figures.huge_pages ? "" : " without huge pages: latencies hold page walks",
                   figures_table(figures));
 
+  // Nothing is compared with what means nothing.
+  if (r.label == numa_remote::Label::kEmulated) return out + "\n" + judgement.why + "\n";
   std::vector<std::vector<std::string>> rows;
   std::string sources;
   for (const Axis& axis : judgement.axes) {
     rows.push_back({axis.what, axis.value_text(),
-                    fmt::format("{:g} to {:g}{}", axis.low, axis.high, axis.unit), verdict(axis)});
+                    axis.low == axis.high
+                        ? fmt::format("{:g}{}", axis.low, axis.unit)
+                        : fmt::format("{:g} to {:g}{}", axis.low, axis.high, axis.unit),
+                    verdict(axis)});
     sources += (sources.empty() ? "" : "; ") + axis.source;
   }
   const std::string bandwidth =
@@ -78,27 +85,28 @@ std::string judgement_text(const EmulateReport& r, const numa_remote::Figures& f
   return out;
 }
 
-void add_judgement(const numa_remote::Figures& figures, const numa_remote::Judgement& judgement,
-                   nlohmann::ordered_json& out) {
+void add_judgement(numa_remote::Label label, const numa_remote::Figures& figures,
+                   const numa_remote::Judgement& judgement, nlohmann::ordered_json& out) {
   out["why"] = judgement.why;
   out["chased_bytes"] = figures.chased.get();
   out["huge_pages"] = figures.huge_pages;
   for (const NodeFigures* n : {&figures.fast, &figures.slow}) {
-    nlohmann::ordered_json node = {{"node", n->node.get()},
-                                   {"idle_ns", n->idle_ns},
-                                   {"read_gb_per_s", n->gb_per_s},
-                                   {"saturated", n->saturated},
-                                   {"loaded", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json node = {
+        {"node", n->node.get()},     {"idle_ns", n->idle_ns},
+        {"spread", n->spread},       {"read_gb_per_s", n->gb_per_s},
+        {"saturated", n->saturated}, {"loaded", nlohmann::ordered_json::array()}};
     for (const LoadPoint& point : n->loaded)
       node["loaded"].push_back({{"gb_per_s", point.gb_per_s}, {"latency_ns", point.latency_ns}});
     out["nodes"].push_back(std::move(node));
   }
+  if (label == numa_remote::Label::kEmulated) return;
   for (const Axis& axis : judgement.axes)
     out["envelope"].push_back({{"what", axis.what},
                                {"value", axis.value},
                                {"low", axis.low},
                                {"high", axis.high},
                                {"known", axis.known()},
+                               {"judged", axis.judged},
                                {"outside_by", axis.outside_by()},
                                {"source", axis.source}});
   out["nearest_preset"] = {{"name", judgement.preset}, {"latency", judgement.preset_latency}};
@@ -127,7 +135,7 @@ std::string emulate_text(const EmulateReport& r) {
 std::string emulate_svg(const EmulateReport& r) {
   LineChart chart;
   chart.title = fmt::format("Latency under load ({})", to_string(r.label));
-  chart.x_text = "read by the other CPUs, GB/s";
+  chart.x_text = "read by the other cores, GB/s";
   chart.y_unit = " ns";
   chart.band = {"idle latency of CXL devices", r.judgement->axes[0].low, r.judgement->axes[0].high};
   for (const NodeFigures* n : {&r.figures->fast, &r.figures->slow}) {
@@ -153,7 +161,7 @@ nlohmann::ordered_json emulate_json(const EmulateReport& r) {
                          {"left", r.limit->left.get()},
                          {"offlined", r.limit->offlined.get()},
                          {"held", r.limit->held.get()}};
-  if (r.judgement) add_judgement(*r.figures, *r.judgement, out);
+  if (r.judgement) add_judgement(r.label, *r.figures, *r.judgement, out);
   out["notes"] = r.notes;
   return out;
 }
