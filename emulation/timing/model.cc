@@ -240,7 +240,7 @@ Status read_node(const std::string& file, const toml::table& table, Model& model
       {"from", read_from},
       key<NodeModel>(
           "bandwidth",
-          [](const toml::node& n) { return read_bandwidth(n, MegabytesPerSecond(10)); },
+          [](const toml::node& n) { return read_bandwidth(n, MegabytesPerSecond(13)); },
           &NodeModel::bandwidth, true),
       key<NodeModel>(
           "background",
@@ -256,6 +256,11 @@ Status read_node(const std::string& file, const toml::table& table, Model& model
   if (node.background.get() * 100 > node.bandwidth.get() * 98)
     return refuse(file, node.line,
                   "the background of this [[node]] leaves nothing of its bandwidth: at most 98 %");
+  constexpr double kLeast = 64 / 5.0;  // MB/s: a line each 5 us
+  if (static_cast<double>(node.bandwidth.get() - node.background.get()) * node.share < kLeast)
+    return refuse(file, node.line,
+                  "(bandwidth - background) * share of this [[node]] gives this guest less than "
+                  "13 MB/s");
   if (node.range && !node.node)
     return refuse(file, node.line, "a range belongs to one node: give its number, not \"rest\"");
   for (const NodeModel& other : model.nodes)
@@ -343,6 +348,45 @@ Status check_overlap(const Model& model, std::vector<Piece>& pieces) {
     return refuse(model.file, std::max(first, second),
                   "this [[node]]'s range overlaps that of the [[node]] in line {} (at {:#x})",
                   std::min(first, second), b.start);
+  }
+  return {};
+}
+
+/// A range of the file lies in its node's memory, and no memory is left without a price. `pieces`
+/// are in order.
+Status check_cover(const Model& model, const GuestMemory& memory,
+                   const std::vector<Piece>& pieces) {
+  for (const Piece& piece : pieces) {
+    const NodeModel& entry = model.nodes[piece.tier];
+    if (!entry.range) continue;
+    std::uint64_t inside = 0;
+    std::vector<std::string> places;
+    for (const auto& range : memory.ranges) {
+      if (range.node != *entry.node) continue;
+      const std::uint64_t end = range.start + range.size.get();
+      const std::uint64_t low = std::max(range.start, piece.start);
+      const std::uint64_t high = std::min(end, piece.end);
+      if (low < high) inside += high - low;
+      places.push_back(fmt::format("{:#x}-{:#x}", range.start, end - 1));
+    }
+    if (inside != piece.end - piece.start)
+      return refuse(model.file, entry.line,
+                    "this [[node]]'s range is not within the guest's memory of node {}: {}",
+                    entry.node->get(), fmt::join(places, " and "));
+  }
+  for (const auto& range : memory.ranges) {
+    const std::uint64_t end = range.start + range.size.get();
+    std::uint64_t known = range.start;
+    for (const Piece& piece : pieces)
+      if (piece.start <= known && piece.end > known) known = piece.end;
+    if (known >= end) continue;
+    std::uint64_t next = end;
+    for (const Piece& piece : pieces)
+      if (piece.start > known) next = std::min(next, piece.start);
+    return refuse(model.file, model_of(model, range.node)->line,
+                  "the ranges of node {} leave out {:#x}-{:#x} of the guest's memory: give it a "
+                  "[[node]] as well",
+                  range.node.get(), known, next - 1);
   }
   return {};
 }
@@ -500,6 +544,7 @@ Result<std::string> make_plan(const Model& model, const GuestMemory& memory, Mod
     placed.push_back({range.start, range.size.get(), tier_number(range.node, entry)});
   }
   TC_TRY(check_overlap(model, pieces));
+  TC_TRY(check_cover(model, memory, pieces));
   std::sort(placed.begin(), placed.end(),
             [](const Placed& a, const Placed& b) { return a.start < b.start; });
 

@@ -104,7 +104,7 @@ struct TruthOptions {
 };
 
 /// The plan for a guest. kUsage, with file and line, when the model speaks of a node that the guest
-/// lacks, leaves one out, or its ranges overlap.
+/// lacks, leaves one out, or its ranges overlap, lie outside their node or leave out some of it.
 [[nodiscard]] Result<std::string> make_plan(const Model& model, const GuestMemory& memory,
                                             Mode mode, const TruthOptions& truth);
 

@@ -207,6 +207,71 @@ TEST(DeviceQueue, TwoCpusApartDrawNoMoreThanThereIs) {
   }
 }
 
+/// `cpus` vCPUs up to 2 ms apart, that ask at random for `percent` of the device in all.
+struct Crowd {
+  double used = 0;  ///< of the device, by lines that were served in the window
+  double mean_wait = 0;
+};
+Crowd run_crowd(const TierSpec& spec, unsigned cpus, std::uint64_t percent) {
+  DeviceQueue queue;
+  queue.shape(spec);
+  const std::uint64_t service =
+      std::uint64_t{64'000'000} * 1'000'000 / (spec.bandwidth * spec.share_ppm);
+  const std::uint64_t gap = service * cpus * 100 / percent;
+  constexpr std::uint64_t kApart = 2'000'000'000;
+  constexpr std::uint64_t kLength = 20'000'000'000;
+  std::uint64_t random = 1;
+  const auto up_to = [&random](std::uint64_t most) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    return (random >> 20) % (most + 1);
+  };
+  std::vector<std::uint64_t> offset(cpus);
+  std::vector<std::uint64_t> now(cpus);
+  for (unsigned i = 0; i < cpus; ++i) now[i] = offset[i] = up_to(kApart);
+  std::uint64_t served = 0;
+  std::uint64_t lines = 0;
+  double waited = 0;
+  for (;;) {
+    unsigned next = 0;
+    for (unsigned i = 1; i < cpus; ++i)
+      if (now[i] - offset[i] < now[next] - offset[next]) next = i;
+    if (now[next] - offset[next] > kApart + kLength) break;
+    const std::uint64_t wait = queue.wait(next, now[next]);
+    const std::uint64_t turn = now[next] + wait;
+    if (turn >= kApart && turn < kApart + kLength) ++served;
+    ++lines;
+    waited += static_cast<double>(wait);
+    now[next] += std::max(up_to(2 * gap), wait / 12);
+  }
+  return {static_cast<double>(served * service) / kLength, waited / static_cast<double>(lines)};
+}
+
+TEST(DeviceQueue, AnyNumberOfCpusApartDrawNoMoreThanThereIs) {
+  const TierSpec spec{1, 25'000, 0, 40'000, 0, {250'000}};
+  for (const unsigned cpus : {8u, 16u}) {
+    double before = 0;
+    for (const std::uint64_t percent : {20u, 40u, 60u, 80u, 95u, 120u, 200u}) {
+      const Crowd crowd = run_crowd(spec, cpus, percent);
+      EXPECT_LT(crowd.used, 1.02) << cpus << " " << percent;
+      EXPECT_GT(crowd.used, std::min<double>(static_cast<double>(percent), 100) / 100 * 0.9)
+          << cpus << " " << percent;
+      EXPECT_GT(crowd.mean_wait, before) << cpus << " " << percent;
+      before = crowd.mean_wait;
+    }
+  }
+}
+
+TEST(DeviceQueue, ACpuFarBehindIsChargedAsWell) {
+  const TierSpec spec{1, 25'000, 0, 40'000, 0, {250'000}};
+  DeviceQueue queue;
+  queue.shape(spec);
+  queue.wait(0, 1'000'000'000'000);
+  // A line takes 64 ns; 100 at once are 6.4 us.
+  std::uint64_t last = 0;
+  for (int i = 0; i < 100; ++i) last = queue.wait(1, 1);
+  EXPECT_NEAR(static_cast<double>(last), 99 * 64'000, 1'000);
+}
+
 TEST(DeviceQueue, ACpuBehindDoesNotWaitForAnothersFuture) {
   // Both together ask for an eighth of the device.
   const TierSpec spec{1, 25'000, 0, 250'000, 0, {250'000}};

@@ -115,13 +115,36 @@ TEST(TimingModel, RangesOfTheFileReplaceTheMachines) {
   const auto model = parse_model(
       "[[node]]\nnode = 0\nlatency = \"90ns\"\nbandwidth = \"100GB/s\"\n"
       "[[node]]\nnode = 1\nlatency = \"250ns\"\nbandwidth = \"25GB/s\"\n"
-      "range = \"0x40000000-0x4fffffff\"\n",
+      "range = \"0x40000000-0x4fffffff\"\n"
+      "[[node]]\nnode = 1\nlatency = \"350ns\"\nbandwidth = \"25GB/s\"\n"
+      "range = \"0x50000000-0x7fffffff\"\n",
       "m.toml");
   ASSERT_TRUE(model);
   const auto plan = make_plan(*model, two_nodes(), Mode::kReport, {});
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_THAT(*plan, HasSubstr(fmt::format("range {} {} 0\n", 1u << 30, 1u << 28)));
   EXPECT_THAT(*plan, Not(HasSubstr("truth")));
+}
+
+TEST(TimingModel, RangesAreAllOfTheirNodesMemoryAndNoMore) {
+  const auto refusal = [](const std::string& range) {
+    const auto model = parse_model(
+        "[[node]]\nnode = 0\nlatency = \"90ns\"\nbandwidth = \"100GB/s\"\n"
+        "[[node]]\nnode = 1\nlatency = \"250ns\"\nbandwidth = \"25GB/s\"\nrange = \"" +
+            range + "\"\n",
+        "m.toml");
+    EXPECT_TRUE(model);
+    const auto plan = make_plan(*model, two_nodes(), Mode::kReport, {});
+    return plan ? std::string() : plan.error().message;
+  };
+  EXPECT_EQ(refusal("0x40000000-0x7fffffff"), "");
+  EXPECT_THAT(refusal("0x40000000-0x8fffffff"),
+              HasSubstr("m.toml:5: this [[node]]'s range is not within the guest's memory of node "
+                        "1: 0x40000000-0x7fffffff"));
+  EXPECT_THAT(refusal("0x100000000-0x13fffffff"), HasSubstr("not within"));
+  EXPECT_THAT(refusal("0x40000000-0x6fffffff"),
+              HasSubstr("m.toml:5: the ranges of node 1 leave out 0x70000000-0x7fffffff"));
+  EXPECT_THAT(refusal("0x50000000-0x7fffffff"), HasSubstr("leave out 0x40000000-0x4fffffff"));
 }
 
 TEST(TimingModel, MachineSaysWhereMemoryIs) {
@@ -173,6 +196,16 @@ TEST(Calibrate, LoadOfOthersIsInTheModelsLatency) {
   ASSERT_TRUE(c) << c.error().message;
   EXPECT_NEAR(c->nodes[0].model_ns(), 110, 1e-9);
   EXPECT_THAT(cli::calibration_text(*c, *model), HasSubstr("50 % taken by others"));
+}
+
+TEST(Calibrate, AFlatCurveDoesNotRise) {
+  std::string probe = kProbe;
+  probe.replace(probe.find("160"), 3, "101");
+  const auto model = load_model("cxl-asic");
+  const auto c = cli::read_calibration(probe, *model, Mode::kReference, "6.12");
+  ASSERT_TRUE(c);
+  EXPECT_FALSE(c->nodes[0].rises());
+  EXPECT_THAT(cli::calibration_text(*c, *model), HasSubstr("flat: "));
 }
 
 TEST(Calibrate, SaysWhenLatencyFallsUnderLoad) {

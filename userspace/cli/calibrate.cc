@@ -60,8 +60,16 @@ double Calibration::Node::model_ns() const {
 }
 
 bool Calibration::Node::rises() const {
-  return std::is_sorted(sweep.begin(), sweep.end(),
-                        [](const auto& a, const auto& b) { return a.chase_ns < b.chase_ns; });
+  return !flat() && std::is_sorted(sweep.begin(), sweep.end(), [](const auto& a, const auto& b) {
+    return a.chase_ns < b.chase_ns;
+  });
+}
+
+bool Calibration::Node::flat() const {
+  const auto [least, most] =
+      std::minmax_element(sweep.begin(), sweep.end(),
+                          [](const auto& a, const auto& b) { return a.chase_ns < b.chase_ns; });
+  return sweep.empty() || most->chase_ns <= 1.01 * least->chase_ns;
 }
 
 std::optional<unsigned> Calibration::Node::knee_percent() const {
@@ -143,11 +151,12 @@ std::string calibration_text(const Calibration& c, const timing::Model& model) {
   out += format_table(columns, rows) + "\n";
   for (const Calibration::Node& n : c.nodes) {
     const auto knee = n.knee_percent();
-    out +=
-        fmt::format("node {}: {}; {}\n", n.node,
-                    n.rises() ? "rises with load throughout" : "DOES NOT RISE with load throughout",
-                    knee ? fmt::format("1.5 times the idle latency from {} % load", *knee)
-                         : std::string("no knee up to 95 % load"));
+    out += fmt::format("node {}: {}; {}\n", n.node,
+                       n.flat()    ? "flat: load changes nothing (queue = 0)"
+                       : n.rises() ? "rises with load throughout"
+                                   : "DOES NOT RISE with load throughout",
+                       knee ? fmt::format("1.5 times the idle latency from {} % load", *knee)
+                            : std::string("no knee up to 95 % load"));
   }
   out += "\nThe kernel's own work (cost-benefit decisions hang on it):\n";
   rows.clear();

@@ -33,6 +33,8 @@ struct Calibration {
     [[nodiscard]] double error() const { return chase_ns / model_ns() - 1; }
     /// Latency never falls as load rises.
     [[nodiscard]] bool rises() const;
+    /// Within 1 %, whatever the load.
+    [[nodiscard]] bool flat() const;
     /// Load from which latency is half as much again as without any; none: never.
     [[nodiscard]] std::optional<unsigned> knee_percent() const;
   };

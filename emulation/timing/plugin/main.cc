@@ -5,6 +5,7 @@
 // what is modelled and what is not.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/time.h>
 #include <time.h>
@@ -38,8 +39,9 @@ constexpr std::uint64_t kMicrosecond = 1'000'000;  // picoseconds
 constexpr std::uint64_t kKickPs = 20 * kMicrosecond;
 /// How far a vCPU may be ahead of the slowest one that runs, and how it waits.
 constexpr std::uint64_t kSkewPs = 50 * kMicrosecond;
-constexpr unsigned kNaps = 200;
-constexpr long kNapNs = 10'000;
+constexpr long kNapsNs = 2'000'000;  ///< all together: others may wait for this vCPU
+constexpr long kFirstNapNs = 10'000;
+constexpr long kLongestNapNs = 200'000;
 /// Host time for which all vCPUs may be idle before the guest's clock goes on with the host's.
 /// Where one wakes another and waits for it, nobody runs until the host has woken that one's
 /// thread: that is none of the guest's time.
@@ -62,6 +64,7 @@ struct Core {
   std::uint64_t idle_ps = 0;           ///< time that passed without instructions
   std::uint64_t kicked_ps = 0;
   std::uint32_t space = 0;
+  std::uint64_t unknown_spaces = 0;  ///< switches, where the guest's registers are not shown
   unsigned number = 0;
   std::uint64_t node = 0;
   std::atomic<std::uint64_t> published_ps{0};
@@ -84,12 +87,13 @@ struct Tier {
 class SpinLock {
  public:
   void lock() {
-    while (busy_.test_and_set(std::memory_order_acquire)) {
-    }
+    for (unsigned tries = 0; busy_.test_and_set(std::memory_order_acquire); ++tries)
+      if (tries >= kTries) ::sched_yield();  // the holder may wait for this host CPU
   }
   void unlock() { busy_.clear(std::memory_order_release); }
 
  private:
+  static constexpr unsigned kTries = 100;
   std::atomic_flag busy_;
 };
 
@@ -115,12 +119,18 @@ thread_local Core* own_core = nullptr;
 
 [[noreturn]] void refuse(const std::string& why) {
   std::fprintf(
-      stderr,
-      "the timing model can't drive this QEMU's clock: %s; use --timing-mode report, which "
-      "counts but leaves the clock alone, or the QEMU of Debian 12's backports suite\n",
-      why.c_str());
+      stderr, "the timing model can't %s: %s; use %sthe QEMU of Debian 12's backports suite\n",
+      plan.mode == Mode::kReport ? "watch this QEMU" : "drive this QEMU's clock", why.c_str(),
+      plan.mode == Mode::kReport
+          ? ""
+          : "--timing-mode report, which counts but leaves the clock alone, or ");
   std::fflush(stderr);
   std::_Exit(1);
+}
+
+/// What counting can do without.
+void go_without(const std::string& why, const char* loss) {
+  std::fprintf(stderr, "timing model: warning: %s; %s\n", why.c_str(), loss);
 }
 
 std::int64_t host_ns() {
@@ -178,36 +188,56 @@ void catch_up(Core& core) {
 /// Lets slower vCPUs come near, so that no one sees another's future.
 void stay_near(const Core& core) {
   const std::uint64_t own = core.published_ps.load(std::memory_order_relaxed);
-  for (unsigned nap = 0; nap < kNaps; ++nap) {
+  long nap = kFirstNapNs;
+  for (long napped = 0; napped < kNapsNs; napped += nap, nap = std::min(2 * nap, kLongestNapNs)) {
     std::uint64_t slowest = own;
     for (unsigned i = 0; i < vcpus; ++i)
       if (i != core.number && cores[i].running.load(std::memory_order_relaxed))
         slowest = std::min(slowest, cores[i].published_ps.load(std::memory_order_relaxed));
     if (own - slowest <= kSkewPs) return;
-    const timespec time{0, kNapNs};
+    const timespec time{0, nap};
     ::nanosleep(&time, nullptr);
   }
 }
 
+/// Of a vCPU that may be running. It looks in the other way round (on_look_in): what is seen
+/// between is too little, never too much.
+std::uint64_t instructions_seen(Core& core) {
+  const std::uint64_t base =
+      std::atomic_ref(core.base_instructions).load(std::memory_order_acquire);
+  const std::uint64_t since = std::atomic_ref(core.words->since).load(std::memory_order_acquire);
+  return base + (since >= kLookInNow ? since - kLookInNow : since);
+}
+
+/// All vCPUs' time and work so far, never less than it was before. Under `shared_lock`.
 Truth::Instant instant_of(const Core& core, std::uint64_t instructions) {
+  static Truth::Instant before;
   Truth::Instant at;
   at.ns = (core.window.now(instructions) + core.idle_ps) / kNanosecond;
   if (plan.mode == Mode::kParallel)
     at.ns = std::max(at.ns, static_cast<std::uint64_t>(global_ns.load()));
   for (unsigned i = 0; i < vcpus; ++i) {
     if (cores[i].words == nullptr) continue;
-    at.instructions += i == core.number ? instructions : cores[i].instructions();
+    if (plan.mode == Mode::kReport)
+      at.ns = std::max(at.ns, cores[i].published_ps.load(std::memory_order_relaxed) / kNanosecond);
+    at.instructions += i == core.number ? instructions : instructions_seen(cores[i]);
     at.kernel_instructions += cores[i].words->kernel;
     at.walks += cores[i].walks;
     at.stalled_ps += cores[i].window.stalled_ps();
   }
+  at.ns = std::max(at.ns, before.ns);
+  at.instructions = std::max(at.instructions, before.instructions);
+  at.kernel_instructions = std::max(at.kernel_instructions, before.kernel_instructions);
+  at.walks = std::max(at.walks, before.walks);
+  at.stalled_ps = std::max(at.stalled_ps, before.stalled_ps);
+  before = at;
   return at;
 }
 
 /// After time has passed: timers, other vCPUs, the end of a slice.
 void time_passed(Core& core) {
   const std::uint64_t local = core.local_ps();
-  if (plan.mode == Mode::kParallel) core.published_ps.store(local, std::memory_order_relaxed);
+  core.published_ps.store(local, std::memory_order_relaxed);
   const std::uint64_t kick_base = plan.mode == Mode::kReference ? core.window.stalled_ps() : local;
   if (clock_taken && kick_base - core.kicked_ps >= kKickPs) {
     core.kicked_ps = kick_base;
@@ -377,6 +407,7 @@ struct Registers {
     buffer = make();
     return true;
   }
+  [[nodiscard]] bool known() const { return buffer != nullptr; }
   std::uint64_t read(unsigned number) {
     resize(buffer, 0);
     std::uint64_t value = 0;
@@ -389,6 +420,11 @@ std::array<Registers, kMaxVcpus> registers;
 
 void on_set_cr3(unsigned vcpu, void* argument) {
   Core& core = cores[vcpu];
+  if (!registers[vcpu].known()) {
+    core.filter.set_address_space(++core.unknown_spaces);
+    core.tlb.empty_user();
+    return;
+  }
   const std::uint64_t value =
       registers[vcpu].read(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(argument)));
   constexpr std::uint64_t kKeep = std::uint64_t{1} << 63;
@@ -404,6 +440,11 @@ void on_set_cr4(unsigned vcpu, void*) {
 
 void on_invlpg(unsigned vcpu, void* argument) {
   Core& core = cores[vcpu];
+  if (!registers[vcpu].known()) {
+    core.filter.set_address_space(++core.unknown_spaces);
+    core.tlb.empty();
+    return;
+  }
   const std::uint64_t address =
       registers[vcpu].read(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(argument)));
   core.tlb.invalidate(address);
@@ -445,8 +486,9 @@ void on_mark(unsigned vcpu, qemu_plugin_meminfo_t info, std::uint64_t, void* arg
 
 void on_look_in(unsigned vcpu, void*) {
   Core& core = cores[vcpu];
-  core.base_instructions = core.instructions();
-  core.words->since = 0;
+  const std::uint64_t instructions = core.instructions();
+  std::atomic_ref(core.words->since).store(0, std::memory_order_release);
+  std::atomic_ref(core.base_instructions).store(instructions, std::memory_order_release);
   if (core.flush_wanted) {
     // A hardware TLB would have lost what QEMU's still holds: accessed bits come back as they
     // should.
@@ -527,7 +569,10 @@ void on_init(qemu_plugin_id_t, unsigned vcpu) {
   Core& core = cores[vcpu];
   own_core = &core;
   std::string error;
-  if (!registers[vcpu].find(error)) refuse(error);
+  if (!registers[vcpu].find(error)) {
+    if (plan.mode != Mode::kReport) refuse(error);
+    if (vcpu == 0) go_without(error, "address spaces are not told apart");
+  }
   time_is_known = true;
   ::prctl(PR_SET_TIMERSLACK, 1);
   core.running = true;
@@ -619,7 +664,11 @@ int install(qemu_plugin_id_t id, const qemu_info_t& info, int argc, char** argv)
   if (plan.mode == Mode::kReference && vcpus != 1) refuse("reference mode has one CPU");
   if (plan.mode == Mode::kReference && !tells_emulator_the_time())
     refuse("the plug-in must be preloaded (LD_PRELOAD) in reference mode");
-  if (!guest_clock.prepare(plan.mode, error)) refuse(error);
+  if (!guest_clock.prepare(plan.mode, error)) {
+    if (plan.mode != Mode::kReport) refuse(error);
+    go_without(error, "accessed bits may stay clear for longer than on hardware");
+    error.clear();
+  }
   if (!truth.open(plan, error)) {
     std::fprintf(stderr, "timing model: %s\n", error.c_str());
     return 1;

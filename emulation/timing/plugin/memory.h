@@ -127,7 +127,8 @@ class DeviceQueue {
     background = std::min(background, most);
     background_load_ = background * kOne / bandwidth_;
     // A line of ours keeps the device busy for the share that we have of what others leave.
-    service_ps_ = 64 * 1'000'000 * kMillion / ((bandwidth_ - background) * share_ppm_);
+    service_ps_ = std::min(kMostServicePs,
+                           64 * 1'000'000 * kMillion / ((bandwidth_ - background) * share_ppm_));
     lines_per_bin_ = std::max<std::uint64_t>(
         1, kBinPs * (bandwidth_ * share_ppm_ / kMillion) / (64 * 1'000'000));
   }
@@ -146,7 +147,9 @@ class DeviceQueue {
   /// Others' bins that count as now: more than vCPUs are apart.
   static constexpr std::uint64_t kNear = 64;
   static constexpr std::uint64_t kSlotPs = 500'000;
-  static constexpr std::uint64_t kMostSlots = 64;  ///< that a line looks ahead
+  static constexpr std::uint64_t kSlots = 8192;  ///< 4 ms: more than vCPUs are apart, and a queue
+  /// Of a line; models that ask for more are refused, but a mark may change the background.
+  static constexpr std::uint64_t kMostServicePs = 5'000'000;
 
   /// What one vCPU asks for, in its own time.
   struct Demand {
@@ -158,15 +161,18 @@ class DeviceQueue {
   /// What was used of a slot.
   struct Slot {
     std::uint64_t number = 0;
-    std::uint64_t used_ps = 0;
+    std::uint32_t used_ps = 0;
+    std::uint32_t skip = 1;  ///< when it is full: slots to the next that may have room
   };
 
-  /// Slot `number`, or nullptr when it is so long ago that later ones took its place.
-  Slot* slot(std::uint64_t number) {
-    Slot& s = slots_[number % slots_.size()];
-    if (s.number > number) return nullptr;
-    if (s.number < number) s = {number, 0};
-    return &s;
+  /// Slot `number`, which is not so long ago that later ones took its place.
+  Slot& slot(std::uint64_t number) {
+    Slot& s = slots_[number % kSlots];
+    if (s.number < number) {
+      s = {number, 0, 1};
+      newest_ = std::max(newest_, number);
+    }
+    return s;
   }
 
   /// Lines in the last bin's length: of this vCPU what is left of the bin before and this one so
@@ -185,25 +191,32 @@ class DeviceQueue {
     return own.lines + own.before * (kBinPs - now % kBinPs) / kBinPs + others_[vcpu];
   }
 
+  /// Takes the first room from `now` on. One that is further behind than the slots reach back takes
+  /// the oldest ones known, and waits as if it were there: its lines cost the device's time, too.
   std::uint64_t slot_wait(std::uint64_t now) {
-    for (std::uint64_t number = now / kSlotPs, last = number + kMostSlots; number < last;
-         ++number) {
-      Slot* const first = slot(number);
-      if (first == nullptr) return 0;
-      if (first->used_ps >= kSlotPs) continue;
-      const std::uint64_t turn = number * kSlotPs + first->used_ps;
-      // What doesn't fit goes on in the next slots.
-      std::uint64_t left = service_ps_;
-      for (std::uint64_t n = number; left != 0; ++n) {
-        Slot* const s = slot(n);
-        if (s == nullptr) break;
-        const std::uint64_t taken = std::min(left, kSlotPs - s->used_ps);
-        s->used_ps += taken;
-        left -= taken;
-      }
-      return turn > now ? turn - now : 0;
+    const std::uint64_t oldest = newest_ >= kSlots ? newest_ - kSlots + 1 : 0;
+    const std::uint64_t first = std::max(now / kSlotPs, oldest);
+    const std::uint64_t end = first + kSlots;  // never around the ring
+    std::uint64_t number = first;
+    while (number < end && slot(number).used_ps >= kSlotPs) number += slot(number).skip;
+    number = std::min(number, end - 1);
+    // The next one to look from here need not go the same way.
+    for (std::uint64_t n = first; n < number;) {
+      Slot& s = slot(n);
+      n += s.skip;
+      s.skip = static_cast<std::uint32_t>(number - s.number);
     }
-    return kMostSlots * kSlotPs;
+    const std::uint64_t turn = number * kSlotPs + slot(number).used_ps;
+    // What doesn't fit goes on in the next slots.
+    std::uint64_t left = service_ps_;
+    for (std::uint64_t n = number; left != 0 && n < end; ++n) {
+      Slot& s = slot(n);
+      const std::uint64_t taken = std::min(left, kSlotPs - s.used_ps);
+      s.used_ps += static_cast<std::uint32_t>(taken);
+      left -= taken;
+    }
+    const std::uint64_t start = std::max(now, first * kSlotPs);
+    return turn > start ? turn - start : 0;
   }
 
   std::uint64_t bandwidth_ = 1;
@@ -215,7 +228,8 @@ class DeviceQueue {
   unsigned vcpus_ = 0;
   std::array<Demand, kMaxVcpus> demands_{};
   std::array<std::uint64_t, kMaxVcpus> others_{};
-  std::array<Slot, 512> slots_{};
+  std::uint64_t newest_ = 0;  ///< slot that anyone came to
+  std::array<Slot, kSlots> slots_{};
 };
 
 }  // namespace timing_plugin
