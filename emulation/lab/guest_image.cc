@@ -133,10 +133,10 @@ Status add_own_programs(CpioWriter& cpio) {
   TC_TRY(add_host_file(self, fmt::format("{}/thermocline", kProgramDir), true, cpio));
   const fs::path build = build_dir();
   if (build.empty()) {
-    for (const char* name : {"thermoclined", "timing_probe", "timing_mark"})
-      if (fs::exists(self.parent_path() / name))
-        TC_TRY(add_host_file(self.parent_path() / name, fmt::format("{}/{}", kProgramDir, name),
-                             true, cpio));
+    for (const char* program : {"bin/timing_probe", "bin/timing_mark", "sbin/thermoclined"})
+      if (const fs::path file = self.parent_path().parent_path() / program; fs::exists(file))
+        TC_TRY(add_host_file(
+            file, fmt::format("{}/{}", kProgramDir, file.filename().string()), true, cpio));
     return {};
   }
   for (const char* dir : {"userspace/daemon", "bench/workloads", "bench/calibrate", "tests/lab"})
@@ -165,12 +165,17 @@ fs::path build_dir() {
   return {};
 }
 
+fs::path installed_dir() {
+  std::error_code ec;
+  return fs::read_symlink("/proc/self/exe", ec).parent_path().parent_path() / "lib/thermocline";
+}
+
 fs::path module_file(const GuestKernel& kernel) {
   const auto& known = known_kernels();
   if (std::find(known.begin(), known.end(), kernel.name) == known.end()) return {};
   const fs::path build = build_dir();
   if (!build.empty()) return build / "kmod" / kernel.name / "thermocline.ko";
-  return fs::path("/usr/lib/thermocline") / kernel.release / "thermocline.ko";
+  return installed_dir() / kernel.release / "thermocline.ko";
 }
 
 Result<std::string> base_archive(const GuestKernel& kernel) {

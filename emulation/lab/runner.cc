@@ -375,7 +375,7 @@ Result<std::string> qemu_version() {
 
 Result<std::string> timing_plugin_file() {
   const fs::path build = build_dir();
-  const fs::path file = build.empty() ? fs::path("/usr/lib/thermocline/thermocline-timing.so")
+  const fs::path file = build.empty() ? installed_dir() / "thermocline-timing.so"
                                       : build / "emulation/timing/thermocline-timing.so";
   if (!fs::exists(file))
     return fail(ErrorKind::kUnsupported,
