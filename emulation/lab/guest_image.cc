@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "emulation/lab/guest_image.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -74,13 +76,15 @@ Result<fs::path> find_in_path(std::string_view name) {
 }
 
 /// Adds a file, what it needs to run (libraries, interpreter), or a folder with all that is in it.
-Status add_host_file(const fs::path& source, const std::string& place, bool own, CpioWriter& cpio) {
+/// Of scripts in a folder, such as a library of Python, not every interpreter must be there.
+Status add_host_file(const fs::path& source, const std::string& place, bool own, CpioWriter& cpio,
+                     bool in_folder = false) {
   std::error_code ec;
   if (fs::is_directory(source, ec)) {
     cpio.add_dir(place);
     for (const auto& entry : fs::directory_iterator(source, ec))
-      TC_TRY(
-          add_host_file(entry.path(), place + "/" + entry.path().filename().string(), own, cpio));
+      TC_TRY(add_host_file(entry.path(), place + "/" + entry.path().filename().string(), own, cpio,
+                           true));
     if (ec) return fail_errno(ec.value(), "can't list " + source.string());
     return {};
   }
@@ -104,9 +108,12 @@ Status add_host_file(const fs::path& source, const std::string& place, bool own,
     // The guest's only shell is busybox; another interpreter comes along.
     fs::path program(interpreter);
     if (!program.is_absolute()) {
-      TC_ASSIGN(program, find_in_path(interpreter));
+      const Result<fs::path> found = find_in_path(interpreter);
+      if (!found && !in_folder) return tl::unexpected(found.error());
+      if (found) program = *found;
     }
-    TC_TRY(add_host_file(program, program.string(), false, cpio));
+    if (!in_folder || fs::exists(program, ec))
+      TC_TRY(add_host_file(program, program.string(), false, cpio));
   }
   cpio.add_file(place, content, info.st_mode & 0777);
   return {};
@@ -126,6 +133,25 @@ Status add_programs_of(const fs::path& dir, CpioWriter& cpio) {
   return {};
 }
 
+/// Debian's busybox prefers its applets to programs on PATH, in shell scripts as well. The command
+/// itself is started by its path.
+void warn_of_applet(const fs::path& source, const fs::path& place,
+                    const std::vector<std::string>& command) {
+  std::error_code ec;
+  const std::string name = place.filename().string();
+  if (!fs::is_regular_file(source, ec) || ::access(source.c_str(), X_OK) != 0) return;
+  if (!command.empty() && fs::path(command.front()).filename() == name) return;
+  const Result<ProgramOutput> applets = run_program({"/bin/busybox", "--list"});
+  if (!applets) return;
+  const std::vector<std::string_view> names = words(applets->text);
+  if (std::find(names.begin(), names.end(), name) != names.end())
+    fmt::print(
+        stderr,
+        "thermocline: lab: busybox has a {0} of its own, which scripts in the guest get when "
+        "they say just {0}: write {1} there\n",
+        name, place.string());
+}
+
 Status add_own_programs(CpioWriter& cpio) {
   std::error_code ec;
   const fs::path self = fs::read_symlink("/proc/self/exe", ec);
@@ -135,8 +161,8 @@ Status add_own_programs(CpioWriter& cpio) {
   if (build.empty()) {
     for (const char* program : {"bin/timing_probe", "bin/timing_mark", "sbin/thermoclined"})
       if (const fs::path file = self.parent_path().parent_path() / program; fs::exists(file))
-        TC_TRY(add_host_file(
-            file, fmt::format("{}/{}", kProgramDir, file.filename().string()), true, cpio));
+        TC_TRY(add_host_file(file, fmt::format("{}/{}", kProgramDir, file.filename().string()),
+                             true, cpio));
     return {};
   }
   for (const char* dir : {"userspace/daemon", "bench/workloads", "bench/calibrate", "tests/lab"})
@@ -278,6 +304,7 @@ Result<std::string> run_archive(const ImageSpec& spec) {
             ? file.substr(colon + 1)
             : "/lab/" + fs::absolute(source).lexically_normal().filename().string();
     TC_TRY(add_host_file(source, place, false, cpio));
+    warn_of_applet(source, place, spec.command);
   }
   return cpio.finish();
 }
