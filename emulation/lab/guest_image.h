@@ -34,7 +34,8 @@ struct ImageSpec {
 
 /// Folder of the build tree this program runs from; empty when it runs from elsewhere (installed).
 [[nodiscard]] std::filesystem::path build_dir();
-/// Where an installed program has its plug-in and modules: ../lib/thermocline beside its own folder.
+/// Where an installed program has its plug-in and modules: ../lib/thermocline beside its own
+/// folder.
 [[nodiscard]] std::filesystem::path installed_dir();
 /// Where the module for a kernel is expected; empty when this kernel has no such place.
 [[nodiscard]] std::filesystem::path module_file(const GuestKernel& kernel);

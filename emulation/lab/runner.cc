@@ -26,6 +26,7 @@
 #include "emulation/lab/guest_image.h"
 #include "emulation/lab/host_clock.h"
 #include "emulation/lab/kernel_log.h"
+#include "emulation/lab/sign_of_life.h"
 
 namespace thermocline::lab {
 
@@ -288,7 +289,12 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
   GuestStory& story = outcome.story;
   story.timeout = spec.timeout;
   std::string control_text;
-  auto deadline = std::chrono::steady_clock::now() + spec.timeout;
+  const auto start_time = std::chrono::steady_clock::now();
+  auto deadline = start_time + spec.timeout;
+  SignOfLife life(::isatty(STDERR_FILENO) != 0, start_time);
+  const auto say = [](const std::string& text) { (void)write_fully(STDERR_FILENO, text); };
+  // The kernel's log is a sign of its own.
+  if (!spec.verbose) say(life.begin("booting the guest", start_time));
   std::array<Stream, 4> streams = {{
       {std::move(console.reader),
        [&](std::string_view data) {
@@ -305,8 +311,11 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
          control_text += data;
          for (auto end = control_text.find('\n'); end != std::string::npos;
               end = control_text.find('\n')) {
+           const bool booting = !story.ready;
            story.take_control_line(control_text.substr(0, end), nonce);
            control_text.erase(0, end + 1);
+           if (booting && story.ready && !spec.verbose)
+             say(life.begin(spec.doing, std::chrono::steady_clock::now()));
          }
        }},
       {std::move(output.reader),
@@ -328,15 +337,20 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
     }
     if (!any) break;
     fds[4] = {signals.fd(), POLLIN, 0};
+    const bool limited = !spec.interactive && !outcome.ended && outcome.signal == 0;
+    const auto until = limited ? std::min(deadline, life.next()) : life.next();
     int wait_ms = -1;
-    if (!spec.interactive && !outcome.ended && outcome.signal == 0) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-          deadline - std::chrono::steady_clock::now());
+    if (until != SignOfLife::Time::max()) {
+      const auto left =
+          std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
       wait_ms = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
     }
     const int ready = ::poll(fds.data(), fds.size(), wait_ms);
+    const auto now = std::chrono::steady_clock::now();
+    say(life.tell(now));
     if (ready < 0 && errno == EINTR) continue;
     if (ready == 0) {
+      if (!limited || now < deadline) continue;
       story.timed_out = !outcome.stuck_at_boot;
       outcome.ended = true;
       qemu.kill();
@@ -356,6 +370,7 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
         streams[i].fd.reset();
     }
   }
+  say(life.begin("", std::chrono::steady_clock::now()));
   story.qemu_signal = qemu.wait();
   return outcome;
 }

@@ -37,6 +37,8 @@ struct RunSpec {
   std::optional<TimingSpec> timing;
   /// Takes the command's output instead of the terminal, when set.
   std::function<void(std::string_view)> output;
+  /// What the command does, for somebody who waits for all its output; empty: it says so itself.
+  std::string doing;
   bool verbose = false;  ///< the kernel log goes to standard error as it comes
   std::vector<std::string> command;
 };

@@ -20,6 +20,7 @@
 #include "emulation/lab/libraries.h"
 #include "emulation/lab/machine.h"
 #include "emulation/lab/runner.h"
+#include "emulation/lab/sign_of_life.h"
 
 namespace thermocline::lab {
 namespace {
@@ -69,6 +70,25 @@ TEST(Cpio, SameInputGivesSameBytes) {
     return cpio.finish();
   };
   EXPECT_EQ(make(), make());
+}
+
+TEST(SignOfLife, OneLineWhereNobodyWatchesAndALiveOneOnATerminal) {
+  using std::chrono::seconds;
+  const SignOfLife::Time start{};
+  SignOfLife log(false, start);
+  EXPECT_EQ(log.next(), SignOfLife::Time::max());
+  EXPECT_EQ(log.begin("booting the guest", start), "");
+  EXPECT_EQ(log.tell(start + seconds(4)), "");
+  EXPECT_EQ(log.next(), start + seconds(5));
+  EXPECT_EQ(log.tell(start + seconds(5)), "thermocline: lab: booting the guest (5 s)\n");
+  EXPECT_EQ(log.tell(start + seconds(60)), "");
+  EXPECT_EQ(log.begin("", start + seconds(61)), "");
+  SignOfLife terminal(true, start);
+  EXPECT_EQ(terminal.begin("booting the guest", start), "");
+  EXPECT_EQ(terminal.tell(start + seconds(1)), "\r\033[Kthermocline: lab: booting the guest (1 s)");
+  EXPECT_EQ(terminal.next(), start + seconds(2));
+  EXPECT_EQ(terminal.begin("measuring", start + seconds(9)), "\r\033[K");
+  EXPECT_EQ(terminal.tell(start + seconds(10)), "\r\033[Kthermocline: lab: measuring (1 s)");
 }
 
 TEST(Libraries, ParsesWhatLddPrints) {

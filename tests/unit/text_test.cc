@@ -66,6 +66,10 @@ TEST(Text, PrintableKeepsLettersAndNothingElse) {
 TEST(Text, UsageSentence) {
   EXPECT_EQ(usage_sentence("A subcommand is\nrequired\n", "tool"),
             "a subcommand is required; see tool --help");
+  EXPECT_EQ(usage_sentence("Could not convert: --smp = x", "tool"),
+            "--smp wants a number in range, not 'x'; see tool --help");
+  EXPECT_EQ(usage_sentence("--node: wants a node's number, not 'x'", "tool"),
+            "--node wants a node's number, not 'x'; see tool --help");
   EXPECT_EQ(usage_sentence("FILE is required", "tool x"), "FILE is required; see tool x --help");
   EXPECT_EQ(usage_sentence("--n: bad", "tool"), "--n: bad; see tool --help");
 }

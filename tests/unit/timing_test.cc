@@ -182,7 +182,10 @@ TEST(Calibrate, ComparesWithTheModel) {
   const std::string text = cli::calibration_text(*c, *model);
   EXPECT_THAT(text, HasSubstr("+1.0 %"));
   EXPECT_THAT(text, HasSubstr("local DDR 75 to 110 ns"));
-  EXPECT_EQ(cli::calibration_json(*c)["nodes"][0]["model_ns"], 100.0);
+  EXPECT_EQ(cli::calibration_json(*c, *model)["nodes"][0]["model_ns"], 100.0);
+  const auto json = cli::calibration_json(*c, *model);
+  EXPECT_EQ(json["source"], model->source);
+  EXPECT_EQ(json["published"]["idle_latency"][0]["low_ns"], 75.0);
   EXPECT_THAT(cli::calibration_svg(*c), HasSubstr("polyline"));
 }
 

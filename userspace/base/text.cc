@@ -195,6 +195,14 @@ std::string printable(std::string_view text) {
 
 std::string usage_sentence(std::string_view complaint, std::string_view command) {
   std::string text = fmt::format("{}", fmt::join(words(complaint), " "));
+  // "Could not convert: --smp = x"; whatever isn't a text is a number.
+  constexpr std::string_view kConversion = "Could not convert: ";
+  if (const auto equals = text.find(" = "); text.starts_with(kConversion) && equals != text.npos)
+    text = fmt::format("{} wants a number in range, not '{}'",
+                       text.substr(kConversion.size(), equals - kConversion.size()),
+                       text.substr(equals + 3));
+  // A validator's own words: "--slow-node: wants ...".
+  if (const auto colon = text.find(": wants "); colon != text.npos) text.erase(colon, 1);
   const auto is_upper = [](char c) { return c >= 'A' && c <= 'Z'; };
   // Not "SIZE is required": that is a name.
   if (text.size() > 1 && is_upper(text[0]) && !is_upper(text[1]))

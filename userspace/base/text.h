@@ -42,7 +42,8 @@ namespace thermocline {
 [[nodiscard]] std::string printable(std::string_view text);
 
 /// What a command-line parser complained about, as one sentence: "A verb is required" becomes
-/// "a verb is required; see COMMAND --help".
+/// "a verb is required; see COMMAND --help", "Could not convert: --smp = x" becomes "--smp wants a
+/// number ...".
 [[nodiscard]] std::string usage_sentence(std::string_view complaint, std::string_view command);
 
 struct TextPlace {

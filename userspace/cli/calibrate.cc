@@ -29,7 +29,7 @@ constexpr const char* kMoveSource =
 constexpr std::array<KernelCost, 4> kKernelCosts = {{
     {"system_call_ns", "system call (getppid)", 70, 90,
      "mitigations off, as here (350 to 450 ns with them): blog.i0.pm, 2023"},
-    {"page_fault_ns", "first touch of a 4 KiB page", 500, 1000,
+    {"page_fault_ns", "first touch of a 4 KiB page", 580, 1010,
      "0.58 us least, 1.01 us median: Core i7 of 2021, Linux 6.6 (ddumbying.vercel.app)"},
     {"move_to_slow_ns", "move_pages, a 4 KiB page to the slow node", 1200, 5500, kMoveSource},
     {"move_to_fast_ns", "move_pages, a 4 KiB page to the fast node", 1200, 5500, kMoveSource},
@@ -174,9 +174,10 @@ std::string calibration_text(const Calibration& c, const timing::Model& model) {
   return out;
 }
 
-nlohmann::ordered_json calibration_json(const Calibration& c) {
+nlohmann::ordered_json calibration_json(const Calibration& c, const timing::Model& model) {
   nlohmann::ordered_json out;
   out["model"] = c.model;
+  out["source"] = model.source;
   out["mode"] = c.mode;
   out["guest_kernel"] = c.kernel;
   out["label"] = "modelled";
@@ -198,8 +199,18 @@ nlohmann::ordered_json calibration_json(const Calibration& c) {
       node["sweep"].push_back({{"load_percent", point.load_percent}, {"chase_ns", point.chase_ns}});
     out["nodes"].push_back(std::move(node));
   }
+  nlohmann::ordered_json published_kernel = nlohmann::ordered_json::object();
   for (const KernelCost& cost : kKernelCosts)
-    if (c.kernel_ns.contains(cost.key)) out["kernel"][cost.key] = c.kernel_ns[cost.key];
+    if (c.kernel_ns.contains(cost.key)) {
+      out["kernel"][cost.key] = c.kernel_ns[cost.key];
+      published_kernel[cost.key] = {
+          {"low_ns", cost.low_ns}, {"high_ns", cost.high_ns}, {"source", cost.source}};
+    }
+  auto& latencies = out["published"]["idle_latency"] = nlohmann::ordered_json::array();
+  for (const timing::PublishedLatency& e : timing::kPublishedLatencies)
+    latencies.push_back(
+        {{"what", e.what}, {"low_ns", e.low_ns}, {"high_ns", e.high_ns}, {"source", e.source}});
+  out["published"]["kernel"] = std::move(published_kernel);
   return out;
 }
 

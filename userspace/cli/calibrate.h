@@ -51,7 +51,8 @@ struct Calibration {
                                                    const std::string& kernel);
 [[nodiscard]] std::string calibration_text(const Calibration& calibration,
                                            const timing::Model& model);
-[[nodiscard]] nlohmann::ordered_json calibration_json(const Calibration& calibration);
+[[nodiscard]] nlohmann::ordered_json calibration_json(const Calibration& calibration,
+                                                      const timing::Model& model);
 [[nodiscard]] std::string calibration_svg(const Calibration& calibration);
 
 }  // namespace thermocline::cli

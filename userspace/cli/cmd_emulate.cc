@@ -186,11 +186,11 @@ void register_emulate(CLI::App& app, Context& context) {
   const auto o = std::make_shared<Options>();
   verb->add_option("--slow-node", o->slow, "node that stands in for slow memory (the farthest)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(node_number());
   verb->add_option("--fast-node", o->fast,
                    "node whose CPUs and memory are the fast tier (the first)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(node_number());
   verb->add_option("--fast-bytes", o->fast_bytes,
                    "memory of the fast node that programs can fill, such as 4G (all of it)")
       ->type_name("BYTES");

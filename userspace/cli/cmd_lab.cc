@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/output.h"
 #include "base/text.h"
 #include "cli/calibrate.h"
 #include "cli/command.h"
@@ -63,7 +64,8 @@ void add_guest_options(CLI::App& verb, GuestOptions& o) {
                   "slow nodes of the cxl profile, one a device")
       ->type_name("N")
       ->capture_default_str();
-  o.cpus = verb.add_option("--smp", o.spec.machine.cpus, "CPUs of the guest (default: 2)")
+  o.cpus = verb.add_option("--smp", o.spec.machine.cpus,
+                           "CPUs of the guest (default: 2; reference mode: 1)")
                ->type_name("N");
   verb.add_option("--with", o.spec.files,
                   "a file or folder to carry into the guest with its libraries")
@@ -100,13 +102,23 @@ void add_timing_options(CLI::App& verb, GuestOptions& o) {
       verb.add_option("--timing-mode", o.timing_mode,
                       "reference (one CPU, the same in every run), parallel, or report (the clock "
                       "is left alone)")
+          ->type_name("MODE")
           ->capture_default_str(),
       verb.add_option("--truth", o.truth.file,
-                      "write what the last-level cache missed, by node and page, to this file"),
+                      "write what the last-level cache missed, by node and page, to this file")
+          ->type_name("FILE"),
       verb.add_option("--truth-slice", o.truth_slice,
-                      "guest time of a slice of it (default: marks only)"),
+                      "guest time of a slice of it (default: marks only)")
+          ->type_name("TIME"),
       verb.add_option("--truth-pages", o.truth.pages, "none, physical or virtual")
+          ->type_name("WHICH")
           ->capture_default_str()};
+}
+
+/// A file that is written when the guest has ended: whether it can be shows before it boots.
+Status check_writable(const std::string& file, std::string_view what) {
+  if (std::ofstream(file, std::ios::app)) return {};
+  return fail(ErrorKind::kUsage, "can't write {} to {}: {}", what, file, errno_text(errno));
 }
 
 /// After take_spec(): the model is read and checked here, before anything is started.
@@ -127,6 +139,9 @@ Status take_timing(GuestOptions& o) {
     return fail(ErrorKind::kUsage, "--truth-pages is none, physical or virtual, not '{}'",
                 timing.truth.pages);
   if (!o.truth_slice.empty()) {
+    if (o.truth.file.empty())
+      return fail(ErrorKind::kUsage,
+                  "--truth-slice needs a file to write to: give --truth as well");
     const auto slice = parse_duration(o.truth_slice);
     if (!slice || *slice < std::chrono::milliseconds(1))
       return fail(ErrorKind::kUsage,
@@ -136,8 +151,7 @@ Status take_timing(GuestOptions& o) {
   }
   if (!timing.truth.file.empty()) {
     timing.truth.file = std::filesystem::absolute(timing.truth.file).string();
-    if (!std::ofstream(timing.truth.file, std::ios::app))
-      return fail_errno(errno, "can't write the ground truth to " + timing.truth.file);
+    TC_TRY(check_writable(timing.truth.file, "the ground truth"));
   }
   if (timing.mode == timing::Mode::kReference && o.cpus->count() == 0) o.spec.machine.cpus = 1;
   // Whether the model fits the guest shows before QEMU or a kernel is looked for.
@@ -179,6 +193,13 @@ Result<int> run(GuestOptions& o) {
     return fail(ErrorKind::kUsage,
                 "standard input is not a terminal; for a command there is: thermocline lab run -- "
                 "COMMAND ...");
+  if (spec.interactive)
+    fmt::print(stderr, "thermocline: lab: {}; `exit` ends the guest\n",
+               !spec.timing ? "no timing model, times are emulated"
+               : spec.timing->mode == timing::Mode::kReport
+                   ? fmt::format("{} in report mode, times are emulated", spec.timing->model.name)
+                   : fmt::format("{} in {} mode, times are modelled", spec.timing->model.name,
+                                 timing::mode_name(spec.timing->mode)));
   return lab::run_guest(spec);
 }
 
@@ -224,7 +245,12 @@ Result<int> calibrate(GuestOptions& o, bool json, const std::string& svg) {
   TC_TRY(take_timing(o));
   TC_ASSIGN(const lab::Machine machine, lab::build_machine(o.spec.machine));
   const lab::TimingSpec& timing = *o.spec.timing;
+  if (timing.mode == timing::Mode::kReport)
+    return fail(ErrorKind::kUsage,
+                "report mode leaves the clock alone: there is nothing to calibrate");
+  if (!svg.empty()) TC_TRY(check_writable(svg, "the picture"));
   std::string probe;
+  o.spec.doing = "measuring";
   o.spec.output = [&probe](std::string_view text) { probe += text; };
   // The kernel's work after boot is over when the idle seconds, which cost nothing, have passed.
   o.spec.command = {"sh", "-c", "sleep 3; exec taskset 1 timing_probe \"$@\"", "probe"};
@@ -237,9 +263,9 @@ Result<int> calibrate(GuestOptions& o, bool json, const std::string& svg) {
   }
   TC_ASSIGN(const Calibration calibration,
             read_calibration(probe, timing.model, timing.mode, o.kernel));
-  print_line(json ? calibration_json(calibration).dump(2)
+  print_line(json ? calibration_json(calibration, timing.model).dump(2)
                   : calibration_text(calibration, timing.model));
-  if (!svg.empty()) TC_TRY(lab::write_whole(svg, calibration_svg(calibration)));
+  if (!svg.empty()) TC_TRY(write_whole(svg, calibration_svg(calibration)));
   return 0;
 }
 
@@ -288,8 +314,9 @@ void register_lab(CLI::App& app, Context& context) {
   run_verb->add_option("--timeout", run_options->timeout, "seconds until the guest counts as hung")
       ->type_name("SECONDS")
       ->capture_default_str();
-  run_verb->add_option("command", run_options->spec.command,
-                       "after --: the command and its arguments");
+  run_verb
+      ->add_option("command", run_options->spec.command, "after --: the command and its arguments")
+      ->type_name("COMMAND");
   run_verb->callback(
       [&context, run_options] { context.action = [run_options] { return run(*run_options); }; });
 
@@ -339,7 +366,9 @@ void register_lab(CLI::App& app, Context& context) {
                                                "guest's when any option describes one");
   add_guest_options(*capture_verb, *capture_options);
   const std::vector<CLI::Option*> of_guest = capture_verb->get_options();
-  capture_verb->add_option("dir", *dir, "new folder for the tree; usable as --sysroot")->required();
+  capture_verb->add_option("dir", *dir, "new folder for the tree; usable as --sysroot")
+      ->type_name("DIR")
+      ->required();
   capture_verb->add_flag("--quiet", *quiet, "say nothing when it worked");
   capture_verb->callback([&context, capture_options, of_guest, dir, quiet] {
     const bool guest = std::any_of(of_guest.begin(), of_guest.end(),

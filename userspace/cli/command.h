@@ -28,6 +28,9 @@ std::string json_text(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
+/// For options that name a NUMA node.
+[[nodiscard]] CLI::Validator node_number();
+
 // One function a verb, called once by main.cc.
 void register_emulate(CLI::App& app, Context& context);
 void register_lab(CLI::App& app, Context& context);

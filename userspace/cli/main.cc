@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,16 @@ namespace thermocline::cli {
 void print_line(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fputc('\n', stdout);
+}
+
+CLI::Validator node_number() {
+  const auto check = [](const std::string& text) {
+    const auto number = parse_u64(text);
+    return number && *number <= std::numeric_limits<std::int32_t>::max()
+               ? std::string()
+               : fmt::format("wants a node's number, not '{}'", text);
+  };
+  return {check, ""};
 }
 
 namespace {
@@ -35,24 +47,55 @@ Result<int> act(const Context& context) {
   }
 }
 
+/// Name of an option as typed, "--svg" of "--svg=x"; "" for anything else.
+std::string option_name(std::string_view word) {
+  if (word.size() < 2 || word.front() != '-' || word == "--") return "";
+  return std::string(word.substr(0, word.find('=')));
+}
+
+std::string hint(std::string_view word, const std::vector<std::string>& known) {
+  const std::string near = nearest_word(word, known);
+  return near.empty() ? "" : fmt::format("did you mean \"{}\"?", near);
+}
+
+/// What CLI11 has no name for: it blames the word after an unknown option, and names no unknown
+/// verb. `command` becomes the verb that was meant. Empty: nothing of the kind.
+std::string unknown_word(const CLI::App& app, std::span<char* const> words, std::string& command) {
+  const CLI::App* verb = &app;
+  for (std::size_t i = 0; i < words.size() && std::string_view(words[i]) != "--"; ++i) {
+    const std::string word = words[i];
+    if (const std::string name = option_name(word); !name.empty()) {
+      if (const CLI::Option* option = verb->get_option_no_throw(name); option != nullptr) {
+        if (option->get_items_expected_max() > 0 && name == word) ++i;  // its value
+        continue;
+      }
+      std::vector<std::string> known;
+      for (const CLI::Option* option : verb->get_options())
+        for (const std::string& long_name : option->get_lnames()) known.push_back("--" + long_name);
+      const std::string near = hint(name, known);
+      return fmt::format("unknown option {}; {}", name,
+                         near.empty() ? fmt::format("see {} --help", command) : near);
+    }
+    std::vector<std::string> verbs;
+    for (const CLI::App* more : verb->get_subcommands(nullptr)) verbs.push_back(more->get_name());
+    if (verbs.empty()) continue;  // an argument
+    if (std::find(verbs.begin(), verbs.end(), word) == verbs.end()) {
+      const std::string near = hint(word, verbs);
+      return fmt::format(
+          "unknown verb \"{}\"{}; {}", word, verb == &app ? "" : fmt::format(" of {}", command),
+          near.empty() ? fmt::format("there are: {}", fmt::join(verbs, ", ")) : near);
+    }
+    verb = verb->get_subcommand(word);
+    command += " " + word;
+  }
+  return "";
+}
+
 /// A command line that can't be understood, in one sentence.
-Error usage_error(CLI::App& app, const CLI::ParseError& error, std::string_view word) {
-  std::vector<std::string> verbs;
-  for (const CLI::App* verb : app.get_subcommands(nullptr)) verbs.push_back(verb->get_name());
-  if (!word.empty() && word.front() != '-' &&
-      std::find(verbs.begin(), verbs.end(), word) == verbs.end()) {
-    const std::string near = nearest_word(word, verbs);
-    return {ErrorKind::kUsage,
-            fmt::format("unknown verb \"{}\"; {}", word,
-                        near.empty() ? fmt::format("there are: {}", fmt::join(verbs, ", "))
-                                     : fmt::format("did you mean \"{}\"?", near)),
-            0};
-  }
+Error usage_error(CLI::App& app, const CLI::ParseError& error, std::span<char* const> words) {
   std::string command = "thermocline";
-  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
-    verb = verb->get_subcommands().front();
-    command += " " + verb->get_name();
-  }
+  const std::string unknown = unknown_word(app, words, command);
+  if (!unknown.empty()) return {ErrorKind::kUsage, unknown, 0};
   return {ErrorKind::kUsage, usage_sentence(error.what(), command), 0};
 }
 
@@ -78,7 +121,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     result = app.exit(e);
   } catch (const CLI::ParseError& e) {
-    return complain(usage_error(app, e, argc > 1 ? argv[1] : ""));
+    return complain(
+        usage_error(app, e, std::span(argv, static_cast<std::size_t>(argc)).subspan(1)));
   }
   if (Status printed = finish_stdout(); result && !printed) {
     const int code = complain(printed.error());
