@@ -424,7 +424,10 @@ std::string_view mode_name(Mode mode) {
 }
 
 Result<Model> parse_model(const std::string& text, const std::string& file) {
-  const auto ascii = ascii_toml(text);
+  if (text.find('\0') != text.npos) return refuse(file, 1, "this is not a text file");
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  const auto ascii = ascii_toml(
+      std::string_view(text).substr(text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0));
   if (!ascii)
     return refuse(file, ascii.error().line,
                   "letters beyond ASCII can stand in comment lines only; in a text write them as "
@@ -449,6 +452,8 @@ Result<Model> load_model(const std::string& text) {
   if (const std::string_view preset = preset_text(text); !preset.empty())
     return parse_model(std::string(preset), text + ".toml");
   std::error_code ec;
+  if (std::filesystem::is_directory(text, ec))
+    return fail(ErrorKind::kUsage, "{} is a directory; a timing model is a file", text);
   if (!std::filesystem::is_regular_file(text, ec)) {
     const std::string near = nearest_word(text, preset_names());
     return fail(ErrorKind::kUsage, "'{}' is neither a timing preset nor a file; presets are {}{}",

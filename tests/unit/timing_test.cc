@@ -36,6 +36,25 @@ TEST(TimingModel, TimesHaveAUnit) {
     EXPECT_FALSE(parse_bandwidth(wrong)) << wrong;
 }
 
+TEST(TimingModel, WhatIsNoModelFileIsNamed) {
+  const std::string preset(preset_text("cxl-asic"));
+  EXPECT_TRUE(parse_model("\xef\xbb\xbf" + preset, "m.toml"));
+  const auto binary = parse_model(std::string("\x7f"
+                                              "ELF\0\xff",
+                                              6),
+                                  "m.toml");
+  ASSERT_FALSE(binary);
+  EXPECT_EQ(binary.error().message, "m.toml:1: this is not a text file");
+  const auto folder = load_model("/tmp");
+  ASSERT_FALSE(folder);
+  EXPECT_EQ(folder.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(folder.error().message, HasSubstr("/tmp is a directory"));
+  const auto table =
+      parse_model("[node]\nnode = 0\nlatency = \"1ns\"\nbandwidth = \"1GB/s\"\n", "m.toml");
+  ASSERT_FALSE(table);
+  EXPECT_EQ(table.error().message, "m.toml:1: node is a list: write [[node]]");
+}
+
 TEST(TimingModel, PresetsFitEveryProfile) {
   ASSERT_EQ(preset_names().size(), 5u);
   for (const std::string& name : preset_names()) {
