@@ -43,13 +43,20 @@ void wait_for_file(const std::string& path) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }
 
-Status write_json(const std::string& path, const nlohmann::json& json) {
+template <class Json>
+static Status write_any_json(const std::string& path, const Json& json) {
   if (path.empty()) return {};
-  const std::string text =
-      json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   if (path != "-") return write_whole(path, text);
   std::fputs(text.c_str(), stdout);  // run_program() looks whether it arrived
   return {};
+}
+
+Status write_json(const std::string& path, const nlohmann::json& json) {
+  return write_any_json(path, json);
+}
+Status write_json(const std::string& path, const nlohmann::ordered_json& json) {
+  return write_any_json(path, json);
 }
 
 double Placement::share(int node) const {

@@ -32,6 +32,7 @@ void wait_for_file(const std::string& path);
 
 /// Writes `json` to `path` (empty: does nothing; "-": standard output), as write_whole() does.
 [[nodiscard]] Status write_json(const std::string& path, const nlohmann::json& json);
+[[nodiscard]] Status write_json(const std::string& path, const nlohmann::ordered_json& json);
 
 /// How many of a set of pages each node holds.
 struct Placement {

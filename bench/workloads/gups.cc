@@ -34,6 +34,25 @@ void GupsMemory::update(const HotSet& set, double hot_share, std::uint64_t opera
   }
 }
 
+void GupsMemory::sweep(std::span<const std::uint32_t> pages, std::uint64_t& line,
+                       std::uint64_t operations) {
+  constexpr std::uint64_t kLineWords = 8;
+  constexpr std::uint64_t kLines = kWordsPerPage / kLineWords;
+  const std::uint64_t lines = pages.size() * kLines;
+  for (std::uint64_t i = 0; i < operations; ++i) {
+    if (line >= lines) line = 0;
+    words_[pages[line / kLines] * std::uint64_t{kWordsPerPage} + line % kLines * kLineWords] +=
+        kStep;
+    ++line;
+  }
+}
+
+std::uint64_t GupsMemory::checksum() const {
+  std::uint64_t sum = 0;
+  for (std::uint64_t w = 0; w < words_.size(); ++w) sum += words_[w] * (2 * w + 1);
+  return mix64(sum);
+}
+
 std::uint64_t GupsMemory::count_of(std::uint64_t word) const {
   static_assert(kStep * inverse(kStep) == 1);
   return (words_[word] - start_of(word)) * inverse(kStep);

@@ -34,6 +34,11 @@ class GupsMemory {
   /// words [t * 512 / n, (t + 1) * 512 / n), so no update needs a lock.
   void update(const HotSet& set, double hot_share, std::uint64_t operations, unsigned thread,
               unsigned threads, Random& random);
+  /// `operations` updates of one word of each cache line of `pages`, page after page and again from
+  /// the first one. `line` counts on from call to call.
+  void sweep(std::span<const std::uint32_t> pages, std::uint64_t& line, std::uint64_t operations);
+  /// Of every word and its place.
+  [[nodiscard]] std::uint64_t checksum() const;
   /// Fails (kFailure) unless every word's count is at most `operations` and the counts add up to
   /// it.
   [[nodiscard]] Status verify(std::uint64_t operations) const;

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each file of workloads adds to the list; only registry.cc calls these.
+#pragma once
+
+#include <vector>
+
+#include "bench/workloads/suite/workload.h"
+
+namespace thermocline::workloads {
+
+[[nodiscard]] std::vector<WorkloadSpec> gups_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> pattern_workloads();
+
+}  // namespace thermocline::workloads

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every workload of the suite: the same for the same seed, as large as asked for, and aware of
+// damage.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "base/system.h"
+#include "bench/workloads/suite/latency.h"
+#include "bench/workloads/suite/runner.h"
+
+namespace thermocline::workloads {
+namespace {
+
+using testing::HasSubstr;
+
+RunOptions small_run(const WorkloadSpec& spec, std::uint64_t seed = 1) {
+  RunOptions o;
+  o.name = spec.name;
+  o.footprint = kLeastFootprint;
+  o.seed = seed;
+  o.operations = std::uint64_t{spec.sample_every} * 16 + 3;
+  o.warm_up = 5;
+  return o;
+}
+
+std::map<std::string, double> defaults(const WorkloadSpec& spec) {
+  std::map<std::string, double> settings;
+  for (const Setting& s : spec.settings) settings[s.key] = s.value;
+  return settings;
+}
+
+class Suite : public testing::TestWithParam<std::string> {
+ protected:
+  const WorkloadSpec& spec_ = **find_workload(GetParam());
+  std::unique_ptr<System> system_ = make_real_system();
+};
+
+TEST_P(Suite, GivesTheSameForTheSameSeed) {
+  const auto a = run_workload(small_run(spec_), *system_);
+  ASSERT_TRUE(a) << a.error().message;
+  EXPECT_TRUE(a->verified) << a->verified.error().message;
+  EXPECT_EQ(a->operations(), small_run(spec_).operations);
+  const auto b = run_workload(small_run(spec_), *system_);
+  ASSERT_TRUE(b);
+  EXPECT_EQ(a->checksum, b->checksum);
+  EXPECT_EQ(a->operations(), b->operations());
+  const auto c = run_workload(small_run(spec_, 2), *system_);
+  ASSERT_TRUE(c);
+  EXPECT_NE(a->checksum, c->checksum);
+  EXPECT_TRUE(c->verified) << c->verified.error().message;
+}
+
+TEST_P(Suite, ThreadsShareNothingAndStayDeterministic) {
+  RunOptions o = small_run(spec_);
+  o.threads = 2;
+  o.footprint = Bytes(2 * kLeastFootprint.get());
+  const auto a = run_workload(o, *system_);
+  const auto b = run_workload(o, *system_);
+  ASSERT_TRUE(a && b);
+  EXPECT_TRUE(a->verified) << a->verified.error().message;
+  EXPECT_EQ(a->checksum, b->checksum);
+  EXPECT_EQ(a->operations(), o.operations);
+}
+
+TEST_P(Suite, TakesTheFootprintWithinFivePercent) {
+  for (const std::uint64_t footprint : {8ul << 20, 9'999'999ul, 16'000'000ul, 100ul << 20}) {
+    Memory memory(false);
+    ASSERT_TRUE(spec_.make({memory, Bytes(footprint), 1, defaults(spec_)}));
+    EXPECT_NEAR(static_cast<double>(memory.allocated().get()), static_cast<double>(footprint),
+                0.05 * static_cast<double>(footprint));
+  }
+}
+
+TEST_P(Suite, SeesDamage) {
+  Memory memory(false);
+  auto workload = spec_.make({memory, kLeastFootprint, 1, defaults(spec_)});
+  ASSERT_TRUE(workload);
+  memory.touch(1);
+  (*workload)->fill();
+  (*workload)->run(0, 10);
+  // One byte in the middle of the largest structure: what most of the footprint is.
+  const auto structures = memory.structures();
+  const auto largest =
+      std::max_element(structures.begin(), structures.end(),
+                       [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  (*largest)[largest->size() / 2 + 5] ^= std::byte{0x10};
+  const Status verified = (*workload)->verify(10);
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().kind, ErrorKind::kFailure);
+}
+
+TEST_P(Suite, TakesTheEndsOfEverySetting) {
+  for (const Setting& s : spec_.settings)
+    for (const double value : {s.min, s.max}) {
+      RunOptions o = small_run(spec_);
+      o.settings[s.key] = value;
+      o.operations = std::max<std::uint64_t>(o.operations, 200 * (s.key == "phases"));
+      const auto result = run_workload(o, *system_);
+      ASSERT_TRUE(result) << s.key << "=" << value << ": " << result.error().message;
+      EXPECT_TRUE(result->verified)
+          << s.key << "=" << value << ": " << result->verified.error().message;
+    }
+}
+
+std::vector<std::string> names() {
+  std::vector<std::string> names;
+  for (const WorkloadSpec& spec : all_workloads()) names.push_back(spec.name);
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(names()), [](const auto& one) {
+  std::string name = one.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(SuiteRunner, RefusesWhatCantBe) {
+  const auto system = make_real_system();
+  const RunOptions good = small_run(all_workloads().front());
+  const auto refused = [&](const RunOptions& o) {
+    const auto result = run_workload(o, *system);
+    if (result) return std::string("not refused");
+    EXPECT_EQ(result.error().kind, ErrorKind::kUsage);
+    return result.error().message;
+  };
+  RunOptions o = good;
+  o.name = "gups-uniforn";
+  EXPECT_THAT(refused(o), HasSubstr("did you mean \"gups-uniform\"?"));
+  o = good;
+  o.footprint = Bytes(kLeastFootprint.get() - 1);
+  EXPECT_THAT(refused(o), HasSubstr("too small"));
+  o.footprint = Bytes(std::uint64_t{1} << 60);
+  EXPECT_THAT(refused(o), HasSubstr("too large"));
+  o = good;
+  o.threads = 2;
+  EXPECT_THAT(refused(o), HasSubstr("each of 2 threads"));
+  o = good;
+  o.name = "gups-hot";
+  o.settings["hot"] = 1;
+  EXPECT_THAT(refused(o), HasSubstr("it has hot_fraction, hot_share"));
+  o.settings = {{"hot_share", 1.5}};
+  EXPECT_THAT(refused(o), HasSubstr("0 to 1"));
+  o = good;
+  o.operations = 0;
+  o.duration_s = 0;
+  EXPECT_THAT(refused(o), HasSubstr("--duration"));
+  o = good;
+  o.name = "gups-moving";
+  o.operations = 2;
+  EXPECT_THAT(refused(o), HasSubstr("3 phases"));
+}
+
+TEST(SuiteRunner, EndsAfterItsDurationWithEveryPhase) {
+  const auto system = make_real_system();
+  RunOptions o;
+  o.name = "gups-moving";
+  o.footprint = kLeastFootprint;
+  o.duration_s = 0.06;
+  const auto result = run_workload(o, *system);
+  ASSERT_TRUE(result);
+  ASSERT_EQ(result->phases.size(), 3u);
+  EXPECT_GE(result->seconds(), 0.06);
+  for (const PhaseResult& phase : result->phases) EXPECT_LE(phase.start_s, phase.end_s);
+}
+
+TEST(SuiteRunner, EveryKeyAndWorkloadIsDocumented) {
+  std::ifstream in(std::string(THERMOCLINE_SOURCE_DIR) + "/docs/workloads.md");
+  std::ostringstream text;
+  text << in.rdbuf();
+  const auto system = make_real_system();
+  const auto result = run_workload(small_run(all_workloads().front()), *system);
+  ASSERT_TRUE(result);
+  const auto json = to_json(*result);
+  for (const auto& [key, value] : json.items()) EXPECT_THAT(text.str(), HasSubstr("`" + key + "`"));
+  for (const auto& [key, value] : json["phases"][0].items())
+    EXPECT_THAT(text.str(), HasSubstr("`" + key + "`"));
+  for (const WorkloadSpec& spec : all_workloads()) {
+    EXPECT_THAT(text.str(), HasSubstr("`" + spec.name + "`"));
+    for (const Setting& s : spec.settings) EXPECT_THAT(text.str(), HasSubstr("`" + s.key + "`"));
+  }
+}
+
+TEST(LatencyHistogram, TellsQuantilesToWithinItsBins) {
+  LatencyHistogram histogram;
+  EXPECT_EQ(histogram.quantile(0.5), 0u);
+  for (std::uint64_t ns = 1; ns <= 100'000; ++ns) histogram.add(ns);
+  EXPECT_NEAR(static_cast<double>(histogram.quantile(0.50)), 50'000, 50'000 * 0.0625);
+  EXPECT_NEAR(static_cast<double>(histogram.quantile(0.99)), 99'000, 99'000 * 0.0625);
+  LatencyHistogram ends;
+  ends.add(0);
+  ends.add(~std::uint64_t{0});
+  EXPECT_EQ(ends.quantile(0.5), 0u);
+  EXPECT_GT(ends.quantile(1.0), std::uint64_t{1} << 63);
+  ends.merge(histogram);
+  EXPECT_EQ(ends.count(), 100'002u);
+}
+
+}  // namespace
+}  // namespace thermocline::workloads
