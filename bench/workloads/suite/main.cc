@@ -68,17 +68,19 @@ Result<int> run(int argc, char** argv) {
   list_verb->add_flag("--json", list_as_json, "as JSON");
   CLI::App* const run_verb = app.add_subcommand("run", "run one; exit 1 when its result is wrong");
   std::string footprint = "128M";
+  std::string seed = "1";
+  std::string operation_count;
   std::string json;
   std::vector<std::string> settings;
   run_verb->add_option("name", o.name, "see workload list")->required();
   run_verb->add_option("--footprint", footprint, "memory of all its structures together")
       ->capture_default_str();
-  run_verb->add_option("--seed", o.seed, "same seed and operations, same accesses")
+  run_verb->add_option("--seed", seed, "same seed and operations, same accesses")
       ->capture_default_str();
   run_verb->add_option("--threads", o.threads, "each has an instance with its share of all")
       ->capture_default_str();
   CLI::Option* const operations =
-      run_verb->add_option("--operations", o.operations, "end after so many");
+      run_verb->add_option("--operations", operation_count, "end after so many");
   run_verb->add_option("--duration", o.duration_s, "end after so many seconds")
       ->capture_default_str()
       ->excludes(operations);
@@ -95,9 +97,12 @@ Result<int> run(int argc, char** argv) {
     TC_TRY(list(list_as_json));
     return 0;
   }
-  if (*operations && o.operations == 0)
-    return fail(ErrorKind::kUsage, "--operations must be at least 1");
   TC_ASSIGN(o.footprint, parse_bytes(footprint));
+  TC_ASSIGN(o.seed, parse_u64(seed));
+  if (*operations) {
+    TC_ASSIGN(o.operations, parse_u64(operation_count));
+    if (o.operations == 0) return fail(ErrorKind::kUsage, "--operations must be at least 1");
+  }
   TC_ASSIGN(o.settings, parse_settings(settings));
   return run_and_report(o, json);
 }
