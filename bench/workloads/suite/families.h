@@ -10,5 +10,9 @@ namespace thermocline::workloads {
 
 [[nodiscard]] std::vector<WorkloadSpec> gups_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> pattern_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> chase_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> stream_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> llm_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> ycsb_workloads();
 
 }  // namespace thermocline::workloads
