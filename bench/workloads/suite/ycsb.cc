@@ -38,9 +38,8 @@ struct Item {
   std::uint64_t key;
   std::uint32_t chain;  ///< next item of the bucket
   std::uint32_t version;
-  std::uint16_t value_words;
-  std::uint16_t links;
-  std::uint32_t unused;
+  std::uint32_t value_words;
+  std::uint32_t links;
 
   std::uint32_t* link() { return reinterpret_cast<std::uint32_t*>(this + 1); }
   std::uint64_t* value() { return reinterpret_cast<std::uint64_t*>(link() + (links + 1) / 2 * 2); }
@@ -71,8 +70,8 @@ class Ycsb final : public Workload {
     for (std::uint64_t slot = 0; slot < slots_; ++slot) {
       const auto offset = static_cast<std::uint32_t>(at);
       Item* const item = item_at(offset);
-      item->links = static_cast<std::uint16_t>(links_of(mix_.letter, seed_, slot));
-      item->value_words = static_cast<std::uint16_t>(value_words(seed_, slot));
+      item->links = static_cast<std::uint32_t>(links_of(mix_.letter, seed_, slot));
+      item->value_words = static_cast<std::uint32_t>(value_words(seed_, slot));
       put(offset, slot);
       at += words_of_slot(mix_.letter, seed_, slot);
     }
@@ -105,7 +104,8 @@ class Ycsb final : public Workload {
     for (std::uint64_t record = newest_ - slots_; record < newest_; ++record) {
       Item* const item = find(key_of(record));
       if (missing_ > 0) return fail(ErrorKind::kFailure, "record {} is lost", record);
-      if (item->value_words != value_words(seed_, record % slots_))
+      if (item->value_words != value_words(seed_, record % slots_) ||
+          item->links != links_of(mix_.letter, seed_, record % slots_))
         return fail(ErrorKind::kFailure, "record {} has a damaged head", record);
       for (std::uint64_t j = 0; j < item->value_words; ++j)
         if (item->value()[j] != content(*item) + j)
