@@ -14,5 +14,6 @@ namespace thermocline::workloads {
 [[nodiscard]] std::vector<WorkloadSpec> stream_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> llm_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> ycsb_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> xsbench_workloads();
 
 }  // namespace thermocline::workloads
