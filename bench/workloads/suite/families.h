@@ -15,5 +15,6 @@ namespace thermocline::workloads {
 [[nodiscard]] std::vector<WorkloadSpec> llm_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> ycsb_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> xsbench_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> graph_workloads();
 
 }  // namespace thermocline::workloads

@@ -10,7 +10,7 @@ const std::vector<WorkloadSpec>& all_workloads() {
   static const std::vector<WorkloadSpec> kAll = [] {
     std::vector<WorkloadSpec> all;
     for (const auto family : {gups_workloads, pattern_workloads, chase_workloads, stream_workloads,
-                              llm_workloads, ycsb_workloads, xsbench_workloads}) {
+                              llm_workloads, ycsb_workloads, xsbench_workloads, graph_workloads}) {
       std::vector<WorkloadSpec> some = family();
       std::move(some.begin(), some.end(), std::back_inserter(all));
     }
