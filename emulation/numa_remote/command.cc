@@ -51,14 +51,11 @@ class Endings {
   UniqueFd fd_;
 };
 
-struct Variables {
-  std::vector<std::pair<std::string, std::string>> list;
-};
-
 /// In the child: never returns. What goes wrong before the command runs is told through `failed`.
 [[noreturn]] void become(System& system, const Setting& setting, const std::string& group,
                          const std::vector<std::string>& command, pid_t parent,
-                         const Variables& variables, const Endings& endings, int failed) {
+                         const std::vector<std::pair<std::string, std::string>>& variables,
+                         const Endings& endings, int failed) {
   const auto give_up = [&](int error) {
     static_cast<void>(::write(failed, &error, sizeof(error)) == 0);
     ::_exit(error == ENOENT ? 127 : 126);
@@ -74,7 +71,7 @@ struct Variables {
   if (!group.empty())
     if (const Status joined = system.write_file(group + "/cgroup.procs", "0"); !joined)
       give_up(joined.error().errno_value);
-  for (const auto& [name, value] : variables.list) ::setenv(name.c_str(), value.c_str(), 1);
+  for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
   ::sigprocmask(SIG_SETMASK, &endings.before(), nullptr);
   std::vector<char*> words;
   for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
@@ -124,7 +121,7 @@ bool holds(const System& system, const std::string& group, const Setting& settin
 Result<int> run_kept(System& system, Keeper& keeper, const Setting& setting,
                      const std::vector<std::string>& command, const Endings& endings,
                      const Hooks& hooks) {
-  const Variables variables{hooks.ready(keeper.kept())};
+  const auto variables = hooks.ready(keeper.kept());
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno(errno, "can't make a pipe");
   UniqueFd failed(ends[0]);

@@ -10,12 +10,11 @@
 
 #include "base/json_read.h"
 #include "base/text.h"
+#include "emulation/numa_remote/kernel_files.h"
 
 namespace thermocline::numa_remote {
 
 namespace {
-
-constexpr std::string_view kGroups = "/sys/fs/cgroup";
 
 /// A folder below the mount of cgroup v2, or the mount itself.
 std::string group_of(const nlohmann::json& value, bool may_be_root) {
@@ -26,11 +25,6 @@ std::string group_of(const nlohmann::json& value, bool may_be_root) {
     throw nlohmann::json::other_error::create(502, "\"" + printable(text) + "\" is no cgroup",
                                               &value);
   return text;
-}
-
-Result<std::uint64_t> number_in(const System& system, const std::string& path) {
-  TC_ASSIGN(const std::string text, system.read_file(path));
-  return parse_u64(trim(text));
 }
 
 Status put_block_back(System& system, const OfflinedBlock& block) {
@@ -101,23 +95,15 @@ bool is_empty(const System& system, const std::string& path) {
   return !text || trim(*text).empty();
 }
 
-bool has_cpuset(const System& system, const std::string& path) {
-  const auto text = system.read_file(path);
-  if (text)
-    for (const std::string_view word : words(*text))
-      if (word == "cpuset") return true;
-  return false;
-}
-
 /// Off again, unless another cgroup has come to hang on it: that one keeps it.
 Status put_cpusets_back(System& system) {
   const std::string root(kGroups);
-  if (!has_cpuset(system, root + "/cgroup.subtree_control")) return {};
+  if (!has_word(system, root + "/cgroup.subtree_control", "cpuset")) return {};
   TC_ASSIGN(const auto names, system.list_dir(root));
   for (const std::string& name : names) {
     const std::string group = root + "/" + name;
     if (!is_empty(system, group + "/cpuset.cpus") || !is_empty(system, group + "/cpuset.mems") ||
-        has_cpuset(system, group + "/cgroup.subtree_control"))
+        has_word(system, group + "/cgroup.subtree_control", "cpuset"))
       return {};
   }
   return system.write_file(root + "/cgroup.subtree_control", "-cpuset");

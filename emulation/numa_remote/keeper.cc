@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -24,6 +23,7 @@
 #include "base/output.h"
 #include "base/text.h"
 #include "emulation/numa_remote/journal.h"
+#include "emulation/numa_remote/kernel_files.h"
 
 namespace thermocline::numa_remote {
 
@@ -31,7 +31,6 @@ namespace {
 
 constexpr const char* kFolder = "/run/thermocline";
 constexpr const char* kLock = "/run/thermocline/numa-remote.lock";
-constexpr const char* kGroups = "/sys/fs/cgroup";
 constexpr const char* kGroup = "/sys/fs/cgroup/thermocline-numa-remote";
 constexpr std::size_t kLargestMessage = 1 << 16;
 
@@ -94,23 +93,8 @@ std::string group_of(const System& system, Pid pid) {
   if (text)
     for (const std::string_view line : split(*text, '\n'))
       if (line.starts_with("0::/"))
-        return line.size() == 4 ? kGroups : fmt::format("{}{}", kGroups, line.substr(3));
-  return kGroups;
-}
-
-bool has_word(const Result<std::string>& text, std::string_view word) {
-  if (text)
-    for (const std::string_view w : words(*text))
-      if (w == word) return true;
-  return false;
-}
-
-template <class T>
-std::string numbers(const std::vector<T>& ids) {
-  std::vector<std::uint32_t> list;
-  for (const T id : ids) list.push_back(static_cast<std::uint32_t>(id.get()));
-  std::sort(list.begin(), list.end());
-  return format_list(list);
+        return fmt::format("{}{}", kGroups, line.size() == 4 ? "" : line.substr(3));
+  return std::string(kGroups);
 }
 
 /// A cgroup that holds the command to the fast node's CPUs and to both nodes' memory, whatever
@@ -118,10 +102,10 @@ std::string numbers(const std::vector<T>& ids) {
 Status make_group(System& system, Journal& journal, const Setting& setting,
                   const std::function<Status(const Journal&)>& save) {
   const std::string control = std::string(kGroups) + "/cgroup.subtree_control";
-  if (!has_word(system.read_file(std::string(kGroups) + "/cgroup.controllers"), "cpuset"))
+  if (!has_word(system, std::string(kGroups) + "/cgroup.controllers", "cpuset"))
     return fail(ErrorKind::kUnsupported, "there is no cgroup v2 with the cpuset controller at {}",
                 kGroups);
-  journal.enabled_cpusets = !has_word(system.read_file(control), "cpuset");
+  journal.enabled_cpusets = !has_word(system, control, "cpuset");
   TC_TRY(save(journal));
   if (journal.enabled_cpusets)
     if (Status enabled = system.write_file(control, "+cpuset"); !enabled) {
@@ -133,9 +117,9 @@ Status make_group(System& system, Journal& journal, const Setting& setting,
   TC_TRY(save(journal));
   if (::mkdir(kGroup, 0755) != 0 && errno != EEXIST)
     return fail_errno(errno, fmt::format("can't make the cgroup {}", kGroup));
-  TC_TRY(system.write_file(std::string(kGroup) + "/cpuset.cpus", numbers(setting.cpus)));
+  TC_TRY(system.write_file(std::string(kGroup) + "/cpuset.cpus", list_of(setting.cpus)));
   return system.write_file(std::string(kGroup) + "/cpuset.mems",
-                           numbers(std::vector<NodeId>{setting.fast, setting.slow}));
+                           list_of(std::vector<NodeId>{setting.fast, setting.slow}));
 }
 
 Result<Kept> apply(System& system, Journal& journal, const Setting& setting,
@@ -157,13 +141,13 @@ Result<Kept> apply(System& system, Journal& journal, const Setting& setting,
         made.error().message, setting.fast.get(),
         setting.left_out.empty() ? std::string()
                                  : fmt::format(", and memory of nodes {} is open to the command",
-                                               numbers(setting.left_out))));
+                                               list_of(setting.left_out))));
   }
   if (!kept.group.empty() && journal.group_back != kGroups)
     kept.notes.push_back(fmt::format(
         "the command has left the cgroup {}: limits of memory, CPU time or processes that are set "
         "there don't hold it",
-        journal.group_back.substr(std::strlen(kGroups))));
+        journal.group_back.substr(kGroups.size())));
   if (fast_bytes) {
     TC_ASSIGN(kept.limit, limit_fast(system, journal, *fast_bytes, hooks));
     if (kept.limit->offlined.get() != 0)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "emulation/numa_remote/kernel_files.h"
 #include "topology/topology.h"
 
 namespace thermocline::numa_remote {
@@ -78,11 +79,6 @@ Result<std::vector<OfflinedBlock>> online_blocks(const System& system, NodeId no
     return a.movable != b.movable ? a.movable : a.number > b.number;
   });
   return blocks;
-}
-
-Result<std::uint64_t> number_in(const System& system, const std::string& path, int base = 10) {
-  TC_ASSIGN(const std::string text, system.read_file(path));
-  return parse_u64(trim(text), base);
 }
 
 /// Whole blocks while more than one is to go. Blocks that can't be taken are passed over.

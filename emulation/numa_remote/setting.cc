@@ -4,25 +4,22 @@
 #include <algorithm>
 #include <tuple>
 
-#include "base/text.h"
+#include "emulation/numa_remote/kernel_files.h"
 
 namespace thermocline::numa_remote {
 
 namespace {
 
-std::string list_of(const std::vector<const Node*>& nodes) {
-  std::vector<std::uint32_t> numbers;
-  for (const Node* node : nodes) numbers.push_back(static_cast<std::uint32_t>(node->id.get()));
-  return format_list(numbers);
-}
-
 /// The node that was asked for, if it is one of `nodes`.
 Result<const Node*> asked(const char* option, NodeId id, const std::vector<const Node*>& nodes,
                           const char* which) {
-  for (const Node* node : nodes)
+  std::vector<NodeId> ids;
+  for (const Node* node : nodes) {
     if (node->id == id) return node;
+    ids.push_back(node->id);
+  }
   return fail(ErrorKind::kUsage, "{} {}: the nodes {} here are {}", option, id.get(), which,
-              list_of(nodes));
+              list_of(ids));
 }
 
 }  // namespace
@@ -90,11 +87,8 @@ Result<Setting> choose(const Topology& topology, std::span<const CpuId> allowed,
                 fast_node->id.get());
   for (const Node* node : with_memory)
     if (node != fast_node && node != slow_node) out.left_out.push_back(node->id);
-  if (!out.left_out.empty()) {
-    std::vector<std::uint32_t> numbers;
-    for (const NodeId id : out.left_out) numbers.push_back(static_cast<std::uint32_t>(id.get()));
-    out.notes.push_back(fmt::format("memory of nodes {} is left out", format_list(numbers)));
-  }
+  if (!out.left_out.empty())
+    out.notes.push_back(fmt::format("memory of nodes {} is left out", list_of(out.left_out)));
   if (slow_node->cpus.empty())
     out.notes.push_back(
         fmt::format("node {} has no CPUs: it is slow memory by itself, not a stand-in for some",
