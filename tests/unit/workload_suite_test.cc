@@ -10,6 +10,7 @@
 
 #include "base/system.h"
 #include "bench/workloads/suite/latency.h"
+#include "bench/workloads/suite/progress.h"
 #include "bench/workloads/suite/runner.h"
 
 namespace thermocline::workloads {
@@ -148,6 +149,9 @@ TEST(SuiteRunner, RefusesWhatCantBe) {
   o.duration_s = 0;
   EXPECT_THAT(refused(o), HasSubstr("--duration"));
   o = good;
+  o.samples_s = -1;
+  EXPECT_THAT(refused(o), HasSubstr("--samples"));
+  o = good;
   o.name = "gups-moving";
   o.operations = 2;
   EXPECT_THAT(refused(o), HasSubstr("3 phases"));
@@ -164,6 +168,50 @@ TEST(SuiteRunner, EndsAfterItsDurationWithEveryPhase) {
   ASSERT_EQ(result->phases.size(), 3u);
   EXPECT_GE(result->seconds(), 0.06);
   for (const PhaseResult& phase : result->phases) EXPECT_LE(phase.start_s, phase.end_s);
+}
+
+TEST(SuiteRunner, TellsItsOperationsAtEveryPeriod) {
+  const auto system = make_real_system();
+  RunOptions o;
+  o.name = "gups-moving";
+  o.footprint = Bytes(2 * kLeastFootprint.get());
+  o.threads = 2;
+  o.duration_s = 0.1;
+  o.samples_s = 0.01;
+  const auto result = run_workload(o, *system);
+  ASSERT_TRUE(result);
+  ASSERT_GE(result->samples.size(), 10u);
+  EXPECT_GT(result->samples.front(), 0u);
+  EXPECT_TRUE(std::is_sorted(result->samples.begin(), result->samples.end()));
+  EXPECT_LE(result->samples.back(), result->operations());
+  const auto json = to_json(*result);
+  EXPECT_DOUBLE_EQ(json["samples"][9][0].get<double>(), 0.1);
+  EXPECT_EQ(json["samples"][9][1].get<std::uint64_t>(), result->samples[9]);
+  o.samples_s = 0;
+  EXPECT_TRUE(to_json(*run_workload(o, *system))["samples"].empty());
+}
+
+TEST(Progress, TellsOperationsAtFullPeriods) {
+  Progress none;
+  none.start(0, 0);
+  none.reading(5000, 10);
+  EXPECT_TRUE(none.points().empty());
+  EXPECT_EQ(none.operations(), 10u);
+
+  Progress progress;
+  progress.start(500, 1000);
+  progress.reading(1300, 100);
+  EXPECT_TRUE(progress.points().empty());
+  progress.reading(1900, 60);  // 1500 is a third of the way
+  progress.reading(4500, 40);  // 2500, 3500 and, by a hair, 4500
+  progress.reading(4500, 0);
+  EXPECT_THAT(progress.points(), testing::ElementsAre(120, 169, 184, 200));
+
+  Progress shorter;
+  shorter.start(500, 1000);
+  shorter.reading(1500, 7);
+  shorter.reading(1600, 2);
+  EXPECT_THAT(sum_of({&progress, &shorter}), testing::ElementsAre(127, 178, 193, 209));
 }
 
 TEST(SuiteRunner, EveryKeyAndWorkloadIsDocumented) {

@@ -85,7 +85,10 @@ Result<int> run(int argc, char** argv) {
       ->capture_default_str()
       ->excludes(operations);
   run_verb->add_option("--warm-up", o.warm_up,
-                       "before what is measured: operations with --operations, else seconds");
+                       "before what is measured, in the manner of the first phase: operations with "
+                       "--operations, else seconds");
+  run_verb->add_option("--samples", o.samples_s,
+                       "tell in the JSON, every so many seconds, how many operations were done");
   run_verb->add_option("--set", settings, "KEY=VALUE; may be given again")->allow_extra_args(false);
   run_verb->add_option("--json", json, "write the results to this file (-: standard output)");
   run_verb->add_flag("--thp", o.huge_pages, "ask for transparent huge pages");

@@ -4,14 +4,17 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <limits>
 #include <thread>
+#include <utility>
 
 #include "base/text.h"
 #include "bench/workloads/common.h"
 #include "bench/workloads/random.h"
 #include "bench/workloads/suite/latency.h"
+#include "bench/workloads/suite/progress.h"
 #include "emulation/timing/mark.h"
 
 namespace thermocline::workloads {
@@ -47,6 +50,8 @@ Status check(const RunOptions& o) {
     return fail(ErrorKind::kUsage, "--duration must be more than 0 and at most 1000000 seconds");
   if (!(o.warm_up >= 0 && o.warm_up <= 1e15))
     return fail(ErrorKind::kUsage, "--warm-up must not be negative");
+  if (o.samples_s != 0 && !(o.samples_s >= 0.001 && o.samples_s <= 1e6))
+    return fail(ErrorKind::kUsage, "--samples must be 0.001 to 1000000 seconds");
   return {};
 }
 
@@ -71,6 +76,11 @@ Result<std::map<std::string, double>> effective_settings(const WorkloadSpec& spe
   return settings;
 }
 
+/// Between two samples.
+std::uint64_t period_ns(const RunOptions& o) {
+  return static_cast<std::uint64_t>(std::llround(o.samples_s * 1e9));
+}
+
 /// Share of `all` that falls to part `i` of `n`; the parts add up to `all`.
 std::uint64_t part(std::uint64_t all, unsigned i, unsigned n) {
   return all / n + (i < all % n ? 1 : 0);
@@ -80,6 +90,7 @@ std::uint64_t part(std::uint64_t all, unsigned i, unsigned n) {
 struct Worker {
   std::unique_ptr<Workload> workload;
   LatencyHistogram latencies;
+  Progress progress;                 ///< of the measured part
   std::uint64_t all_operations = 0;  ///< warm-up included
 };
 
@@ -87,9 +98,13 @@ struct Worker {
 /// Returns how many were done.
 std::uint64_t run_until(Worker& worker, unsigned phase, std::uint64_t operations,
                         std::uint64_t until_ns, unsigned sample_every, bool measured) {
-  std::uint64_t done = 0;
+  std::uint64_t done = 0, told = 0;
+  const auto tell = [&](std::uint64_t now) {
+    if (measured) worker.progress.reading(now, done - std::exchange(told, done));
+    return now;
+  };
   while (done < operations && !stop_requested.load(std::memory_order_relaxed)) {
-    const std::uint64_t start = monotonic_ns();
+    const std::uint64_t start = tell(monotonic_ns());
     if (start >= until_ns) break;
     worker.workload->run(phase, 1);
     if (measured) worker.latencies.add(monotonic_ns() - start);
@@ -97,6 +112,7 @@ std::uint64_t run_until(Worker& worker, unsigned phase, std::uint64_t operations
     if (rest > 0) worker.workload->run(phase, rest);
     done += 1 + rest;
   }
+  tell(monotonic_ns());
   worker.all_operations += done;
   return done;
 }
@@ -169,6 +185,7 @@ Result<RunResult> run_workload(const RunOptions& o, const System& system) {
   result.sample_every = spec->sample_every;
   result.start_monotonic_s = monotonic_seconds(system);
   const std::uint64_t start = monotonic_ns();
+  for (Worker& worker : workers) worker.progress.start(start, period_ns(o));
   const auto since_start = [&] { return static_cast<double>(monotonic_ns() - start) / 1e9; };
   for (unsigned p = 0; p < phases; ++p) {
     if (p > 0 && stop_requested) break;
@@ -186,11 +203,14 @@ Result<RunResult> run_workload(const RunOptions& o, const System& system) {
   result.stopped = stop_requested;
 
   LatencyHistogram latencies;
+  std::vector<const Progress*> progress;
   for (Worker& worker : workers) {
+    progress.push_back(&worker.progress);
     latencies.merge(worker.latencies);
     result.checksum = mix64(result.checksum ^ worker.workload->checksum());
     if (result.verified) result.verified = worker.workload->verify(worker.all_operations);
   }
+  result.samples = sum_of(progress);
   result.p50_ns = latencies.quantile(0.50);
   result.p99_ns = latencies.quantile(0.99);
   return result;
@@ -208,6 +228,9 @@ nlohmann::ordered_json to_json(const RunResult& r) {
                       {"end_s", p.end_s},
                       {"operations", p.operations},
                       {"ops_per_s", rate(p.operations, p.end_s - p.start_s)}});
+  Json samples = Json::array();
+  for (std::size_t i = 0; i < r.samples.size(); ++i)
+    samples.push_back({static_cast<double>((i + 1) * period_ns(r.options)) / 1e9, r.samples[i]});
   const std::uint64_t operations = r.operations();
   // Time of one thread: with two threads an operation takes twice what their sum suggests.
   const double ns = operations == 0
@@ -231,7 +254,8 @@ nlohmann::ordered_json to_json(const RunResult& r) {
           {"checksum", fmt::format("{:016x}", r.checksum)},
           {"verified", r.verified.has_value()},
           {"stopped", r.stopped},
-          {"phases", std::move(phases)}};
+          {"phases", std::move(phases)},
+          {"samples", std::move(samples)}};
 }
 
 nlohmann::ordered_json list_json() {

@@ -29,6 +29,8 @@ struct RunOptions {
   /// Before the measured part, in the manner of the first phase: operations when `operations` is
   /// given, otherwise seconds.
   double warm_up = 0;
+  /// Operations done so far are told at every multiple of it, in seconds; 0: not at all.
+  double samples_s = 0;
   std::map<std::string, double> settings;  ///< changed ones only
   bool huge_pages = false;
   std::string ready_file;  ///< is made when the memory holds its starting content; empty: none
@@ -49,6 +51,7 @@ struct RunResult {
   unsigned sample_every = 1;
   double start_monotonic_s = 0;
   std::vector<PhaseResult> phases;
+  std::vector<std::uint64_t> samples;  ///< operations at samples_s, 2 * samples_s, and so on
   std::uint64_t p50_ns = 0;
   std::uint64_t p99_ns = 0;
   std::uint64_t checksum = 0;
