@@ -22,15 +22,7 @@ namespace {
 
 using nlohmann::json;
 
-enum class Range { kAny, kNotNegative, kShare };
-
-struct Figure {
-  const char* key;
-  std::optional<double> CellRecord::*member;
-  Range range;
-};
-
-constexpr std::array<Figure, 16> kFigures{{
+constexpr std::array<FigureKey, 16> kFigures{{
     {"ops_per_s", &CellRecord::ops_per_s, Range::kNotNegative},
     {"steady_ops_per_s", &CellRecord::steady_ops_per_s, Range::kNotNegative},
     {"ns_per_access", &CellRecord::ns_per_access, Range::kNotNegative},
@@ -116,7 +108,7 @@ CellRecord from_json(const json& line) {
   const auto read = [&value]<class T>(const char* key, T& to) {
     if (const json* found = value(key)) to = found->get<T>();
   };
-  for (const Figure& figure : kFigures)
+  for (const FigureKey& figure : kFigures)
     if (const json* found = value(figure.key)) {
       if (!found->is_number())  // get<double>() takes true for 1
         throw json::type_error::create(302, fmt::format("\"{}\" is no number", figure.key), found);
@@ -157,6 +149,10 @@ Result<std::string> read_all(int fd, const std::string& path) {
 }
 
 }  // namespace
+
+std::span<const FigureKey> figure_keys() {
+  return kFigures;
+}
 
 std::string to_text(const CellKey& key) {
   return fmt::format("{} {} {}, seed {} ({}, {}, {})", key.workload, key.ratio, key.system,
@@ -219,7 +215,7 @@ Status check(const CellRecord& record) {
   if (record.key.mode != "reference" && record.key.mode != "parallel")
     return wrong("mode", R"("reference" or "parallel")");
   if (record.policy && !is_word(*record.policy)) return wrong("policy", "a word or null");
-  for (const Figure& figure : kFigures)
+  for (const FigureKey& figure : kFigures)
     if (const auto& value = record.*figure.member; value && !in_range(*value, figure.range))
       return wrong(figure.key, figure.range == Range::kShare ? "a number from 0 to 1"
                                : figure.range == Range::kNotNegative

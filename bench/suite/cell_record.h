@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,16 @@ struct CellRecord {
   std::optional<double> wall_s;  ///< of the host (measured)
   std::string version;
 };
+
+enum class Range { kAny, kNotNegative, kShare };
+
+/// A key that holds a number with a fraction.
+struct FigureKey {
+  const char* key;
+  std::optional<double> CellRecord::*member;
+  Range range;
+};
+[[nodiscard]] std::span<const FigureKey> figure_keys();
 
 /// All keys, always in the same order; null where there is no figure.
 [[nodiscard]] nlohmann::ordered_json to_json(const CellRecord& record);

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/suite/statistics.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+namespace thermocline::suite {
+
+namespace {
+
+constexpr std::size_t kDraws = 10'000;
+constexpr std::uint64_t kSeed = 20'260'101;
+
+/// Two-sided 95 % of Student's t. Beyond the table its last value, which is a little too wide.
+double student_t(std::size_t degrees) {
+  constexpr std::array<double, 10> kTable{12.706, 4.303, 3.182, 2.776, 2.571,
+                                          2.447,  2.365, 2.306, 2.262, 2.228};
+  return kTable[std::min(degrees, kTable.size()) - 1];
+}
+
+/// Of the mean of `values`, squared standard error.
+double error_squared(const BySeed& values) {
+  const double centre = mean(values);
+  double sum = 0;
+  for (const auto& [seed, value] : values) sum += (value - centre) * (value - centre);
+  const auto n = static_cast<double>(values.size());
+  return sum / (n - 1) / n;
+}
+
+bool same_seeds(const BySeed& a, const BySeed& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.first == y.first; });
+}
+
+/// Not std::uniform_int_distribution, which every library does in its own way.
+class Dice {
+ public:
+  std::size_t below(std::size_t n) {
+    return static_cast<std::size_t>(((engine_() >> 32) * n) >> 32);
+  }
+
+ private:
+  std::mt19937_64 engine_{kSeed};
+};
+
+struct Flat {
+  std::vector<double> values;
+  bool as_first = false;  ///< same seeds as the first system of the cell
+};
+
+using FlatCell = std::vector<Flat>;
+
+FlatCell flat(const Sample& sample) {
+  FlatCell cell;
+  for (const BySeed& logs : sample.logs) {
+    Flat& system = cell.emplace_back();
+    for (const auto& [seed, value] : logs) system.values.push_back(value);
+    system.as_first = same_seeds(logs, sample.logs.front());
+  }
+  return cell;
+}
+
+std::vector<double> drawn_means(const FlatCell& cell, Dice& dice) {
+  std::vector<double> sums(cell.size(), 0);
+  for (std::size_t n = cell.front().values.size(), i = 0; i < n; ++i) {
+    const std::size_t seed = dice.below(n);
+    for (std::size_t s = 0; s < cell.size(); ++s)
+      if (cell[s].as_first) sums[s] += cell[s].values[seed];
+  }
+  for (std::size_t s = 0; s < cell.size(); ++s) {
+    const std::size_t n = cell[s].values.size();
+    if (!cell[s].as_first)
+      for (std::size_t i = 0; i < n; ++i) sums[s] += cell[s].values[dice.below(n)];
+    sums[s] /= static_cast<double>(n);
+  }
+  return sums;
+}
+
+}  // namespace
+
+double mean(const BySeed& values) {
+  double sum = 0;
+  for (const auto& [seed, value] : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+Estimate ratio_over_seeds(const BySeed& dividend, const BySeed& divisor) {
+  const double centre = mean(dividend) - mean(divisor);
+  Estimate result{std::exp(centre), std::nullopt};
+  const std::size_t seeds = std::min(dividend.size(), divisor.size());
+  if (seeds < 2) return result;
+  double squared = 0;
+  if (same_seeds(dividend, divisor)) {
+    BySeed differences;
+    for (const auto& [seed, value] : dividend) differences[seed] = value - divisor.at(seed);
+    squared = error_squared(differences);
+  } else {
+    squared = error_squared(dividend) + error_squared(divisor);
+  }
+  const double half = student_t(seeds - 1) * std::sqrt(squared);
+  result.interval = Interval{std::exp(centre - half), std::exp(centre + half)};
+  return result;
+}
+
+std::optional<Estimate> bootstrap(const std::vector<Sample>& samples, const Statistic& statistic) {
+  if (samples.empty()) return std::nullopt;
+  std::vector<std::vector<double>> means;
+  std::map<std::string, std::vector<FlatCell>> by_group;
+  bool can_vary = samples.size() > 1;
+  for (const Sample& sample : samples) {
+    std::vector<double>& row = means.emplace_back();
+    for (const BySeed& logs : sample.logs) {
+      row.push_back(mean(logs));
+      can_vary = can_vary || logs.size() > 1;
+    }
+    by_group[sample.group].push_back(flat(sample));
+  }
+  const std::optional<double> value = statistic(means);
+  if (!value) return std::nullopt;
+  Estimate result{*value, std::nullopt};
+  if (!can_vary) return result;
+
+  std::vector<std::vector<FlatCell>> groups;
+  for (auto& [name, cells] : by_group) groups.push_back(std::move(cells));
+  Dice dice;
+  std::vector<double> values;
+  for (std::size_t draw = 0; draw < kDraws; ++draw) {
+    means.clear();
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const std::vector<FlatCell>& group = groups[dice.below(groups.size())];
+      for (std::size_t c = 0; c < group.size(); ++c)
+        means.push_back(drawn_means(group[dice.below(group.size())], dice));
+    }
+    if (const auto drawn = statistic(means)) values.push_back(*drawn);
+  }
+  // A statistic that most draws leave without meaning has no interval worth showing.
+  if (values.size() < kDraws / 2) return result;
+  std::sort(values.begin(), values.end());
+  const auto at = [&values](double share) {
+    return values[static_cast<std::size_t>(
+        std::lround(share * static_cast<double>(values.size() - 1)))];
+  };
+  result.interval = Interval{at(0.025), at(0.975)};
+  return result;
+}
+
+}  // namespace thermocline::suite

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a table of cells says: slow-downs, Thermocline beside its rivals and bounds, the goals, the
+// lost cells and why they are lost. Pure: the same records give the same bits. Every time is
+// modelled; "time" is time an operation, "whole" counts convergence in, "steady" doesn't.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/suite/cell_record.h"
+#include "bench/suite/statistics.h"
+
+namespace thermocline::suite {
+
+/// The system that the goals are about.
+inline constexpr std::string_view kOurs = "thermocline:heat";
+/// What the others are; each has the settings NAME (kernel defaults) and NAME@tuned.
+inline constexpr std::string_view kRivals[] = {"numab", "damos"};
+inline constexpr std::string_view kBetterRival = "better rival";
+/// Whom ours is put beside, in this order.
+inline constexpr std::string_view kOpponents[] = {kBetterRival, "numab", "damos", "first-touch",
+                                                  "interleave"};
+inline constexpr std::string_view kCoreRatios[] = {"1:2", "1:4", "1:8"};
+/// Other's time ÷ ours above the first is a win, below the second a loss.
+inline constexpr double kWinAbove = 1.02, kLossBelow = 0.98;
+/// From here on the oracle shows that there is something to win.
+inline constexpr double kWorthwhile = 1.2;
+/// The hot set fits when the best static placement serves this share of the misses from the fast
+/// node.
+inline constexpr double kHotSetFits = 0.85;
+
+/// One system in a cell of the table, over its seeds.
+struct SystemFigures {
+  std::string system;
+  std::size_t seeds = 0;
+  CellRecord mean;  ///< of each figure, over the seeds that have it: arithmetic, of ops geometric
+  BySeed log_ns, steady_log_ns;      ///< of an operation
+  std::optional<Estimate> slowdown;  ///< time ÷ time of all-fast
+  std::optional<Estimate> steady_slowdown;
+};
+
+/// The other's time ÷ ours; above 1 we are faster.
+struct Versus {
+  std::string system;  ///< with the setting that counts: the faster one
+  Estimate ratio;
+};
+
+enum class Verdict { kWin, kTie, kLoss, kUnknown };
+[[nodiscard]] Verdict verdict(const std::optional<Versus>& versus);
+[[nodiscard]] std::string_view to_text(Verdict verdict);
+
+struct Comparison {
+  std::string opponent;
+  /// The better setting (and rival) counts, by the mean over seeds; for each measure by itself.
+  std::optional<Versus> whole, steady;
+};
+
+/// Time that ours takes longer than the other, in units of all-fast's time, part by part.
+struct Cause {
+  std::string against;  ///< the fastest of the opponents that won
+  Estimate ratio;       ///< its time ÷ ours
+  std::vector<std::string> lost_to;
+  struct Part {
+    std::string name;
+    double slowdown = 0;
+  };
+  double excess = 0;        ///< our slow-down - its slow-down; the sum of the parts
+  std::vector<Part> parts;  ///< empty where figures are missing
+  std::string main;         ///< name of the largest part that is ours
+  std::string why;          ///< the numbers that say so
+};
+
+/// A workload at a ratio.
+struct Cell {
+  std::string workload, ratio;
+  bool core = false;
+  std::vector<SystemFigures> systems;   ///< by name; those with at least one seed done
+  std::vector<Comparison> comparisons;  ///< one for each of kOpponents
+  std::optional<Estimate> oracle_gain;  ///< better rival's time ÷ oracle's
+  std::optional<double> gap_closed, steady_gap_closed;  ///< of the gap better rival → oracle
+  std::optional<Estimate> of_oracle;                    ///< oracle's time ÷ ours, steady
+  bool hot_set_fits = false;
+  std::optional<Cause> cause;  ///< of a lost cell
+
+  [[nodiscard]] const SystemFigures* find(std::string_view system) const;
+  [[nodiscard]] const Comparison& against(std::string_view opponent) const;
+};
+
+struct Goal {
+  std::string text;
+  std::optional<double> wanted;  ///< at least; none: told for the reader, not a goal
+  bool percent = false;          ///< how to print it
+  std::optional<Estimate> figure;
+  std::optional<bool> met;  ///< none: there are no cells to say, or no goal
+  std::string detail;       ///< of which cells, which is the worst
+};
+
+struct Failure {
+  CellKey key;
+  std::string error, log;
+};
+
+/// One timing model, mode and kernel: what may be compared.
+struct Table {
+  std::string timing, mode, kernel;
+  std::vector<Cell> cells;  ///< by workload and ratio
+  std::vector<Goal> goals;  ///< of the core cells
+  std::vector<Failure> failed;
+  std::vector<CellKey> missing;
+  std::map<std::string, std::size_t> versions;  ///< how many records each one made
+};
+
+struct Summary {
+  std::vector<Table> tables;
+};
+
+/// Why a lost cell is lost; none for other cells.
+[[nodiscard]] std::optional<Cause> cause_of(const Cell& cell, std::string_view mode);
+
+/// Every workload at every ratio with every system that occur in `records`, for each timing model,
+/// mode and kernel, with all seeds that a system has anywhere; all-fast and all-slow once ("-").
+[[nodiscard]] std::vector<CellKey> every_combination(const std::vector<CellRecord>& records);
+
+/// `expected`: the cells that should be there; which of them are not is said. A done record with a
+/// wrong result ("verified": false) is a failed one.
+[[nodiscard]] Summary summarize(const std::vector<CellRecord>& records,
+                                const std::vector<CellKey>& expected);
+
+}  // namespace thermocline::suite
