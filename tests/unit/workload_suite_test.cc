@@ -10,6 +10,7 @@
 
 #include "base/system.h"
 #include "bench/workloads/suite/latency.h"
+#include "bench/workloads/suite/permutation.h"
 #include "bench/workloads/suite/progress.h"
 #include "bench/workloads/suite/runner.h"
 
@@ -117,6 +118,69 @@ INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(names()), [](const auto& 
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
+
+/// A workload of 8 MiB whose memory a test can damage and mend again.
+struct Patient {
+  explicit Patient(const std::string& name, std::map<std::string, double> changed = {}) {
+    const WorkloadSpec& spec = **find_workload(name);
+    auto settings = defaults(spec);
+    for (const auto& [key, value] : changed) settings[key] = value;
+    workload = *spec.make({memory, kLeastFootprint, 1, settings});
+    memory.touch(1);
+    workload->fill();
+  }
+  Memory memory{false};
+  std::unique_ptr<Workload> workload;
+};
+
+TEST(Btree, StaysInShapeWhenEveryRecordIsReplacedManyTimes) {
+  for (const std::uint64_t inserts : {1ul, 1000ul, 2'000'000ul}) {
+    Patient tree("btree", {{"insert_share", 1}});
+    tree.workload->run(0, inserts);
+    const Status verified = tree.workload->verify(inserts);
+    EXPECT_TRUE(verified) << inserts << ": " << verified.error().message;
+  }
+}
+
+TEST(Btree, EveryByteIsVerified) {
+  Patient tree("btree");
+  tree.workload->run(0, 20'000);
+  const std::span<std::byte> nodes = tree.memory.structures()[0];
+  Random random(3);
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    // The head of a node first, then anything.
+    const std::uint64_t node = random.below(nodes.size() / 512);
+    const std::uint64_t byte = i < 32 ? i % 16 : random.below(512);
+    // A key right above the leaves may have any value that still parts its neighbours.
+    if (nodes[node * 512 + 8] == std::byte{1} && byte >= 16 && byte < 264) continue;
+    const auto flip = static_cast<std::byte>(1u << random.below(8));
+    nodes[node * 512 + byte] ^= flip;
+    EXPECT_FALSE(tree.workload->verify(20'000)) << "byte " << byte << " of node " << node;
+    nodes[node * 512 + byte] ^= flip;
+  }
+  EXPECT_TRUE(tree.workload->verify(20'000));
+}
+
+TEST(Permutation, GivesEachNumberOnceInAnotherOrder) {
+  for (const std::uint64_t count : {1ul, 2ul, 3ul, 64ul, 1000ul, 4097ul, 65536ul}) {
+    const Permutation permutation(count, 7);
+    std::vector<bool> seen(count);
+    std::uint64_t rises = 0, last = 0;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t at = permutation(i);
+      ASSERT_LT(at, count);
+      EXPECT_FALSE(seen[at]);
+      seen[at] = true;
+      rises += at > last;
+      last = at;
+    }
+    // Of a random order, half of the steps go up.
+    if (count >= 64) {
+      EXPECT_NEAR(static_cast<double>(rises), static_cast<double>(count) / 2,
+                  static_cast<double>(count) / 8);
+    }
+  }
+}
 
 TEST(SuiteRunner, RefusesWhatCantBe) {
   const auto system = make_real_system();

@@ -14,6 +14,7 @@ namespace thermocline::workloads {
 [[nodiscard]] std::vector<WorkloadSpec> stream_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> llm_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> ycsb_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> btree_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> xsbench_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> graph_workloads();
 
