@@ -6,8 +6,6 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -19,6 +17,7 @@
 #include <thread>
 
 #include "base/text.h"
+#include "bench/workloads/channel.h"
 #include "bench/workloads/command_line.h"
 #include "bench/workloads/common.h"
 #include "bench/workloads/random.h"
@@ -79,42 +78,23 @@ class Connection {
     return open_tcp(o.host, o.port);
   }
 
-  Status send(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t n = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail_errno(errno, "the connection to the server broke");
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return {};
-  }
+  Status send(std::string_view bytes) { return channel_.send(bytes); }
 
   Result<Reply> receive() {
     for (;;) {
       TC_ASSIGN(const std::optional<Reply> reply, parser_.next());
       if (reply) return *reply;
-      const ssize_t n = ::recv(fd_.get(), buffer_.data(), buffer_.size(), 0);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return fail_errno(errno, "the connection to the server broke");
-      if (n == 0) return fail(ErrorKind::kFailure, "the server closed the connection");
-      parser_.feed({buffer_.data(), static_cast<std::size_t>(n)});
+      TC_ASSIGN(const std::string_view bytes, channel_.receive());
+      parser_.feed(bytes);
     }
   }
 
  private:
-  explicit Connection(UniqueFd fd) : fd_(std::move(fd)), buffer_(std::size_t{64} << 10) {}
+  explicit Connection(Channel channel) : channel_(std::move(channel)) {}
 
   static Result<Connection> open_unix(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
-      return fail(ErrorKind::kUsage, "the socket path {} is too long", path);
-    std::memcpy(address.sun_path, path.data(), path.size());
-    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd) return fail_errno(errno, "can't make a socket");
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-      return fail_errno(errno, "can't connect to " + path + "; is redis-server running there");
-    return Connection(std::move(fd));
+    TC_ASSIGN(Channel channel, Channel::connect_unix(path));
+    return Connection(std::move(channel));
   }
 
   static Result<Connection> open_tcp(const std::string& host, unsigned port) {
@@ -138,11 +118,10 @@ class Connection {
       return fail_errno(error, fmt::format("can't connect to {} port {}; is redis-server running "
                                            "there",
                                            host, port));
-    return Connection(std::move(fd));
+    return Connection(Channel(std::move(fd)));
   }
 
-  UniqueFd fd_;
-  std::vector<char> buffer_;
+  Channel channel_;
   ReplyParser parser_;
 };
 
