@@ -15,13 +15,14 @@
 #
 # The cache is ${XDG_CACHE_HOME:-$HOME/.cache}/thermocline:
 #   kernels/NAME/          release (text), vmlinux, lib/modules/RELEASE (with "build" -> usr/src/...), usr/
-#   programs/              programs for guests that are not on the host's PATH as such (redis-server)
+#   programs/              programs for guests: redis-server, memcached, sqlite3
 #   apt/                   our own package lists and downloads
 set -euo pipefail
 # shellcheck source=emulation/lab/progress.sh
 . "$(dirname "$0")/progress.sh"
 
 readonly KERNELS=(6.12 6.1)
+readonly PROGRAMS=(redis-server memcached sqlite3)
 readonly FORMAT=3 # of a kernels/NAME folder; a higher number makes old ones be unpacked again
 
 PACKAGES=(
@@ -29,7 +30,8 @@ PACKAGES=(
   libnuma-dev liburing-dev libhwloc-dev libgtest-dev libgmock-dev libbenchmark-dev
   libexpected-dev libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   clang libclang-rt-14-dev clang-format clang-tidy sparse shellcheck codespell mandoc scdoc
-  busybox-static procps kmod xz-utils zstd lz4 numactl redis-tools
+  busybox-static procps kmod xz-utils zstd lz4 numactl
+  redis-tools sqlite3 libevent-2.1-7 libsasl2-2
   libelf-dev bc flex bison libssl-dev file python3
 )
 readonly PACKAGES
@@ -82,7 +84,7 @@ kernel_is_good() { # NAME
   [[ $(cat "$cache/kernels/$1/format" 2>/dev/null) == "$FORMAT" && -s $cache/kernels/$1/vmlinux ]]
 }
 
-redis_is_good() { [[ -x $cache/programs/redis-server ]]; }
+program_is_good() { [[ -x $cache/programs/$1 ]]; } # NAME
 
 # --- package lists of our own -------------------------------------------------------------------------
 
@@ -250,13 +252,30 @@ unpack_kernel() { # SERIES
   say "kernel $release is ready as '$series' ($(du -sh "$target" | cut -f 1)), $(since "$start")"
 }
 
+link_program() { # NAME PROGRAM PACKAGE
+  [[ -x $2 ]] || die "$3 is installed but $2 is missing"
+  mkdir -p "$cache/programs"
+  ln -sfn "$2" "$cache/programs/$1"
+}
+
 # Debian's redis-server package starts a service when it is installed. The same program is part of
 # redis-tools, which does not: it acts as the server unless it is called by another name.
-link_redis() {
-  local program=/usr/bin/redis-check-rdb
-  [[ -x $program ]] || die "redis-tools is installed but $program is missing"
-  mkdir -p "$cache/programs"
-  ln -sfn "$program" "$cache/programs/redis-server"
+link_redis() { link_program redis-server /usr/bin/redis-check-rdb redis-tools; }
+
+# memcached's package starts a service as well, and no other package has the program: it is unpacked, not installed. Its
+# libraries are among PACKAGES.
+unpack_memcached() {
+  local work="$cache/programs/.work"
+  rm -rf "$work"
+  mkdir -p "$work"
+  say "fetching memcached ..."
+  run_logged memcached "$apt_dir/download.log" env -C "$work" apt-get "${APT[@]}" download memcached || {
+    tail -n 5 "$apt_dir/download.log" >&2
+    die "memcached can't be fetched; check the network, then run again"
+  }
+  dpkg-deb -x "$work"/memcached_*.deb "$work" || die "can't unpack memcached; is $cache full?"
+  mv "$work/usr/bin/memcached" "$cache/programs/memcached"
+  rm -rf "$work"
 }
 
 # --- main ---------------------------------------------------------------------------------------------
@@ -268,7 +287,9 @@ qemu_is_good || todo+=("QEMU $QEMU_MIN or later")
 for series in "${KERNELS[@]}"; do
   kernel_is_good "$series" || todo+=("guest kernel $series")
 done
-redis_is_good || todo+=("redis-server for guests")
+for program in "${PROGRAMS[@]}"; do
+  program_is_good "$program" || todo+=("$program for guests")
+done
 
 if [[ $check_only == 1 ]]; then
   [[ ${#todo[@]} == 0 ]] && say "nothing is missing" && exit 0
@@ -285,7 +306,7 @@ fi
 said=0
 at_exit() {
   local code=$?
-  rm -rf "$cache"/kernels/.work-*
+  rm -rf "$cache"/kernels/.work-* "$cache/programs/.work"
   [[ $code == 0 || $code -gt 128 || $said == 1 ]] ||
     printf 'setup: a step failed, see above; %s has %s MiB free: if that is little, free some space, then run again\n' \
       "$cache" "$(df -Pm "$cache" | awk 'NR == 2 { print $4 }')" >&2
@@ -319,6 +340,11 @@ for series in "${KERNELS[@]}"; do
   update_lists
   unpack_kernel "$series"
 done
-redis_is_good || link_redis
+program_is_good redis-server || link_redis
+program_is_good sqlite3 || link_program sqlite3 /usr/bin/sqlite3 sqlite3
+if ! program_is_good memcached; then
+  update_lists
+  unpack_memcached
+fi
 rm -rf "$apt_dir/cache"
 say "set-up finished in $(since "$begin")"
