@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/workloads/common.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -31,11 +29,8 @@ double monotonic_seconds(const System& system) {
   return std::chrono::duration<double>(system.now()).count();
 }
 
-Status write_ready_file(const std::string& path) {
-  if (path.empty()) return {};
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-  if (!fd) return fail_errno(errno, "can't create the ready file " + path);
-  return {};
+Status write_ready_file(const std::string& path, std::string_view content) {
+  return path.empty() ? Status{} : write_whole(path, content);
 }
 
 void wait_for_file(const std::string& path) {

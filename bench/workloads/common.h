@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "base/system.h"
@@ -25,8 +26,9 @@ void catch_stop_signals();
 /// CLOCK_MONOTONIC in seconds.
 [[nodiscard]] double monotonic_seconds(const System& system);
 
-/// Creates `path` (empty: does nothing) so that a script knows that this program is ready.
-[[nodiscard]] Status write_ready_file(const std::string& path);
+/// Creates `path` (empty: does nothing), with its content from the start, so that a script knows
+/// that this program is ready.
+[[nodiscard]] Status write_ready_file(const std::string& path, std::string_view content = {});
 /// Returns when `path` exists (empty: at once) or a stop was requested.
 void wait_for_file(const std::string& path);
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -13,6 +15,7 @@
 #include "bench/workloads/suite/permutation.h"
 #include "bench/workloads/suite/progress.h"
 #include "bench/workloads/suite/runner.h"
+#include "bench/workloads/suite/server.h"
 
 namespace thermocline::workloads {
 namespace {
@@ -108,16 +111,91 @@ TEST_P(Suite, TakesTheEndsOfEverySetting) {
     }
 }
 
-std::vector<std::string> names() {
+std::vector<std::string> names(bool with_program) {
   std::vector<std::string> names;
-  for (const WorkloadSpec& spec : all_workloads()) names.push_back(spec.name);
+  for (const WorkloadSpec& spec : all_workloads())
+    if (spec.program.empty() != with_program) names.push_back(spec.name);
   return names;
 }
-INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(names()), [](const auto& one) {
+std::string test_name(const testing::TestParamInfo<std::string>& one) {
   std::string name = one.param;
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
-});
+}
+INSTANTIATE_TEST_SUITE_P(All, Suite, testing::ValuesIn(names(false)), test_name);
+
+/// Workloads that drive a program; what needs one is tested where it is installed. In guests,
+/// tests/lab/workload-programs.lab tests all of them.
+class ProgramSuite : public Suite {
+ protected:
+  void SetUp() override {
+    if (const auto found = find_program(spec_.program); !found)
+      GTEST_SKIP() << found.error().message;
+  }
+};
+
+TEST_P(ProgramSuite, GivesTheSameForTheSameSeed) {
+  const auto a = run_workload(small_run(spec_), *system_);
+  ASSERT_TRUE(a) << a.error().message;
+  EXPECT_TRUE(a->verified) << a->verified.error().message;
+  EXPECT_EQ(a->operations(), small_run(spec_).operations);
+  const auto b = run_workload(small_run(spec_), *system_);
+  ASSERT_TRUE(b) << b.error().message;
+  EXPECT_EQ(a->checksum, b->checksum);
+  const auto c = run_workload(small_run(spec_, 2), *system_);
+  ASSERT_TRUE(c) << c.error().message;
+  EXPECT_NE(a->checksum, c->checksum);
+  EXPECT_NE(a->process.pid, Pid(::getpid()));
+  EXPECT_FALSE(system_->exists(fmt::format("/proc/{}", a->process.pid.get()))) << "not reaped";
+}
+
+TEST_P(ProgramSuite, TakesTheFootprintWithinFivePercent) {
+  RunOptions o = small_run(spec_);
+  o.footprint = Bytes(std::uint64_t{24} << 20);
+  const auto result = run_workload(o, *system_);
+  ASSERT_TRUE(result) << result.error().message;
+  const auto wanted = static_cast<double>(o.footprint.get());
+  EXPECT_NEAR(static_cast<double>(result->process.resident.get()), wanted, 0.05 * wanted);
+}
+
+TEST_P(ProgramSuite, TakesTheEndsOfEverySetting) {
+  for (const Setting& s : spec_.settings)
+    for (const double value : {s.min, s.max}) {
+      RunOptions o = small_run(spec_);
+      o.settings[s.key] = value;
+      const auto result = run_workload(o, *system_);
+      ASSERT_TRUE(result) << s.key << "=" << value << ": " << result.error().message;
+      EXPECT_TRUE(result->verified)
+          << s.key << "=" << value << ": " << result->verified.error().message;
+    }
+}
+INSTANTIATE_TEST_SUITE_P(All, ProgramSuite, testing::ValuesIn(names(true)), test_name);
+
+TEST(SuiteProgram, SaysWhatIsWrongWithTheProgram) {
+  const auto system = make_real_system();
+  RunOptions o = small_run(**find_workload("redis"));
+  const auto refused = [&] {
+    auto result = run_workload(o, *system);
+    return result ? Error{ErrorKind::kFailure, "not refused", 0} : std::move(result).error();
+  };
+  o.program = "/nowhere/redis-server";
+  EXPECT_EQ(refused().kind, ErrorKind::kUnsupported);
+  EXPECT_THAT(refused().message, HasSubstr("no program /nowhere/redis-server"));
+  o.program = "/bin/false";
+  EXPECT_EQ(refused().kind, ErrorKind::kFailure);
+  EXPECT_THAT(refused().message, HasSubstr("redis-server ended with exit code 1 at its start"));
+  o.program = "/bin/cat";  // takes no --port
+  EXPECT_THAT(refused().message, HasSubstr("it said: "));
+  o = small_run(**find_workload("sqlite"));
+  o.program = "/bin/false";
+  EXPECT_THAT(refused().message, HasSubstr("ended with exit code 1"));
+  o.threads = 2;
+  o.footprint = Bytes(2 * kLeastFootprint.get());
+  EXPECT_EQ(refused().kind, ErrorKind::kUsage);
+  o = small_run(all_workloads().front());
+  o.program = "/bin/false";
+  EXPECT_EQ(refused().kind, ErrorKind::kUsage);
+}
 
 /// A workload of 8 MiB whose memory a test can damage and mend again.
 struct Patient {

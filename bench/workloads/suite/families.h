@@ -17,5 +17,7 @@ namespace thermocline::workloads {
 [[nodiscard]] std::vector<WorkloadSpec> btree_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> xsbench_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> graph_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> key_value_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> sqlite_workloads();
 
 }  // namespace thermocline::workloads

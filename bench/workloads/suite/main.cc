@@ -31,6 +31,8 @@ Status list(bool json) {
   }
   for (const WorkloadSpec& spec : all_workloads()) {
     fmt::print("{:<14} {}\n{:<14} after {}\n", spec.name, spec.about, "", spec.source);
+    if (!spec.program.empty())
+      fmt::print("{:<14} runs the program {} (--program FILE)\n", "", spec.program);
     for (const Setting& s : spec.settings)
       fmt::print("{:<14} --set {}={} ({} to {}): {}\n", "", s.key, s.value, s.min, s.max, s.about);
   }
@@ -50,7 +52,7 @@ Result<int> run_and_report(const RunOptions& o, const std::string& json) {
     fmt::print(
         "{}, {}, seed {}: {:.0f} operations/s, {:.1f} ns each, median {} ns, 99 % within {} ns, "
         "checksum {:016x}\n",
-        o.name, format_bytes(result.allocated), o.seed, report["ops_per_s"].get<double>(),
+        o.name, format_bytes(result.process.resident), o.seed, report["ops_per_s"].get<double>(),
         report["ns_per_op"].get<double>(), result.p50_ns, result.p99_ns, result.checksum);
   }
   if (!result.verified)
@@ -92,6 +94,7 @@ Result<int> run(int argc, char** argv) {
   run_verb->add_option("--set", settings, "KEY=VALUE; may be given again")->allow_extra_args(false);
   run_verb->add_option("--json", json, "write the results to this file (-: standard output)");
   run_verb->add_flag("--thp", o.huge_pages, "ask for transparent huge pages");
+  run_verb->add_option("--program", o.program, "file to run as its server, if not from PATH");
   run_verb->add_option("--ready-file", o.ready_file, "create this file when the memory is filled");
   run_verb->add_option("--wait-file", o.wait_file, "then wait for this file before running");
   TC_ASSIGN(const bool go_on, understand(app, "workload", argc, argv));

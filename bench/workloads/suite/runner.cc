@@ -2,6 +2,7 @@
 #include "bench/workloads/suite/runner.h"
 
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -31,7 +32,12 @@ std::uint64_t monotonic_ns() {
          static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-Status check(const RunOptions& o) {
+Status check(const RunOptions& o, const WorkloadSpec& spec) {
+  if (!spec.program.empty() && o.threads > 1)
+    return fail(ErrorKind::kUsage, "{} takes one thread; its memory is that of one {}", spec.name,
+                spec.program);
+  if (spec.program.empty() && !o.program.empty())
+    return fail(ErrorKind::kUsage, "{} has no program of its own; leave --program out", spec.name);
   if (o.threads < 1 || o.threads > kMostThreads)
     return fail(ErrorKind::kUsage, "--threads must be 1 to {}", kMostThreads);
   if (o.footprint.get() / o.threads < kLeastFootprint.get())
@@ -103,7 +109,8 @@ std::uint64_t run_until(Worker& worker, unsigned phase, std::uint64_t operations
     if (measured) worker.progress.reading(now, done - std::exchange(told, done));
     return now;
   };
-  while (done < operations && !stop_requested.load(std::memory_order_relaxed)) {
+  while (done < operations && !stop_requested.load(std::memory_order_relaxed) &&
+         worker.workload->state()) {
     const std::uint64_t start = tell(monotonic_ns());
     if (start >= until_ns) break;
     worker.workload->run(phase, 1);
@@ -151,14 +158,18 @@ double RunResult::seconds() const {
 
 Result<RunResult> run_workload(const RunOptions& o, const System& system) {
   TC_ASSIGN(const WorkloadSpec* const spec, find_workload(o.name));
-  TC_TRY(check(o));
+  TC_TRY(check(o, *spec));
   TC_ASSIGN(const auto settings, effective_settings(*spec, o));
 
   Memory memory(o.huge_pages);
   std::vector<Worker> workers(o.threads);
   for (unsigned t = 0; t < o.threads; ++t) {
-    const Instance instance{memory, Bytes(o.footprint.get() / o.threads),
-                            t == 0 ? o.seed : mix64(o.seed + t), settings};
+    const Instance instance{memory,
+                            Bytes(o.footprint.get() / o.threads),
+                            t == 0 ? o.seed : mix64(o.seed + t),
+                            settings,
+                            o.program,
+                            o.huge_pages};
     TC_ASSIGN(workers[t].workload, spec->make(instance));
   }
   const std::vector<std::string> names = workers[0].workload->phases();
@@ -168,8 +179,13 @@ Result<RunResult> run_workload(const RunOptions& o, const System& system) {
                 "{} operations are too few for {} phases and {} threads; give at least {}",
                 o.operations, phases, o.threads, phases * o.threads);
   memory.touch(o.seed);
-  for (Worker& worker : workers) worker.workload->fill();
-  TC_TRY(write_ready_file(o.ready_file));
+  for (Worker& worker : workers) {
+    worker.workload->fill();
+    TC_TRY(worker.workload->state());
+  }
+  const TieredProcess process = workers[0].workload->process().value_or(
+      TieredProcess{"workload", Pid(::getpid()), memory.allocated()});
+  TC_TRY(write_ready_file(o.ready_file, fmt::format("{} {}\n", process.pid.get(), process.name)));
   wait_for_file(o.wait_file);
 
   const bool counted = o.operations != 0;
@@ -181,7 +197,7 @@ Result<RunResult> run_workload(const RunOptions& o, const System& system) {
   RunResult result;
   result.options = o;
   result.settings = settings;
-  result.allocated = memory.allocated();
+  result.process = process;
   result.sample_every = spec->sample_every;
   result.start_monotonic_s = monotonic_seconds(system);
   const std::uint64_t start = monotonic_ns();
@@ -205,6 +221,7 @@ Result<RunResult> run_workload(const RunOptions& o, const System& system) {
   LatencyHistogram latencies;
   std::vector<const Progress*> progress;
   for (Worker& worker : workers) {
+    TC_TRY(worker.workload->state());
     progress.push_back(&worker.progress);
     latencies.merge(worker.latencies);
     result.checksum = mix64(result.checksum ^ worker.workload->checksum());
@@ -240,7 +257,8 @@ nlohmann::ordered_json to_json(const RunResult& r) {
           {"seed", r.options.seed},
           {"threads", r.options.threads},
           {"footprint_bytes", r.options.footprint.get()},
-          {"allocated_bytes", r.allocated.get()},
+          {"allocated_bytes", r.process.resident.get()},
+          {"process", {{"name", r.process.name}, {"pid", r.process.pid.get()}}},
           {"huge_pages", r.options.huge_pages},
           {"settings", r.settings},
           {"start_monotonic_s", r.start_monotonic_s},
@@ -272,6 +290,7 @@ nlohmann::ordered_json list_json() {
     list.push_back({{"name", spec.name},
                     {"about", spec.about},
                     {"source", spec.source},
+                    {"program", spec.program.empty() ? Json(nullptr) : Json(spec.program)},
                     {"least_footprint_bytes", kLeastFootprint.get()},
                     {"settings", std::move(settings)}});
   }

@@ -33,8 +33,11 @@ struct RunOptions {
   double samples_s = 0;
   std::map<std::string, double> settings;  ///< changed ones only
   bool huge_pages = false;
-  std::string ready_file;  ///< is made when the memory holds its starting content; empty: none
-  std::string wait_file;   ///< is then waited for; empty: none
+  std::string program;  ///< of a workload that has one: the file to run; empty: from PATH
+  /// Is made when the memory holds its starting content; says whose memory that is ("PID NAME").
+  /// Empty: none.
+  std::string ready_file;
+  std::string wait_file;  ///< is then waited for; empty: none
 };
 
 struct PhaseResult {
@@ -47,7 +50,7 @@ struct PhaseResult {
 struct RunResult {
   RunOptions options;                      ///< as asked for
   std::map<std::string, double> settings;  ///< as used
-  Bytes allocated;
+  TieredProcess process;                   ///< `resident`: what it had when filled
   unsigned sample_every = 1;
   double start_monotonic_s = 0;
   std::vector<PhaseResult> phases;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,8 +32,18 @@ struct Instance {
   Bytes footprint;
   std::uint64_t seed;
   std::map<std::string, double> settings;  ///< every one of the workload's, checked
+  /// Of a workload with a program of its own: the file to run, empty: from PATH.
+  std::string program = {};
+  bool huge_pages = false;
 
   [[nodiscard]] double operator[](const std::string& key) const { return settings.at(key); }
+};
+
+/// A process whose memory a workload is about.
+struct TieredProcess {
+  std::string name;
+  Pid pid;
+  Bytes resident;
 };
 
 /// One instance, used by one thread at a time. Everything it does follows from the Instance and
@@ -46,6 +57,10 @@ class Workload {
   virtual void fill() = 0;
   /// The next `count` operations, in the manner of that phase.
   virtual void run(unsigned phase, std::uint64_t count) = 0;
+  /// Why it can't go on, such as the end of its program; fill() and run() then do nothing.
+  [[nodiscard]] virtual Status state() const { return {}; }
+  /// The process that holds its memory, as soon as it is filled; nullopt: this one.
+  [[nodiscard]] virtual std::optional<TieredProcess> process() const { return std::nullopt; }
   /// Of what the operations have read and written so far.
   [[nodiscard]] virtual std::uint64_t checksum() const = 0;
   /// Fails (kFailure) unless the memory holds what `operations` operations leave there. Called
@@ -61,6 +76,8 @@ struct WorkloadSpec {
   std::vector<Setting> settings;
   /// Takes its structures from `memory`, in sum within 5 % of the footprint; writes nothing yet.
   std::function<Result<std::unique_ptr<Workload>>(const Instance&)> make;
+  /// Unmodified program that it drives; empty: it is all in this process.
+  std::string program = {};
 };
 
 /// Least footprint of an instance.
