@@ -27,6 +27,7 @@
 #include "emulation/lab/host_clock.h"
 #include "emulation/lab/kernel_log.h"
 #include "emulation/lab/sign_of_life.h"
+#include "emulation/timing/profile.h"
 
 namespace thermocline::lab {
 
@@ -212,7 +213,10 @@ std::vector<std::string> qemu_arguments(const RunSpec& spec, const Machine& mach
   };
   std::string append =
       fmt::format("{} tsc_early_khz={}", fmt::join(kernel_words, " "), counter_khz);
-  if (spec.timing && spec.timing->mode == timing::Mode::kReference) append += " nokaslr norandmaps";
+  if (spec.timing && spec.timing->mode == timing::Mode::kReference)
+    append += " nokaslr norandmaps";
+  else if (spec.timing && spec.timing->truth.profile.count() != 0)
+    append += " nokaslr";  // functions must be where their addresses were read
   // Servers with CXL need no page-table isolation and the like: their processors are not
   // vulnerable, and the emulated one has no PCID that would keep its price down.
   if (spec.timing) append += " mitigations=off";
@@ -375,6 +379,30 @@ Result<Outcome> boot_guest(const RunSpec& spec, const Machine& machine, const Gu
   return outcome;
 }
 
+/// What symbol_filter() finds in a kernel; read by a short guest at first use. kFailure also when a
+/// signal ended that guest.
+Result<std::string> kernel_functions(const RunSpec& spec, const GuestKernel& kernel) {
+  TC_ASSIGN(const std::uint64_t image, file_fingerprint(kernel.image));
+  const std::string filter = timing::symbol_filter();
+  const fs::path kept =
+      cache_dir() / "lab" / fmt::format("functions-{:016x}", fingerprint(filter, image));
+  if (fs::exists(kept)) return read_kept(kept);
+  RunSpec reader;
+  reader.kernel = spec.kernel;
+  reader.append = {"nokaslr"};
+  reader.timeout = spec.timeout;
+  reader.doing = "reading the kernel's symbols";
+  std::string functions;
+  reader.output = [&functions](std::string_view text) { functions += text; };
+  reader.command = {"awk", filter, "/proc/kallsyms"};
+  TC_ASSIGN(const int code, run_guest(reader));
+  if (code != 0)
+    return fail(ErrorKind::kFailure, "lab: the symbols of the kernel {} could not be read: {}",
+                kernel.name, code > 128 ? "interrupted" : trim(functions));
+  TC_TRY(write_whole(kept, functions));
+  return functions;
+}
+
 }  // namespace
 
 Result<std::string> qemu_version() {
@@ -460,6 +488,11 @@ Result<int> run_guest(const RunSpec& spec) {
   if (spec.timing) {
     TC_ASSIGN(plan, timing::make_plan(spec.timing->model, machine.memory, spec.timing->mode,
                                       spec.timing->truth));
+    if (const Nanoseconds period = spec.timing->truth.profile; period.count() != 0) {
+      TC_ASSIGN(const std::string functions, kernel_functions(spec, kernel));
+      TC_ASSIGN(const std::string lines, timing::profile_plan(functions, kernel.name, period));
+      plan += lines;
+    }
   }
 
   ImageSpec image;

@@ -101,6 +101,8 @@ struct TruthOptions {
   std::string file;  ///< empty: nowhere
   Nanoseconds slice{0};
   std::string pages = "physical";  ///< none, physical or virtual
+  /// Guest time between samples of what the kernel is at (profile.h); 0: none. *Requires* a file.
+  Nanoseconds profile{0};
 };
 
 /// The plan for a guest. kUsage, with file and line, when the model speaks of a node that the guest

@@ -10,6 +10,7 @@
 #include "emulation/timing/plugin/core.h"
 #include "emulation/timing/plugin/memory.h"
 #include "emulation/timing/plugin/plan.h"
+#include "emulation/timing/plugin/profile.h"
 #include "emulation/timing/plugin/truth.h"
 
 namespace timing_plugin {
@@ -34,6 +35,19 @@ TEST(Plan, IsReadWhole) {
   EXPECT_EQ(plan.ranges[1].tier, 1u);
   EXPECT_EQ(plan.truth_path, "/tmp/a b");
   EXPECT_EQ(plan.slice_ns, 1'000'000u);
+}
+
+TEST(Plan, HasTheKernelsFunctions) {
+  const Plan plan = plan_of(std::string(kPlan) + "profile 50000\ntext mover 4096 256\n");
+  EXPECT_EQ(plan.profile_ns, 50'000u);
+  ASSERT_EQ(plan.texts.size(), 1u);
+  EXPECT_EQ(plan.texts[0].start, 4096u);
+  EXPECT_EQ(plan.texts[0].purpose, Purpose::kMover);
+  for (const char* line : {"profile 0", "text mover 4096 0", "text mover 4096", "text all 1 1"}) {
+    Plan other;
+    std::string error;
+    EXPECT_FALSE(read_plan(std::string(kPlan) + line + "\n", other, error)) << line;
+  }
 }
 
 TEST(Plan, DamageIsNoticed) {
@@ -416,6 +430,124 @@ TEST(Truth, CountsPagesAndSpacesBetweenMarks) {
       "misses tier 0 loads 0 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
       "misses tier 1 loads 0 stores 0 prefetched 1 write_backs 0 latency_ns 0\n"
       "f 101 1\nv 0 11 1\n");
+}
+
+// Addresses as they are in a kernel: the top 2 GiB.
+constexpr std::uint64_t kKernel = 0xffff'ffff'8100'0000;
+
+KernelText some_text() {
+  KernelText text;
+  text.add({kKernel + 0x300, 0x100, Purpose::kMover});
+  text.add({kKernel + 0x100, 0x100, Purpose::kTracker});
+  text.add({kKernel + 0x200, 0x80, Purpose::kPolicy});
+  text.add({kKernel + 0x800, 0x100, Purpose::kApart});
+  return text;
+}
+
+TEST(KernelText, FunctionsEndWhereTheyEnd) {
+  const KernelText text = some_text();
+  EXPECT_EQ(text.at(0), Purpose::kNone);
+  EXPECT_EQ(text.at(kKernel + 0xff), Purpose::kNone);
+  EXPECT_EQ(text.at(kKernel + 0x100), Purpose::kTracker);
+  EXPECT_EQ(text.at(kKernel + 0x1ff), Purpose::kTracker);
+  EXPECT_EQ(text.at(kKernel + 0x200), Purpose::kPolicy);
+  EXPECT_EQ(text.at(kKernel + 0x280), Purpose::kNone);
+  EXPECT_EQ(text.at(kKernel + 0x3ff), Purpose::kMover);
+  EXPECT_EQ(text.at(kKernel + 0x400), Purpose::kNone);
+  EXPECT_EQ(text.at(~std::uint64_t{0}), Purpose::kNone);
+  EXPECT_EQ(KernelText().at(kKernel), Purpose::kNone);
+}
+
+TEST(KernelText, TheInnermostPurposeCounts) {
+  const KernelText text = some_text();
+  const auto of = [&text](std::uint64_t pc, std::vector<std::uint64_t> stack) {
+    return text.of(pc, stack);
+  };
+  const std::uint64_t other = kKernel + 0x1000;
+  EXPECT_EQ(of(other, {}), Purpose::kNone);
+  EXPECT_EQ(of(kKernel + 0x150, {}), Purpose::kTracker);
+  EXPECT_EQ(of(other, {1, other, kKernel + 0x150, 7}), Purpose::kTracker);
+  EXPECT_EQ(of(other, {kKernel + 0x210, kKernel + 0x150}), Purpose::kPolicy);
+  EXPECT_EQ(of(other, {kKernel + 0x350, kKernel + 0x150}), Purpose::kMover);
+  EXPECT_EQ(of(kKernel + 0x350, {kKernel + 0x210}), Purpose::kMover);
+  // Compaction moves pages for reasons of its own.
+  EXPECT_EQ(of(kKernel + 0x350, {kKernel + 0x850, kKernel + 0x150}), Purpose::kNone);
+}
+
+TEST(KernelText, AReturnAddressBelongsToTheCallBeforeIt) {
+  const KernelText text = some_text();
+  const std::uint64_t other = kKernel + 0x1000;
+  const auto of = [&](std::uint64_t word) { return text.of(other, {&word, 1}); };
+  EXPECT_EQ(of(kKernel + 0x100), Purpose::kNone);  // the function's own address: a pointer to it
+  EXPECT_EQ(of(kKernel + 0x400), Purpose::kMover);
+  EXPECT_EQ(of((kKernel + 0x350) & 0xffff'ffff), Purpose::kNone);  // no kernel address
+}
+
+TEST(Sampler, IsAPeriodApartOnAverageAndNeverInStep) {
+  constexpr std::uint64_t kPeriod = 50'000'000;
+  Sampler sampler;
+  sampler.shape(kPeriod, 3);
+  EXPECT_EQ(sampler.next_ps(), kPeriod);
+  EXPECT_EQ(sampler.take(kPeriod - 1), 0u);
+  std::uint64_t last = sampler.next_ps();
+  std::uint64_t least = ~std::uint64_t{0};
+  std::uint64_t most = 0;
+  constexpr std::uint64_t kSamples = 10'000;
+  for (std::uint64_t i = 0; i < kSamples; ++i) {
+    EXPECT_TRUE(sampler.is_near(last, 0));
+    EXPECT_EQ(sampler.take(last), 1u);
+    const std::uint64_t step = sampler.next_ps() - last;
+    EXPECT_FALSE(sampler.is_near(last, step - 1));
+    least = std::min(least, step);
+    most = std::max(most, step);
+    last = sampler.next_ps();
+  }
+  EXPECT_GE(least, kPeriod / 2);
+  EXPECT_LE(most, kPeriod * 3 / 2);
+  EXPECT_GT(most - least, kPeriod * 9 / 10);
+  EXPECT_NEAR(static_cast<double>(last) / kSamples, kPeriod, 0.01 * kPeriod);
+  // A long wait counts for what it is.
+  EXPECT_NEAR(static_cast<double>(sampler.take(last + 1000 * kPeriod)), 1000, 20);
+}
+
+TEST(Sampler, NothingIsDueWithoutAPeriod) {
+  Sampler sampler;
+  sampler.shape(0, 0);
+  EXPECT_EQ(sampler.take(std::uint64_t{1} << 62), 0u);
+  EXPECT_FALSE(sampler.is_near(std::uint64_t{1} << 62, 1'000'000));
+}
+
+TEST(Truth, SamplesAreThoseOfTheirSlice) {
+  char name[] = "/tmp/timing_truth_XXXXXX";
+  ASSERT_GE(::mkstemp(name), 0);
+  const Plan plan =
+      plan_of(std::string(kPlan) + "truth 0 none " + name + "\nprofile 50000\ntext mover 1 1\n");
+  Truth truth;
+  std::string error;
+  ASSERT_TRUE(truth.open(plan, error)) << error;
+  truth.sample_kernel(Purpose::kTracker, 3);
+  truth.sample_kernel(Purpose::kMover, 4);
+  truth.sample_kernel(Purpose::kNone, 5);
+  truth.sample_user(2, 6);
+  truth.sample_user(1, 1);
+  Truth::Instant at;
+  at.idle_ps = 120'000'000;
+  truth.mark(at, "a", 1);
+  truth.sample_kernel(Purpose::kPolicy, 1);
+  at.idle_ps = 200'000'000;
+  truth.finish(at);
+  std::ostringstream content;
+  content << std::ifstream(name).rdbuf();
+  std::remove(name);
+  std::string profile;
+  std::istringstream lines(content.str());
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("profile")) profile += line + "\n";
+  EXPECT_EQ(profile,
+            "profile_period_ns 50000\n"
+            "profile tracker 3 mover 4 policy 0 kernel 12 user 7 idle 2\n"
+            "profile_space 1 user 1\nprofile_space 2 user 6\n"
+            "profile tracker 0 mover 0 policy 1 kernel 1 user 0 idle 2\n");
 }
 
 }  // namespace

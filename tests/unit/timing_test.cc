@@ -8,6 +8,7 @@
 #include "cli/calibrate.h"
 #include "emulation/lab/machine.h"
 #include "emulation/timing/model.h"
+#include "emulation/timing/profile.h"
 
 namespace thermocline::timing {
 namespace {
@@ -243,6 +244,54 @@ TEST(Calibrate, SaysWhenLatencyFallsUnderLoad) {
   for (const char* wrong :
        {"", "[]", "{}", R"({"nodes": [{}], "kernel": {}})", R"({"nodes": [], "kernel": 1})"})
     EXPECT_FALSE(cli::read_calibration(wrong, *model, Mode::kReference, "6.12")) << wrong;
+}
+
+TEST(Profile, FunctionsAreKnownByNameWhateverTheCompilerAdded) {
+  for (const char* name :
+       {"task_numa_work", "change_prot_numa.constprop.0", "do_huge_pmd_numa_page", "kdamond_fn",
+        "damon_va_check_accesses", "task_numa_fault.cold", "damon_pa_prepare_access_checks.part.0",
+        "kdamond_split_regions.isra.0"})
+    EXPECT_EQ(purpose_of(name), Purpose::kTracker) << name;
+  for (const char* name : {"damon_do_apply_schemes", "damon_pa_apply_scheme", "mpol_misplaced"})
+    EXPECT_EQ(purpose_of(name), Purpose::kPolicy) << name;
+  for (const char* name :
+       {"migrate_pages", "migrate_misplaced_folio.isra.0.cold", "migrate_misplaced_page",
+        "damon_pa_migrate_folio_list", "__damon_pa_migrate_folio_list", "__x64_sys_move_pages",
+        "__pfx___x64_sys_move_pages", "balance_pgdat", "demote_page_list"})
+    EXPECT_EQ(purpose_of(name), Purpose::kMover) << name;
+  EXPECT_EQ(purpose_of("compact_zone"), Purpose::kApart);
+  // 6.12's move_pages() serves userfaultfd.
+  for (const char* name : {"move_pages", "migrate_folio_add", "do_numa_page2", "kdamond", "", "."})
+    EXPECT_EQ(purpose_of(name), std::nullopt) << name;
+}
+
+constexpr const char* kSymbols =
+    "ffffffff81123000 ffffffff81124000 task_numa_work\n"
+    "ffffffff81125000 ffffffff81125010 mpol_misplaced\n"
+    "ffffffff8140dcb0 ffffffff8140e7c0 migrate_pages.isra.0\n";
+
+TEST(Profile, PlanHasPurposesAndRanges) {
+  const auto plan = profile_plan(kSymbols, "6.12", std::chrono::microseconds(50));
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(*plan, fmt::format("profile 50000\ntext tracker {} 4096\ntext policy {} 16\n"
+                               "text mover {} 2832\n",
+                               0xffffffff81123000u, 0xffffffff81125000u, 0xffffffff8140dcb0u));
+}
+
+TEST(Profile, APurposeWithoutFunctionsIsAnError) {
+  const auto refusal = [](const std::string& symbols) {
+    const auto plan = profile_plan(symbols, "6.12", std::chrono::microseconds(50));
+    return plan ? "" : plan.error().message;
+  };
+  const std::string all = kSymbols;
+  EXPECT_THAT(refusal(all.substr(all.find('\n') + 1)), HasSubstr("no function of the tracker"));
+  EXPECT_THAT(refusal(all.substr(0, all.rfind("ffffffff8140dcb0"))),
+              HasSubstr("no function of the mover"));
+  EXPECT_THAT(refusal(""), HasSubstr("--truth-profile"));
+  EXPECT_THAT(refusal(all + "awk: not found\n"), HasSubstr("damaged"));
+  EXPECT_THAT(refusal(all + "ffffffff8140e7c0 ffffffff8140e7c0 kdamond_fn\n"),
+              HasSubstr("damaged"));
+  EXPECT_THAT(refusal(all + "ffffffff8140e7c0 kdamond_fn\n"), HasSubstr("damaged"));
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ struct GuestOptions {
   std::string timing;
   std::string timing_mode = "reference";
   std::string truth_slice;
+  std::string truth_profile;
   timing::TruthOptions truth;
   CLI::Option* cpus = nullptr;
   std::vector<CLI::Option*> of_timing;  ///< what means nothing without a model
@@ -112,7 +113,11 @@ void add_timing_options(CLI::App& verb, GuestOptions& o) {
           ->type_name("TIME"),
       verb.add_option("--truth-pages", o.truth.pages, "none, physical or virtual")
           ->type_name("WHICH")
-          ->capture_default_str()};
+          ->capture_default_str(),
+      verb.add_option("--truth-profile", o.truth_profile,
+                      "guest time between samples of what its kernel does for tiering, such as "
+                      "50us (default: none)")
+          ->type_name("TIME")};
 }
 
 /// A file that is written when the guest has ended: whether it can be shows before it boots.
@@ -148,6 +153,16 @@ Status take_timing(GuestOptions& o) {
                   "--truth-slice wants a time of at least 1ms, such as 100ms, not '{}'",
                   o.truth_slice);
     timing.truth.slice = *slice;
+  }
+  if (!o.truth_profile.empty()) {
+    if (o.truth.file.empty())
+      return fail(ErrorKind::kUsage,
+                  "--truth-profile needs a file to write to: give --truth as well");
+    const auto period = parse_duration(o.truth_profile);
+    if (!period || *period < std::chrono::microseconds(1) || *period > std::chrono::seconds(1))
+      return fail(ErrorKind::kUsage, "--truth-profile wants 1us to 1s, such as 50us, not '{}'",
+                  o.truth_profile);
+    timing.truth.profile = *period;
   }
   if (!timing.truth.file.empty()) {
     timing.truth.file = std::filesystem::absolute(timing.truth.file).string();

@@ -16,12 +16,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "emulation/timing/plugin/clock.h"
 #include "emulation/timing/plugin/core.h"
 #include "emulation/timing/plugin/memory.h"
 #include "emulation/timing/plugin/plan.h"
+#include "emulation/timing/plugin/profile.h"
 #include "emulation/timing/plugin/qemu_api.h"
 #include "emulation/timing/plugin/truth.h"
 
@@ -54,7 +56,7 @@ constexpr std::uint64_t kLookInNow = std::uint64_t{1} << 62;
 struct Core {
   Filter filter;
   Words* words = nullptr;
-  std::uint64_t base_instructions = 0;  ///< those that `words` has forgotten
+  std::uint64_t base_instructions = 0;  ///< those that `words` does not count, modulo 2^64
   Window window;
   Cache l2;
   Prefetcher prefetcher;
@@ -63,6 +65,8 @@ struct Core {
   std::uint64_t new_translations = 0;  ///< since QEMU's own TLB was emptied
   std::uint64_t idle_ps = 0;           ///< time that passed without instructions
   std::uint64_t kicked_ps = 0;
+  std::uint64_t looks_in_at = kLookIn;  ///< instructions
+  Sampler sampler;                      ///< in the vCPU's time without its idle time
   std::uint32_t space = 0;
   std::uint64_t unknown_spaces = 0;  ///< switches, where the guest's registers are not shown
   unsigned number = 0;
@@ -75,7 +79,8 @@ struct Core {
     const std::uint64_t since = words->since;
     return base_instructions + (since >= kLookInNow ? since - kLookInNow : since);
   }
-  [[nodiscard]] std::uint64_t local_ps() const { return window.now(instructions()) + idle_ps; }
+  [[nodiscard]] std::uint64_t busy_ps() const { return window.now(instructions()); }
+  [[nodiscard]] std::uint64_t local_ps() const { return busy_ps() + idle_ps; }
 };
 
 struct Tier {
@@ -110,6 +115,7 @@ SpinLock shared_lock;
 Cache& llc = *new Cache;
 std::vector<Tier>& tiers = *new std::vector<Tier>;
 Truth& truth = *new Truth;
+KernelText& kernel_text = *new KernelText;
 
 // Parallel mode: the latest time that any vCPU has reached, and the host's time since all are idle.
 std::atomic<std::int64_t> global_ns{0};
@@ -200,13 +206,45 @@ void stay_near(const Core& core) {
   }
 }
 
-/// Of a vCPU that may be running. It looks in the other way round (on_look_in): what is seen
+/// Of a vCPU that may be running. It changes what lowers the sum first (count_on): what is seen
 /// between is too little, never too much.
 std::uint64_t instructions_seen(Core& core) {
-  const std::uint64_t base =
-      std::atomic_ref(core.base_instructions).load(std::memory_order_acquire);
-  const std::uint64_t since = std::atomic_ref(core.words->since).load(std::memory_order_acquire);
-  return base + (since >= kLookInNow ? since - kLookInNow : since);
+  const std::atomic_ref base_now(core.base_instructions);
+  for (;;) {
+    const std::uint64_t base = base_now.load(std::memory_order_acquire);
+    const std::uint64_t since = std::atomic_ref(core.words->since).load(std::memory_order_acquire);
+    if (base_now.load(std::memory_order_acquire) != base) continue;
+    const std::uint64_t sum = base + (since >= kLookInNow ? since - kLookInNow : since);
+    return static_cast<std::int64_t>(sum) < 0 ? 0 : sum;  // it has hardly begun
+  }
+}
+
+/// Counts on from here, so that the vCPU comes to on_look_in() when it should look in or, should
+/// it not have to wait before, when its next sample is due.
+void count_on(Core& core) {
+  const std::uint64_t instructions = core.instructions();
+  const std::uint64_t busy = core.window.now(instructions);
+  const std::uint64_t next = core.sampler.next_ps();
+  const std::uint64_t sample =
+      next > busy ? (next - busy + plan.ps_per_instruction - 1) / plan.ps_per_instruction : 0;
+  const std::uint64_t look_in =
+      core.looks_in_at > instructions ? core.looks_in_at - instructions : 0;
+  const std::uint64_t since = kLookIn - std::min(look_in, sample);
+  const std::atomic_ref base_now(core.base_instructions);
+  const std::atomic_ref since_now(core.words->since);
+  const bool raise = static_cast<std::int64_t>(core.base_instructions + since - instructions) > 0;
+  if (raise) base_now.store(instructions - since, std::memory_order_release);
+  since_now.store(since, std::memory_order_release);
+  if (!raise) base_now.store(instructions - since, std::memory_order_release);
+}
+
+/// A vCPU's idle time up to now, which it only knows when it is back.
+std::uint64_t idle_of(const Core& core, std::uint64_t now_ns) {
+  if (plan.mode != Mode::kParallel || core.running.load(std::memory_order_relaxed))
+    return core.idle_ps;
+  const std::uint64_t published = core.published_ps.load(std::memory_order_relaxed);
+  const std::uint64_t now = now_ns * kNanosecond;
+  return core.idle_ps + (now > published ? now - published : 0);
 }
 
 /// All vCPUs' time and work so far, never less than it was before. Under `shared_lock`.
@@ -224,12 +262,14 @@ Truth::Instant instant_of(const Core& core, std::uint64_t instructions) {
     at.kernel_instructions += cores[i].words->kernel;
     at.walks += cores[i].walks;
     at.stalled_ps += cores[i].window.stalled_ps();
+    at.idle_ps += idle_of(cores[i], at.ns);
   }
   at.ns = std::max(at.ns, before.ns);
   at.instructions = std::max(at.instructions, before.instructions);
   at.kernel_instructions = std::max(at.kernel_instructions, before.kernel_instructions);
   at.walks = std::max(at.walks, before.walks);
   at.stalled_ps = std::max(at.stalled_ps, before.stalled_ps);
+  at.idle_ps = std::max(at.idle_ps, before.idle_ps);
   before = at;
   return at;
 }
@@ -238,6 +278,10 @@ Truth::Instant instant_of(const Core& core, std::uint64_t instructions) {
 void time_passed(Core& core) {
   const std::uint64_t local = core.local_ps();
   core.published_ps.store(local, std::memory_order_relaxed);
+  // Time went faster than instructions: the next sample comes sooner than it was planned.
+  if (core.sampler.is_near(local - core.idle_ps, kLookIn * plan.ps_per_instruction) &&
+      core.words->since < kLookInNow)
+    count_on(core);
   const std::uint64_t kick_base = plan.mode == Mode::kReference ? core.window.stalled_ps() : local;
   if (clock_taken && kick_base - core.kicked_ps >= kKickPs) {
     core.kicked_ps = kick_base;
@@ -484,11 +528,55 @@ void on_mark(unsigned vcpu, qemu_plugin_meminfo_t info, std::uint64_t, void* arg
   truth.mark(instant_of(core, instructions), name.empty() ? "?" : name, core.space);
 }
 
-void on_look_in(unsigned vcpu, void*) {
+/// The words of the kernel stack that a vCPU is on, as far as they can be read; from its own
+/// thread, where a block begins.
+std::span<const std::uint64_t> read_stack(unsigned vcpu) {
+  // Nested as deep as the kernel goes, a purpose shows within half of this.
+  constexpr std::uint64_t kBytes = 4096;
+  constexpr std::uint64_t kStack = 16384;  // size of a stack, and what it is aligned to
+  constexpr unsigned kStackPointer = 4;
+  static thread_local std::array<std::uint64_t, kBytes / 8> words;
+  Registers& own = registers[vcpu];
+  std::uint64_t address = (own.read(kStackPointer) + 7) & ~std::uint64_t{7};
+  std::size_t bytes = 0;
+  if (address >> 63 == 0) return {};
+  // Page by page: behind the end of a stack there may be none.
+  while (bytes < kBytes && (bytes == 0 || address % kStack != 0)) {
+    const std::uint64_t page = (std::uint64_t{1} << kPageShift) - (address & 0xfff);
+    const std::size_t n = std::min(kBytes - bytes, page);
+    if (!qemu_plugin_read_memory_vaddr(address, own.buffer, n)) break;
+    std::memcpy(reinterpret_cast<unsigned char*>(words.data()) + bytes, own.buffer->data, n);
+    bytes += n;
+    address += n;
+  }
+  return {words.data(), bytes / 8};
+}
+
+/// Looks at what the vCPU is at, if a sample is due. Nothing of the guest is changed by it.
+void take_samples(Core& core, std::uint64_t pc) {
+  const std::uint64_t samples = core.sampler.take(core.busy_ps());
+  if (samples == 0) return;
+  const bool kernel = pc >> 63 != 0;
+  std::span<const std::uint64_t> stack;
+  if (kernel) stack = read_stack(core.number);
+  const std::lock_guard guard(shared_lock);
+  if (kernel)
+    truth.sample_kernel(kernel_text.of(pc, stack), samples);
+  else
+    truth.sample_user(core.space, samples);
+}
+
+/// At the beginning of a block: when there was much to count, what was asked for, or a sample.
+void on_look_in(unsigned vcpu, void* block) {
   Core& core = cores[vcpu];
+  take_samples(core, reinterpret_cast<std::uintptr_t>(block));
   const std::uint64_t instructions = core.instructions();
-  std::atomic_ref(core.words->since).store(0, std::memory_order_release);
-  std::atomic_ref(core.base_instructions).store(instructions, std::memory_order_release);
+  if (!core.flush_wanted && instructions < core.looks_in_at) {
+    count_on(core);
+    return;
+  }
+  core.looks_in_at = instructions + kLookIn;
+  count_on(core);
   if (core.flush_wanted) {
     // A hardware TLB would have lost what QEMU's still holds: accessed bits come back as they
     // should.
@@ -539,8 +627,9 @@ void look_at(qemu_plugin_insn* insn, std::uint64_t behind) {
 void on_translate(qemu_plugin_id_t, qemu_plugin_tb* tb) {
   const std::size_t n = qemu_plugin_tb_n_insns(tb);
   const qemu_plugin_u64 since{scoreboard, offsetof(Words, since)};
-  qemu_plugin_register_vcpu_tb_exec_cond_cb(tb, on_look_in, QEMU_PLUGIN_CB_NO_REGS,
-                                            QEMU_PLUGIN_COND_GE, since, kLookIn, nullptr);
+  qemu_plugin_register_vcpu_tb_exec_cond_cb(
+      tb, on_look_in, plan.profile_ns != 0 ? QEMU_PLUGIN_CB_R_REGS : QEMU_PLUGIN_CB_NO_REGS,
+      QEMU_PLUGIN_COND_GE, since, kLookIn, reinterpret_cast<void*>(qemu_plugin_tb_vaddr(tb)));
   qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64, since, n);
   if (qemu_plugin_tb_vaddr(tb) >> 63 != 0) {
     const qemu_plugin_u64 kernel{scoreboard, offsetof(Words, kernel)};
@@ -570,7 +659,7 @@ void on_init(qemu_plugin_id_t, unsigned vcpu) {
   own_core = &core;
   std::string error;
   if (!registers[vcpu].find(error)) {
-    if (plan.mode != Mode::kReport) refuse(error);
+    if (plan.mode != Mode::kReport || plan.profile_ns != 0) refuse(error);
     if (vcpu == 0) go_without(error, "address spaces are not told apart");
   }
   time_is_known = true;
@@ -673,6 +762,7 @@ int install(qemu_plugin_id_t id, const qemu_info_t& info, int argc, char** argv)
     std::fprintf(stderr, "timing model: %s\n", error.c_str());
     return 1;
   }
+  for (const Text& function : plan.texts) kernel_text.add(function);
   llc.shape(plan.llc);
   for (const TierSpec& spec : plan.tiers) {
     tiers.push_back({{}, spec.latency_ps, spec.node});
@@ -685,6 +775,7 @@ int install(qemu_plugin_id_t id, const qemu_info_t& info, int argc, char** argv)
     cores[i].l2.shape(plan.l2);
     cores[i].prefetcher.shape(plan.prefetch);
     cores[i].tlb.shape(plan.tlb_entries, plan.tlb_ways);
+    cores[i].sampler.shape(plan.profile_ns * kNanosecond, i);
   }
   scoreboard = qemu_plugin_scoreboard_new(sizeof(Words));
   qemu_plugin_register_vcpu_init_cb(id, on_init);

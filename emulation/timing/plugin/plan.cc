@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "emulation/timing/plugin/plan.h"
 
+#include <algorithm>
 #include <sstream>
 
 namespace timing_plugin {
@@ -49,6 +50,17 @@ bool read_line(const std::string& key, std::istringstream& in, Plan& plan) {
     // The path is the rest of the line: it may hold blanks.
     return (in >> plan.slice_ns >> plan.pages) && in.get() == ' ' &&
            std::getline(in, plan.truth_path);
+  }
+  if (key == "profile") return static_cast<bool>(in >> plan.profile_ns) && plan.profile_ns != 0;
+  if (key == "text") {
+    Text text;
+    std::string purpose;
+    if (!(in >> purpose >> text.start >> text.size)) return false;
+    const auto* const known = std::find(kPurposeNames.begin(), kPurposeNames.end(), purpose);
+    if (known == kPurposeNames.end()) return false;
+    text.purpose = static_cast<Purpose>(known - kPurposeNames.begin());
+    plan.texts.push_back(text);
+    return text.size != 0;
   }
   return false;
 }

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "emulation/timing/plugin/profile.h"
+
 namespace timing_plugin {
 
 constexpr unsigned kLineShift = 6;
@@ -59,6 +61,8 @@ struct Plan {
   std::string truth_path;               ///< empty: none
   std::uint64_t slice_ns = 0;           ///< 0: only marks close a slice
   std::string pages;                    ///< none, physical or virtual
+  std::uint64_t profile_ns = 0;         ///< between samples; 0: none
+  std::vector<Text> texts;              ///< kernel functions with a purpose
 };
 
 /// False with a sentence in `error` when the text is not a plan.

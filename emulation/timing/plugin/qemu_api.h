@@ -126,6 +126,7 @@ void* qemu_plugin_scoreboard_find(qemu_plugin_scoreboard*, unsigned);
 
 GArray* qemu_plugin_get_registers();
 int qemu_plugin_read_register(qemu_plugin_register*, GByteArray*);
+bool qemu_plugin_read_memory_vaddr(std::uint64_t, GByteArray*, std::size_t);
 
 const void* qemu_plugin_request_time_control();
 void qemu_plugin_update_ns(const void*, std::int64_t);

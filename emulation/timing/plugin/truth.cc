@@ -25,6 +25,8 @@ bool Truth::open(const Plan& plan, std::string& error) {
                  "\n",
                  ranges_[i].tier, plan.tiers[ranges_[i].tier].node, ranges_[i].start >> kPageShift,
                  ranges_[i].size >> kPageShift);
+  if (plan.profile_ns != 0) std::fprintf(file_, "profile_period_ns %" PRIu64 "\n", plan.profile_ns);
+  profile_ps_ = plan.profile_ns * 1000;
   slice_ns_ = plan.slice_ns;
   if (slice_ns_ != 0) slice_ends_ns_ = slice_ns_;
   if (plan.pages == "none") return true;
@@ -53,6 +55,24 @@ void Truth::hand_over(Frame& frame, std::uint64_t owner) {
   frame.of_owner = 0;
 }
 
+void Truth::write_profile(const Instant& at) {
+  if (profile_ps_ == 0) return;
+  const auto of = [this](Purpose purpose) {
+    return kernel_samples_[static_cast<std::size_t>(purpose)];
+  };
+  std::uint64_t user = 0;
+  for (const auto& [space, samples] : user_samples_) user += samples;
+  std::fprintf(file_,
+               "profile tracker %" PRIu64 " mover %" PRIu64 " policy %" PRIu64 " kernel %" PRIu64
+               " user %" PRIu64 " idle %" PRIu64 "\n",
+               of(Purpose::kTracker), of(Purpose::kMover), of(Purpose::kPolicy), of(Purpose::kNone),
+               user, at.idle_ps / profile_ps_ - begin_.idle_ps / profile_ps_);
+  for (const auto& [space, samples] : user_samples_)
+    std::fprintf(file_, "profile_space %" PRIu32 " user %" PRIu64 "\n", space, samples);
+  kernel_samples_ = {};
+  user_samples_.clear();
+}
+
 void Truth::close(const Instant& at, const std::string& why) {
   if (file_ == nullptr) return;
   std::fprintf(file_,
@@ -70,6 +90,7 @@ void Truth::close(const Instant& at, const std::string& why) {
                  tier, c.loads, c.stores, c.prefetched, c.write_backs, c.latency_ps / 1000);
     c = {};
   }
+  write_profile(at);
   // In the order of addresses: a file is the same in every run, and easy to search.
   std::sort(touched_.begin(), touched_.end());
   std::size_t range = 0;

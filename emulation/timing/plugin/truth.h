@@ -4,8 +4,10 @@
 // calls.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -38,6 +40,12 @@ class Truth {
     ++f.of_owner;
   }
   void write_back(std::uint64_t tier) { ++tiers_[tier].write_backs; }
+  /// Samples of a kernel that is at something, or of an address space's user code.
+  void sample_kernel(Purpose purpose, std::uint64_t samples) {
+    kernel_samples_[static_cast<std::size_t>(Purpose::kNone)] += samples;
+    if (purpose != Purpose::kNone) kernel_samples_[static_cast<std::size_t>(purpose)] += samples;
+  }
+  void sample_user(std::uint32_t space, std::uint64_t samples) { user_samples_[space] += samples; }
   void waited(std::uint64_t tier, std::uint64_t ps) { tiers_[tier].latency_ps += ps; }
 
   /// Number of the address space with this page-table root; 0 for none.
@@ -49,6 +57,7 @@ class Truth {
     std::uint64_t kernel_instructions = 0;
     std::uint64_t walks = 0;
     std::uint64_t stalled_ps = 0;
+    std::uint64_t idle_ps = 0;
   };
   [[nodiscard]] std::uint64_t slice_ends_ns() const { return slice_ends_ns_; }
   void end_slice(const Instant& at) {
@@ -75,6 +84,7 @@ class Truth {
 
   void hand_over(Frame& frame, std::uint64_t owner);
   void close(const Instant& at, const std::string& why);
+  void write_profile(const Instant& at);
 
   std::FILE* file_ = nullptr;
   std::vector<Range> ranges_;
@@ -86,6 +96,9 @@ class Truth {
       virtual_counts_;                                       ///< of owners that lost a frame
   std::unordered_map<std::uint64_t, std::uint32_t> spaces_;  ///< by page-table root
   std::vector<Counts> tiers_;
+  std::uint64_t profile_ps_ = 0;                                      ///< between samples; 0: none
+  std::array<std::uint64_t, kPurposeNames.size()> kernel_samples_{};  ///< kNone: all
+  std::map<std::uint32_t, std::uint64_t> user_samples_;               ///< by address space
   Instant begin_;
   std::uint64_t slice_ns_ = 0;
   std::uint64_t slice_ends_ns_ = ~std::uint64_t{0};
