@@ -44,11 +44,8 @@ void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
   const bool one_cpu = mode == "reference";
   const double our_time = one_cpu ? ours->slowdown->value : 0;
   const double its_time = one_cpu ? other->slowdown->value : 0;
-  // A system without steady hit ratio of its own stands still: the whole one holds.
   const double our_hits = *own.steady_fast_hit_ratio;
-  const std::optional<double> its_hits = other->mean.steady_fast_hit_ratio
-                                             ? other->mean.steady_fast_hit_ratio
-                                             : other->mean.fast_hit_ratio;
+  const std::optional<double> its_hits = steady_hits(*other);
   const double pages = its_hits ? (*its_hits - our_hits) * (slow->slowdown->value - 1) : 0;
   const double late = (ours->slowdown->value - ours->steady_slowdown->value) -
                       (other->slowdown->value - other->steady_slowdown->value);
@@ -71,9 +68,8 @@ void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
   if (its_hits)
     numbers.push_back(
         fmt::format("steady hit ratio {:.1f} % against {:.1f} %", 100 * our_hits, 100 * *its_hits));
-  if (const SystemFigures* oracle = cell.find("oracle-static"); oracle)
-    if (const auto hits = oracle->mean.steady_fast_hit_ratio ? oracle->mean.steady_fast_hit_ratio
-                                                             : oracle->mean.fast_hit_ratio)
+  if (const SystemFigures* oracle = cell.find("oracle-static"))
+    if (const auto hits = steady_hits(*oracle))
       numbers.push_back(fmt::format("oracle {:.1f} %", 100 * *hits));
   numbers.push_back(fmt::format("slow-down {:.3f} whole, {:.3f} steady against {:.3f}, {:.3f}",
                                 ours->slowdown->value, ours->steady_slowdown->value,

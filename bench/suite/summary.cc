@@ -14,8 +14,6 @@ namespace thermocline::suite {
 
 namespace {
 
-enum class Measure { kWhole, kSteady };
-
 /// "1:8" -> 8; what is no ratio comes last.
 double slow_for_fast(const std::string& ratio) {
   const auto parts = split(ratio, ':');
@@ -87,10 +85,6 @@ SystemFigures figures_of(std::string system, std::span<const CellRecord* const> 
   return result;
 }
 
-const BySeed& times(const SystemFigures& figures, Measure measure) {
-  return measure == Measure::kWhole ? figures.log_ns : figures.steady_log_ns;
-}
-
 /// The times of all-fast for the seeds of `of`: its own of the same seed, its mean for any other.
 BySeed all_fast_times(const BySeed& all_fast, const BySeed& of) {
   BySeed result;
@@ -119,9 +113,9 @@ const SystemFigures* fastest(const Cell& cell, std::span<const std::string_view>
   const SystemFigures* best = nullptr;
   for (const SystemFigures& figures : cell.systems) {
     const std::string_view name = split(figures.system, '@').front();
-    const BySeed& own = times(figures, measure);
+    const BySeed& own = figures.times(measure);
     if (!one_of(name, names) || own.empty()) continue;
-    if (best == nullptr || mean(own) < mean(times(*best, measure))) best = &figures;
+    if (best == nullptr || mean(own) < mean(best->times(measure))) best = &figures;
   }
   return best;
 }
@@ -135,8 +129,8 @@ std::optional<Versus> versus(const Cell& cell, std::string_view opponent, Measur
   const SystemFigures* other = opponent == kBetterRival
                                    ? better_rival(cell, measure)
                                    : fastest(cell, std::span(&opponent, 1), measure);
-  if (!ours || !other || times(*ours, measure).empty()) return std::nullopt;
-  return Versus{other->system, ratio_over_seeds(times(*other, measure), times(*ours, measure))};
+  if (!ours || !other || ours->times(measure).empty()) return std::nullopt;
+  return Versus{other->system, ratio_over_seeds(other->times(measure), ours->times(measure))};
 }
 
 /// (rival - ours) / (rival - oracle) of mean times; none where the oracle is not faster.
@@ -144,13 +138,12 @@ std::optional<double> gap_closed(const Cell& cell, Measure measure) {
   const SystemFigures* rival = better_rival(cell, measure);
   const SystemFigures* ours = cell.find(kOurs);
   const SystemFigures* oracle = cell.find("oracle-static");
-  if (!rival || !ours || !oracle || times(*ours, measure).empty() ||
-      times(*oracle, measure).empty())
+  if (!rival || !ours || !oracle || ours->times(measure).empty() || oracle->times(measure).empty())
     return std::nullopt;
-  const double rival_time = std::exp(mean(times(*rival, measure)));
-  const double gap = rival_time - std::exp(mean(times(*oracle, measure)));
+  const double rival_time = std::exp(mean(rival->times(measure)));
+  const double gap = rival_time - std::exp(mean(oracle->times(measure)));
   if (gap <= 0) return std::nullopt;
-  return (rival_time - std::exp(mean(times(*ours, measure)))) / gap;
+  return (rival_time - std::exp(mean(ours->times(measure)))) / gap;
 }
 
 void compare(Cell& cell, std::string_view mode) {
@@ -167,8 +160,7 @@ void compare(Cell& cell, std::string_view mode) {
   if (oracle) {
     if (ours && !ours->steady_log_ns.empty())
       cell.of_oracle = ratio_over_seeds(oracle->steady_log_ns, ours->steady_log_ns);
-    const auto hits = oracle->mean.steady_fast_hit_ratio ? oracle->mean.steady_fast_hit_ratio
-                                                         : oracle->mean.fast_hit_ratio;
+    const auto hits = steady_hits(*oracle);
     cell.hot_set_fits = hits && *hits >= kHotSetFits;
   }
   cell.cause = cause_of(cell, mode);
@@ -182,11 +174,27 @@ std::string cell_name(const Cell& cell) {
 
 using Members = std::vector<const Cell*>;
 
+bool is_worthwhile(const Cell& cell) {
+  return cell.oracle_gain && cell.oracle_gain->value >= kWorthwhile;
+}
+
 /// Over the cells, of the first system's time ÷ the second's.
 double geometric_mean(std::span<const std::vector<double>> means) {
   double sum = 0;
   for (const auto& row : means) sum += row[0] - row[1];
   return std::exp(sum / static_cast<double>(means.size()));
+}
+
+/// The cells in which there is something to compare; one row of times a cell, the other's and ours.
+std::vector<Sample> samples_against(std::string_view opponent, Measure measure,
+                                    const Members& cells) {
+  std::vector<Sample> samples;
+  for (const Cell* cell : cells)
+    if (const auto& versus = cell->against(opponent).at(measure))
+      samples.push_back(
+          {cell->workload,
+           {cell->find(versus->system)->times(measure), cell->find(kOurs)->times(measure)}});
+  return samples;
 }
 
 std::string of_cells(std::size_t n, const Members& all) {
@@ -198,20 +206,17 @@ Goal better_rival_goal(std::string text, double wanted, bool above_one, const Me
   Goal goal;
   goal.text = std::move(text);
   goal.wanted = wanted;
-  std::vector<Sample> samples;
+  Members cells;
   const Cell* worst = nullptr;
   for (const Cell* cell : core) {
-    if (worthwhile_only && !(cell->oracle_gain && cell->oracle_gain->value >= kWorthwhile))
-      continue;
     const auto& against = cell->against(kBetterRival).whole;
-    if (!against) continue;
-    samples.push_back(
-        {cell->workload, {cell->find(against->system)->log_ns, cell->find(kOurs)->log_ns}});
+    if (!against || (worthwhile_only && !is_worthwhile(*cell))) continue;
+    cells.push_back(cell);
     if (!worst || against->ratio.value < worst->against(kBetterRival).whole->ratio.value)
       worst = cell;
   }
-  goal.figure = bootstrap(samples, geometric_mean);
-  goal.detail = of_cells(samples.size(), core);
+  goal.figure = bootstrap(samples_against(kBetterRival, Measure::kWhole, cells), geometric_mean);
+  goal.detail = of_cells(cells.size(), core);
   if (!goal.figure) return goal;
   goal.detail += fmt::format("; lowest {:.3f}, {}", worst->against(kBetterRival).whole->ratio.value,
                              cell_name(*worst));
@@ -231,15 +236,14 @@ Goal gap_goal(std::string text, std::optional<double> wanted, Measure measure, c
   for (const Cell* cell : core) {
     const auto& closed = measure == Measure::kWhole ? cell->gap_closed : cell->steady_gap_closed;
     const SystemFigures* all_fast = cell->find("all-fast");
-    if (!closed || !all_fast || times(*all_fast, measure).empty()) continue;
-    if (worthwhile_only && !(cell->oracle_gain && cell->oracle_gain->value >= kWorthwhile))
-      continue;
+    if (!closed || !all_fast || all_fast->times(measure).empty()) continue;
+    if (worthwhile_only && !is_worthwhile(*cell)) continue;
     Sample& sample = samples.emplace_back();
     sample.group = cell->workload;
     for (const SystemFigures* figures :
          {better_rival(*cell, measure), cell->find(kOurs), cell->find("oracle-static")}) {
-      sample.logs.push_back(times(*figures, measure));
-      const BySeed unit = all_fast_times(times(*all_fast, measure), sample.logs.back());
+      sample.logs.push_back(figures->times(measure));
+      const BySeed unit = all_fast_times(all_fast->times(measure), sample.logs.back());
       for (auto& [seed, value] : sample.logs.back()) value -= unit.at(seed);
     }
   }
@@ -288,10 +292,33 @@ Goal every_cell_goal(std::string text, double wanted, const Members& cells, Figu
   return goal;
 }
 
-std::vector<Goal> goals_of(const std::vector<Cell>& cells) {
-  Members core;
-  for (const Cell& cell : cells)
-    if (cell.core) core.push_back(&cell);
+std::vector<Score> scores_of(const Members& core) {
+  std::vector<Score> scores;
+  for (const std::string_view opponent : kOpponents)
+    for (const Measure measure : {Measure::kWhole, Measure::kSteady}) {
+      Score& score = scores.emplace_back();
+      score.opponent = opponent;
+      score.measure = measure;
+      for (const Cell* cell : core) switch (verdict(cell->against(opponent).at(measure))) {
+          case Verdict::kWin:
+            ++score.wins;
+            break;
+          case Verdict::kTie:
+            ++score.ties;
+            break;
+          case Verdict::kLoss:
+            ++score.losses;
+            break;
+          case Verdict::kUnknown:
+            ++score.unknown;
+            break;
+        }
+      score.ratio = bootstrap(samples_against(opponent, measure, core), geometric_mean);
+    }
+  return scores;
+}
+
+std::vector<Goal> goals_of(const Members& core) {
   std::vector<Goal> goals;
   goals.push_back(better_rival_goal("better rival's time ÷ ours, geometric mean; interval above 1",
                                     1.10, true, core, false));
@@ -384,11 +411,20 @@ Table make_table(const TableKey& key, const std::vector<const CellRecord*>& reco
     return std::tuple(a.workload, slow_for_fast(a.ratio)) <
            std::tuple(b.workload, slow_for_fast(b.ratio));
   });
-  table.goals = goals_of(table.cells);
+  Members core;
+  for (const Cell& cell : table.cells)
+    if (cell.core) core.push_back(&cell);
+  table.scores = scores_of(core);
+  table.goals = goals_of(core);
   return table;
 }
 
 }  // namespace
+
+std::optional<double> steady_hits(const SystemFigures& figures) {
+  const std::optional<double>& own = figures.mean.steady_fast_hit_ratio;
+  return own || !stands_still(figures.system) ? own : figures.mean.fast_hit_ratio;
+}
 
 const SystemFigures* Cell::find(std::string_view system) const {
   const auto found = std::find_if(systems.begin(), systems.end(),

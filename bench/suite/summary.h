@@ -33,6 +33,9 @@ inline constexpr double kWorthwhile = 1.2;
 /// node.
 inline constexpr double kHotSetFits = 0.85;
 
+/// Convergence counted in, or without it.
+enum class Measure { kWhole, kSteady };
+
 /// One system in a cell of the table, over its seeds.
 struct SystemFigures {
   std::string system;
@@ -41,7 +44,17 @@ struct SystemFigures {
   BySeed log_ns, steady_log_ns;      ///< of an operation
   std::optional<Estimate> slowdown;  ///< time ÷ time of all-fast
   std::optional<Estimate> steady_slowdown;
+
+  [[nodiscard]] const BySeed& times(Measure measure) const {
+    return measure == Measure::kWhole ? log_ns : steady_log_ns;
+  }
+  [[nodiscard]] const std::optional<Estimate>& slow(Measure measure) const {
+    return measure == Measure::kWhole ? slowdown : steady_slowdown;
+  }
 };
+
+/// Of a system that stands still, without a steady figure of its own, the whole one.
+[[nodiscard]] std::optional<double> steady_hits(const SystemFigures& figures);
 
 /// The other's time ÷ ours; above 1 we are faster.
 struct Versus {
@@ -57,6 +70,10 @@ struct Comparison {
   std::string opponent;
   /// The better setting (and rival) counts, by the mean over seeds; for each measure by itself.
   std::optional<Versus> whole, steady;
+
+  [[nodiscard]] const std::optional<Versus>& at(Measure measure) const {
+    return measure == Measure::kWhole ? whole : steady;
+  }
 };
 
 /// Time that ours takes longer than the other, in units of all-fast's time, part by part.
@@ -90,6 +107,14 @@ struct Cell {
   [[nodiscard]] const Comparison& against(std::string_view opponent) const;
 };
 
+/// The core cells against one opponent.
+struct Score {
+  std::string opponent;
+  Measure measure = Measure::kWhole;
+  std::size_t wins = 0, ties = 0, losses = 0, unknown = 0;
+  std::optional<Estimate> ratio;  ///< its time ÷ ours, geometric mean
+};
+
 struct Goal {
   std::string text;
   std::optional<double> wanted;  ///< at least; none: told for the reader, not a goal
@@ -107,8 +132,9 @@ struct Failure {
 /// One timing model, mode and kernel: what may be compared.
 struct Table {
   std::string timing, mode, kernel;
-  std::vector<Cell> cells;  ///< by workload and ratio
-  std::vector<Goal> goals;  ///< of the core cells
+  std::vector<Cell> cells;    ///< by workload and ratio
+  std::vector<Score> scores;  ///< for each of kOpponents, whole and steady
+  std::vector<Goal> goals;    ///< of the core cells
   std::vector<Failure> failed;
   std::vector<CellKey> missing;
   std::map<std::string, std::size_t> versions;  ///< how many records each one made

@@ -41,8 +41,9 @@ const std::map<std::string, Layers>& rules() {
     rules["policies"] = {"base", "heat", "topology"};
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
     rules["cli"].insert(
-        {"bench/suite", "emulation/lab", "emulation/numa_remote", "emulation/timing"});
-    rules["bench/suite"] = {"base", "emulation/lab", "emulation/timing"};
+        {"bench/suite", "draw", "emulation/lab", "emulation/numa_remote", "emulation/timing"});
+    rules["draw"] = {"base"};
+    rules["bench/suite"] = {"base", "draw", "emulation/lab", "emulation/timing"};
     rules["emulation/lab"] = {"base", "emulation/timing"};
     rules["emulation/timing"] = {"base"};
     rules["emulation/probe"] = {"base"};

@@ -7,35 +7,14 @@
 #include <array>
 #include <cmath>
 
+#include "draw/markup.h"
+
 namespace thermocline::cli {
 
 namespace {
 
 constexpr double kWidth = 640, kHeight = 420, kLeft = 70, kRight = 20, kTop = 60, kBottom = 50;
 constexpr std::array<const char*, 4> kColours = {"#1b7f79", "#c8553d", "#3d5a98", "#7a5195"};
-
-/// 1, 2 or 5 times a power of ten: at most `count` of them reach `most`.
-double step_for(double most, double count) {
-  const double power = std::pow(10.0, std::floor(std::log10(most / count)));
-  for (const double factor : {1.0, 2.0, 5.0})
-    if (most <= factor * power * count) return factor * power;
-  return 10 * power;
-}
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '&')
-      out += "&amp;";
-    else
-      out += c;
-  }
-  return out;
-}
 
 class Canvas {
  public:
@@ -49,7 +28,7 @@ class Canvas {
   void text(double at_x, double at_y, const char* anchor, const std::string& words) {
     out +=
         fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"#444\">{}</text>\n",
-                    at_x, at_y, anchor, escaped(words));
+                    at_x, at_y, anchor, draw::escaped(words));
   }
   std::string out;
 
@@ -69,8 +48,8 @@ std::string line_chart_svg(const LineChart& chart) {
     }
   if (x_most <= 0) x_most = 1;
   if (y_most <= 0) y_most = 1;
-  const double x_step = step_for(x_most, 6);
-  const double y_step = step_for(y_most, 8);
+  const double x_step = draw::tick_step(x_most, 6);
+  const double y_step = draw::tick_step(y_most, 8);
   if (!chart.x_most) x_most = std::ceil(x_most / x_step) * x_step;
   y_most = std::ceil(y_most / y_step) * y_step;
 
@@ -80,7 +59,7 @@ std::string line_chart_svg(const LineChart& chart) {
       "height=\"{1}\" font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
       "<text x=\"{2}\" y=\"22\" font-size=\"15\">{3}</text>\n",
-      kWidth, kHeight, kLeft, escaped(chart.title));
+      kWidth, kHeight, kLeft, draw::escaped(chart.title));
   if (chart.band) {
     const double low = canvas.y(std::min(chart.band->low, y_most));
     const double high = canvas.y(std::min(chart.band->high, y_most));

@@ -6,43 +6,19 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <iterator>
 #include <map>
 #include <span>
 
 #include "base/text.h"
 #include "base/units.h"
+#include "draw/markup.h"
 
 namespace thermocline::report {
 
 namespace {
 
-std::string escape(std::string_view text) {
-  std::string out;
-  for (const char c : text) switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        // Control characters have no place in HTML; a command name may hold any.
-        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  return out;
-}
-
-template <class... Args>
-void put(std::string& out, fmt::format_string<Args...> format, Args&&... args) {
-  fmt::format_to(std::back_inserter(out), format, std::forward<Args>(args)...);
-}
+using draw::put;
+using draw::tick_step;
 
 // ------------------------------------------------------------------------------------- colours --
 
@@ -98,15 +74,6 @@ constexpr double kLeft = 92;
 constexpr double kRight = 16;
 constexpr double kPlotWidth = kWidth - kLeft - kRight;
 
-/// A round step that gives at most `most` ticks over `span`.
-double tick_step(double span, int most) {
-  const double raw = std::max(span, 1e-9) / most;
-  const double power = std::pow(10.0, std::floor(std::log10(raw)));
-  for (const double factor : {1.0, 2.0, 5.0})
-    if (power * factor >= raw) return power * factor;
-  return power * 10;
-}
-
 /// The seconds that all pictures of a process share; 0 is where its history begins.
 struct TimeAxis {
   double from = 0;  ///< CLOCK_MONOTONIC
@@ -140,7 +107,7 @@ void draw_moves(std::string& svg, const TimeAxis& axis, std::span<const double> 
 
 void open_svg(std::string& out, double height, std::string_view label) {
   put(out, R"(<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">)", kWidth, height,
-      escape(label));
+      draw::escaped(label));
 }
 
 // ------------------------------------------------------------------------------------ heat map --
@@ -343,7 +310,7 @@ void draw_shares(std::string& out, const TimeAxis& time, std::span<const Line> l
   double legend = kLeft;
   for (const Line& line : lines) {
     put(out, R"(<path class="line {}" d="M{:.0f} 14h22"/>)", line.css_class, legend);
-    put(out, R"(<text x="{:.0f}" y="18">{}</text>)", legend + 28, escape(line.name));
+    put(out, R"(<text x="{:.0f}" y="18">{}</text>)", legend + 28, draw::escaped(line.name));
     legend += 52 + 6.6 * static_cast<double>(line.name.size());
     std::string path;
     bool drawing = false;
@@ -429,18 +396,19 @@ td{font-variant-numeric:tabular-nums}
 )";
 
 void put_card(std::string& out, const std::string& figure, std::string_view what) {
-  put(out, R"(<div class="card"><b>{}</b><span>{}</span></div>)", escape(figure), escape(what));
+  put(out, R"(<div class="card"><b>{}</b><span>{}</span></div>)", draw::escaped(figure),
+      draw::escaped(what));
 }
 
 void put_table(std::string& out, const Table& table) {
-  put(out, "<h2>{}</h2>", escape(table.title));
-  if (!table.note.empty()) put(out, R"(<p class="dim">{}</p>)", escape(table.note));
+  put(out, "<h2>{}</h2>", draw::escaped(table.title));
+  if (!table.note.empty()) put(out, R"(<p class="dim">{}</p>)", draw::escaped(table.note));
   out += R"(<div class="scroll"><table><thead><tr>)";
-  for (const std::string& column : table.columns) put(out, "<th>{}</th>", escape(column));
+  for (const std::string& column : table.columns) put(out, "<th>{}</th>", draw::escaped(column));
   out += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
     out += "<tr>";
-    for (const std::string& cell : row) put(out, "<td>{}</td>", escape(cell));
+    for (const std::string& cell : row) put(out, "<td>{}</td>", draw::escaped(cell));
     out += "</tr>";
   }
   out += "</tbody></table></div>";
@@ -528,7 +496,8 @@ void put_process(std::string& out, const Process& process, const History& histor
       lines.push_back(std::move(line));
     }
 
-  put(out, R"(<h2>{} <span class="dim">pid {}</span></h2>)", escape(process.command), process.pid);
+  put(out, R"(<h2>{} <span class="dim">pid {}</span></h2>)", draw::escaped(process.command),
+      process.pid);
   put_cards(out, history, hotset);
   out +=
       "<h3>Temperature and tier</h3><p class=\"dim\">Each cell is a stretch of addresses in one "
@@ -551,9 +520,9 @@ std::string to_html(const Model& model) {
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
       "<title>{}</title><style>{}</style></head><body><main>\n",
-      escape(model.title), kStyle);
-  put(out, "<h1>{}</h1>", escape(model.title));
-  if (!model.note.empty()) put(out, R"(<p class="dim">{}</p>)", escape(model.note));
+      draw::escaped(model.title), kStyle);
+  put(out, "<h1>{}</h1>", draw::escaped(model.title));
+  if (!model.note.empty()) put(out, R"(<p class="dim">{}</p>)", draw::escaped(model.note));
   for (const Table& table : model.tables) put_table(out, table);
   for (const History& history : model.histories)
     for (const Process& process : history.processes) {
