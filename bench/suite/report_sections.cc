@@ -133,7 +133,7 @@ std::vector<std::string> warnings_of(const Table& table) {
   std::vector<std::string> warnings;
   if (!table.failed.empty())
     warnings.push_back(
-        fmt::format("{} cells failed; they are listed below with their logs", table.failed.size()));
+        fmt::format("Cells that failed: {}; they are listed below", table.failed.size()));
   if (!table.missing.empty())
     warnings.push_back(
         fmt::format("Cells that have not run: {}; they are listed below", table.missing.size()));
