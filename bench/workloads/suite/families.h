@@ -16,7 +16,9 @@ namespace thermocline::workloads {
 [[nodiscard]] std::vector<WorkloadSpec> ycsb_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> btree_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> xsbench_workloads();
-[[nodiscard]] std::vector<WorkloadSpec> graph_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> bfs_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> pagerank_workloads();
+[[nodiscard]] std::vector<WorkloadSpec> bc_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> key_value_workloads();
 [[nodiscard]] std::vector<WorkloadSpec> sqlite_workloads();
 

@@ -9,9 +9,10 @@ namespace thermocline::workloads {
 const std::vector<WorkloadSpec>& all_workloads() {
   static const std::vector<WorkloadSpec> kAll = [] {
     std::vector<WorkloadSpec> all;
-    for (const auto family : {gups_workloads, pattern_workloads, chase_workloads, stream_workloads,
-                              llm_workloads, ycsb_workloads, btree_workloads, xsbench_workloads,
-                              graph_workloads, key_value_workloads, sqlite_workloads}) {
+    for (const auto family :
+         {gups_workloads, pattern_workloads, chase_workloads, stream_workloads, llm_workloads,
+          ycsb_workloads, btree_workloads, xsbench_workloads, bfs_workloads, pagerank_workloads,
+          bc_workloads, key_value_workloads, sqlite_workloads}) {
       std::vector<WorkloadSpec> some = family();
       std::move(some.begin(), some.end(), std::back_inserter(all));
     }
