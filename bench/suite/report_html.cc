@@ -29,7 +29,7 @@ td{font-variant-numeric:tabular-nums}td small{display:block;color:var(--dim);fon
 td.good b,td.bad b{padding:0 6px;border-radius:5px}
 td.good b{color:var(--good);background:var(--good-ground)}
 td.bad b{color:var(--bad);background:var(--bad-ground)}td.dim{color:var(--dim)}
-td.words{min-width:30ch;white-space:normal}td,th{white-space:nowrap}
+td{white-space:nowrap}td.words{min-width:30ch;white-space:normal}th.left{white-space:nowrap}
 table.sortable th{cursor:pointer}table.sortable th[data-order]::after{content:" ▲"}
 table.sortable th[data-order="-1"]::after{content:" ▼"}
 .warning{background:var(--bad-ground);color:var(--bad);border-radius:8px;padding:8px 14px;margin:8px 0;max-width:90ch}
@@ -141,6 +141,8 @@ void put_table(std::string& out, const Table& table, const ReportHeader& header,
   put_folded(out, "The same in steady state", slowdown_chart_svg(table, Measure::kSteady));
   put_section(out, with_id(verdicts_section(table)), "There are no cells.");
   put_section(out, with_id(causes_section(table)), "No cell is lost.");
+  if (const Section evidence = evidence_section(table); !evidence.rows.empty())
+    put_section(out, with_id(evidence));
   put_section(out, with_id(oracle_section(table)), "There are no cells.");
   for (const Measure measure : {Measure::kWhole, Measure::kSteady}) {
     std::string content;

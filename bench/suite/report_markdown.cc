@@ -65,6 +65,8 @@ void put_table(std::string& out, const Table& table, const ReportHeader& header)
         header.picture_prefix, picture_name(table));
   put_section(out, verdicts_section(table), Notes::kShown, "There are no cells.");
   put_section(out, causes_section(table), Notes::kShown, "No cell is lost.");
+  if (const Section evidence = evidence_section(table); !evidence.rows.empty())
+    put_section(out, evidence, Notes::kShown);
   put_section(out, oracle_section(table), Notes::kLeftOut, "There are no cells.");
   for (const Measure measure : {Measure::kWhole, Measure::kSteady}) {
     Section section = slowdowns_section(table, measure);

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <tuple>
 
@@ -33,6 +34,11 @@ TextCell share(const std::optional<double>& value) {
 TextCell bytes(const std::optional<Bytes>& value) {
   if (!value) return {"–", {}, Tone::kDim};
   return {format_bytes(*value), {}, Tone::kPlain, static_cast<double>(value->get())};
+}
+
+/// Never "-0.000".
+std::string signed_text(double value) {
+  return std::abs(value) < 0.0005 ? "0.000" : fmt::format("{:+.3f}", value);
 }
 
 TextCell word(std::string text) {
@@ -264,7 +270,6 @@ Section causes_section(const Table& table) {
   const std::vector<std::string> parts{"scan",        "decide", "move",         "other work",
                                        "wrong pages", "late",   "its own work", "unexplained"};
   for (const std::string& part : parts) section.columns.push_back({part});
-  section.columns.push_back({"the numbers", false});
   for (const Cell& cell : table.cells) {
     if (!cell.cause) continue;
     const Cause& cause = *cell.cause;
@@ -281,13 +286,26 @@ Section causes_section(const Table& table) {
       if (part == cause.parts.end())
         row.push_back({"–", {}, Tone::kDim});
       else
-        row.push_back({fmt::format("{:+.3f}", part->slowdown),
+        row.push_back({signed_text(part->slowdown),
                        {},
                        name == cause.main ? Tone::kBad : Tone::kPlain,
                        part->slowdown});
     }
-    row.push_back(word(cause.why));
   }
+  return section;
+}
+
+Section evidence_section(const Table& table) {
+  Section section{"evidence",
+                  "The numbers behind the causes",
+                  "",
+                  {{"workload", false}, {"ratio"}, {"main cause", false}, {"numbers", false}},
+                  {}};
+  for (const Cell& cell : table.cells)
+    if (cell.cause)
+      section.rows.push_back({word(cell.workload), word(cell.ratio),
+                              word(cell.cause->main.empty() ? "not known" : cell.cause->main),
+                              word(cell.cause->why)});
   return section;
 }
 
@@ -393,24 +411,23 @@ Section missing_section(const Table& table) {
 
 std::vector<std::string> method_paragraphs() {
   return {
-      fmt::format(
-          "Every time here is modelled: an unmodified Linux kernel runs in an emulated guest whose "
-          "clock follows a model of caches and memory. The work of tracking, deciding and moving, "
-          "ours and the rivals', runs in the same guest. In reference mode one vCPU does it all; "
-          "in parallel mode helpers and kernel threads may use a vCPU of their own. A slow-down is "
-          "time an operation ÷ that of all-fast with the same seed, or with the mean of its "
-          "seeds; means over seeds and cells are geometric. Steady state is the last third of the "
-          "measured part, or the last half of each phase; in it, systems that move nothing stand "
-          "for their whole run when they have no figure of their own."),
-      fmt::format(
-          "Rivals run at kernel defaults and tuned; the setting, and the rival, that is faster by "
-          "its mean over seeds counts in each cell and for each measure. That choice is kept fixed "
-          "when intervals are taken. A seed changes the workload, the page layout and the start "
-          "phase. An interval of one cell is Student's t over the seeds, seed by seed where both "
-          "systems have the same ones. An interval over cells is a nested bootstrap: 10,000 draws "
-          "of workloads, of their cells and of the cells' seeds, with replacement, from a fixed "
-          "seed of the generator; its percentiles 2.5 and 97.5. It says how far the figure hangs "
-          "on these workloads and seeds, not how other workloads would do."),
+      "Every time here is modelled: an unmodified Linux kernel runs in an emulated guest whose "
+      "clock follows a model of caches and memory. The work of tracking, deciding and moving, "
+      "ours and the rivals', runs in the same guest. In reference mode one vCPU does it all; "
+      "in parallel mode helpers and kernel threads may use a vCPU of their own. A slow-down is "
+      "time an operation ÷ that of all-fast with the same seed, or with the mean of its "
+      "seeds; means over seeds and cells are geometric. Steady state is the last third of the "
+      "measured part, or the last half of each phase; in it, systems that move nothing stand "
+      "for their whole run when they have no figure of their own.",
+      "Rivals run at kernel defaults and tuned; the setting, and the rival, that is faster by "
+      "its mean over seeds counts in each cell and for each measure. That choice is kept "
+      "fixed when intervals are taken. A seed changes the workload, the page layout and the "
+      "start phase. An interval of one cell is Student's t over the seeds, seed by seed where "
+      "both systems have the same ones; a single seed is taken to vary as those of the other "
+      "system. An interval over cells is a nested bootstrap: 10,000 draws of workloads, of "
+      "their cells and of the cells' seeds, with replacement, from a fixed seed of the "
+      "generator; its percentiles 2.5 and 97.5. It says how far the figure hangs on these "
+      "workloads and seeds, not how other workloads would do.",
       fmt::format(
           "The gap is the better rival's time less that of the best static placement (by exact "
           "page counts), summed over the cells in units of all-fast's time; a policy that adapts "

@@ -41,6 +41,7 @@ struct Section {
 [[nodiscard]] Section verdicts_section(const Table& table);
 [[nodiscard]] Section oracle_section(const Table& table);
 [[nodiscard]] Section causes_section(const Table& table);
+[[nodiscard]] Section evidence_section(const Table& table);
 [[nodiscard]] Section slowdowns_section(const Table& table, Measure measure);
 [[nodiscard]] Section cells_section(const Table& table);
 [[nodiscard]] Section failed_section(const Table& table);

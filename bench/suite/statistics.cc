@@ -90,13 +90,17 @@ double mean(const BySeed& values) {
 Estimate ratio_over_seeds(const BySeed& dividend, const BySeed& divisor) {
   const double centre = mean(dividend) - mean(divisor);
   Estimate result{std::exp(centre), std::nullopt};
-  const std::size_t seeds = std::min(dividend.size(), divisor.size());
-  if (seeds < 2) return result;
+  if (std::max(dividend.size(), divisor.size()) < 2) return result;
+  std::size_t seeds = std::min(dividend.size(), divisor.size());
   double squared = 0;
   if (same_seeds(dividend, divisor)) {
     BySeed differences;
     for (const auto& [seed, value] : dividend) differences[seed] = value - divisor.at(seed);
     squared = error_squared(differences);
+  } else if (seeds == 1) {
+    const BySeed& many = dividend.size() > 1 ? dividend : divisor;
+    seeds = many.size();
+    squared = error_squared(many) * static_cast<double>(1 + seeds);
   } else {
     squared = error_squared(dividend) + error_squared(divisor);
   }

@@ -32,7 +32,8 @@ using BySeed = std::map<std::uint64_t, double>;
 
 /// exp(mean(dividend) - mean(divisor)). Interval: Student's t of the differences seed by seed when
 /// both have the same seeds; otherwise the two variances add up and the smaller number of seeds
-/// says how far to trust them. None with less than two seeds on a side.
+/// says how far to trust them. A single seed is taken to vary as those of the other side; with one
+/// seed on both there is no interval.
 [[nodiscard]] Estimate ratio_over_seeds(const BySeed& dividend, const BySeed& divisor);
 
 /// One cell of those that a statistic is taken over.

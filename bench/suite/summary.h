@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -155,5 +156,8 @@ struct Summary {
 /// wrong result ("verified": false) is a failed one.
 [[nodiscard]] Summary summarize(const std::vector<CellRecord>& records,
                                 const std::vector<CellKey>& expected);
+
+/// All of it under stable keys; an estimate is {value, low, high}, null where there is none.
+[[nodiscard]] nlohmann::ordered_json summary_json(const Summary& summary);
 
 }  // namespace thermocline::suite

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "bench/suite/report_sections.h"
 #include "draw/markup.h"
@@ -186,6 +187,21 @@ TEST(SuiteReport, LogsAreReadFromTheirFolderOnly) {
   EXPECT_THAT(tails.at("cells/a.log"), testing::StartsWith("line 60?[1m\nline 61"));
   EXPECT_THAT(tails.at("cells/none.log"), HasSubstr("no such file"));
   std::filesystem::remove_all(folder);
+}
+
+TEST(SuiteReport, JsonTellsTheSame) {
+  const auto json = summary_json(summary());
+  const auto& table = json.at("tables").at(0);
+  EXPECT_EQ(table.at("label"), "modelled");
+  EXPECT_THAT(table.at("failed"), SizeIs(1));
+  EXPECT_THAT(table.at("missing"), SizeIs(1));
+  EXPECT_EQ(table.at("goals").at(0).at("met"), false);
+  EXPECT_TRUE(table.at("goals").at(4).at("met").is_null());
+  const auto& lost = table.at("cells").at(1);
+  EXPECT_EQ(lost.at("against").at(0).at("whole").at("verdict"), "loss");
+  EXPECT_EQ(lost.at("against").at(0).at("whole").at("system"), "numab");
+  EXPECT_NEAR(lost.at("systems").at(2).at("slowdown").at("value"), 1.6, 1e-12);
+  EXPECT_EQ(lost.at("cause").at("against"), "numab");
 }
 
 TEST(Markup, StepsAreRound) {

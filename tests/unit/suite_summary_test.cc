@@ -38,8 +38,20 @@ TEST(RatioOverSeeds, AddsUpTheVariancesOfDifferentSeeds) {
   EXPECT_NEAR(std::log(ratio.interval->high), -1 + 12.706 * std::sqrt(1 + 4.0 / 3), 1e-9);
 }
 
-TEST(RatioOverSeeds, OneSeedHasNoInterval) {
-  const Estimate ratio = ratio_over_seeds({{1, std::log(3)}}, {{1, 0}, {2, 0}});
+TEST(RatioOverSeeds, OneSeedVariesAsTheOtherSide) {
+  // Variance 2, so the squared errors are 2 / 2 of the two seeds and 2 / 1 of the one.
+  for (const double sign : {1.0, -1.0}) {
+    const BySeed many{{1, 0}, {2, 2}};
+    const BySeed one{{1, 5}};
+    const Estimate ratio = sign > 0 ? ratio_over_seeds(one, many) : ratio_over_seeds(many, one);
+    EXPECT_NEAR(std::log(ratio.value), sign * 4, 1e-12);
+    ASSERT_TRUE(ratio.interval);
+    EXPECT_NEAR(std::log(ratio.interval->high), sign * 4 + 12.706 * std::sqrt(3), 1e-9);
+  }
+}
+
+TEST(RatioOverSeeds, SingleSeedsHaveNoInterval) {
+  const Estimate ratio = ratio_over_seeds({{1, std::log(3)}}, {{1, 0}});
   EXPECT_NEAR(ratio.value, 3, 1e-12);
   EXPECT_FALSE(ratio.interval);
 }
