@@ -211,6 +211,42 @@ struct Patient {
   std::unique_ptr<Workload> workload;
 };
 
+TEST(Ycsb, EveryByteIsVerifiedAndNoneCrashesIt) {
+  Random random(4);
+  for (const char* const name : {"ycsb-a", "ycsb-d", "ycsb-e"}) {
+    Patient store(name);
+    store.workload->run(0, 2000);
+    ASSERT_TRUE(store.workload->verify(2000));
+    for (int i = 0; i < 60; ++i)
+      for (const std::span<std::byte> structure : store.memory.structures()) {
+        const std::uint64_t at = random.below(structure.size());
+        const auto flip = static_cast<std::byte>(1u << random.below(8));
+        structure[at] ^= flip;
+        EXPECT_FALSE(store.workload->verify(2000)) << name << ", byte " << at;
+        structure[at] ^= flip;
+      }
+    EXPECT_TRUE(store.workload->verify(2000));
+    // A store that goes on with links and sizes that lead anywhere.
+    for (int i = 0; i < 2000; ++i)
+      for (const std::span<std::byte> structure : store.memory.structures())
+        structure[random.below(structure.size())] ^= static_cast<std::byte>(random.below(256));
+    store.workload->run(0, 2000);
+    EXPECT_FALSE(store.workload->verify(4000));
+  }
+}
+
+TEST(PageRank, SeesTheSmallestChangeOfAScore) {
+  // After all but the last few vertices of an iteration, and in the first.
+  for (const std::uint64_t operations : {40ul, 32'760ul})
+    for (const std::size_t structure : {2u, 3u, 4u})  // scores; shares of the last and this round
+      for (const std::size_t vertex : {20u, 30'000u}) {
+        Patient ranks("pagerank");
+        ranks.workload->run(0, operations);
+        ranks.memory.structures()[structure][vertex * sizeof(float)] ^= std::byte{1};
+        EXPECT_FALSE(ranks.workload->verify(operations)) << structure << ", vertex " << vertex;
+      }
+}
+
 TEST(Btree, StaysInShapeWhenEveryRecordIsReplacedManyTimes) {
   for (const std::uint64_t inserts : {1ul, 1000ul, 2'000'000ul}) {
     Patient tree("btree", {{"insert_share", 1}});

@@ -6,6 +6,7 @@
 //
 // The store keeps its number of records: an insert takes the room of the oldest one. Record number
 // r lives in slot r mod (number of slots), and a slot keeps its size and popularity.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -30,10 +31,11 @@ constexpr Mix kMixes[] = {
     {'f', 50, 0, 0, 0, 50, "reads a record, or reads and changes it (50 %)"},
 };
 
-constexpr unsigned kMostLinks = 8;
+constexpr std::uint32_t kMostLinks = 8;
 
 /// Head of an item; links of the skip list (workload e) and the value follow it. Offsets count
-/// 8-byte words from the start of the items; 0 is none.
+/// 8-byte words from the start of the items; 0 is none. Whatever damage has made of them, no walk
+/// leaves the items or goes on forever.
 struct Item {
   std::uint64_t key;
   std::uint32_t chain;  ///< next item of the bucket
@@ -42,7 +44,6 @@ struct Item {
   std::uint32_t links;
 
   std::uint32_t* link() { return reinterpret_cast<std::uint32_t*>(this + 1); }
-  std::uint64_t* value() { return reinterpret_cast<std::uint64_t*>(link() + (links + 1) / 2 * 2); }
 };
 constexpr std::uint64_t kHeadWords = sizeof(Item) / 8;
 
@@ -101,14 +102,17 @@ class Ycsb final : public Workload {
   Status verify(std::uint64_t /*operations*/) override {
     if (missing_ > 0) return fail(ErrorKind::kFailure, "{} records were not found", missing_);
     std::uint64_t changes = 0;
+    TC_TRY(verify_buckets());
     for (std::uint64_t record = newest_ - slots_; record < newest_; ++record) {
-      Item* const item = find(key_of(record));
-      if (missing_ > 0) return fail(ErrorKind::kFailure, "record {} is lost", record);
+      const std::uint32_t* const from = link_to(key_of(record));
+      if (from == nullptr) return fail(ErrorKind::kFailure, "record {} is lost", record);
+      Item* const item = item_at(*from);
       if (item->value_words != value_words(seed_, record % slots_) ||
           item->links != links_of(mix_.letter, seed_, record % slots_))
         return fail(ErrorKind::kFailure, "record {} has a damaged head", record);
+      const std::span<const std::uint64_t> value = value_of(*item);
       for (std::uint64_t j = 0; j < item->value_words; ++j)
-        if (item->value()[j] != content(*item) + j)
+        if (j >= value.size() || value[j] != content(*item) + j)
           return fail(ErrorKind::kFailure, "the value of record {} is not that of its version {}",
                       record, item->version);
       changes += item->version;
@@ -117,7 +121,9 @@ class Ycsb final : public Workload {
     if (changes + expired_changes_ != changes_)
       return fail(ErrorKind::kFailure, "the records have seen {} changes instead of {}",
                   changes + expired_changes_, changes_);
-    return mix_.letter == 'e' ? verify_order() : Status{};
+    for (unsigned level = 0; mix_.letter == 'e' && level < kMostLinks; ++level)
+      TC_TRY(verify_order(level));
+    return {};
   }
 
  private:
@@ -141,6 +147,16 @@ class Ycsb final : public Workload {
     return reinterpret_cast<Item*>(&words_[offset]);
   }
   [[nodiscard]] Item* head() const { return item_at(0); }
+  [[nodiscard]] bool may_be_item(std::uint32_t offset) const {
+    return offset + kHeadWords + kMostLinks / 2 <= words_.size();
+  }
+  [[nodiscard]] std::span<std::uint64_t> value_of(Item& item) const {
+    const auto at =
+        static_cast<std::uint64_t>(reinterpret_cast<std::uint64_t*>(&item) - words_.data()) +
+        kHeadWords + (std::uint64_t{item.links} + 1) / 2;
+    if (at > words_.size()) return {};
+    return words_.subspan(at, std::min<std::uint64_t>(item.value_words, words_.size() - at));
+  }
   [[nodiscard]] std::uint32_t& bucket(std::uint64_t key) const {
     return buckets_[mix64(key) & (buckets_.size() - 1)];
   }
@@ -154,20 +170,28 @@ class Ycsb final : public Workload {
     return oldest + (slot + slots_ - oldest % slots_) % slots_;
   }
 
+  /// The word, of the bucket or the item before, that leads to the record; none when there is none.
+  [[nodiscard]] std::uint32_t* link_to(std::uint64_t key) const {
+    std::uint32_t* from = &bucket(key);
+    for (std::uint64_t hops = 0; *from != 0; from = &item_at(*from)->chain) {
+      if (!may_be_item(*from) || hops++ == slots_) return nullptr;
+      if (item_at(*from)->key == key) return from;
+    }
+    return nullptr;
+  }
   /// The list's head, and counts it, when there is no such record.
   Item* find(std::uint64_t key) {
-    for (std::uint32_t at = bucket(key); at != 0; at = item_at(at)->chain)
-      if (item_at(at)->key == key) return item_at(at);
+    if (const std::uint32_t* const from = link_to(key)) return item_at(*from);
     ++missing_;
     return head();
   }
 
   void read(Item& item) {
-    const std::uint64_t* const value = item.value();
-    for (std::uint64_t j = 0; j < item.value_words; ++j) sum_ += value[j];
+    for (const std::uint64_t word : value_of(item)) sum_ += word;
   }
   void write(Item& item) {
-    for (std::uint64_t j = 0; j < item.value_words; ++j) item.value()[j] = content(item) + j;
+    std::uint64_t word = content(item);
+    for (std::uint64_t& one : value_of(item)) one = word++;
   }
   void change(Item& item) {
     ++item.version;
@@ -179,16 +203,22 @@ class Ycsb final : public Workload {
     std::uint32_t before[kMostLinks];
     find_before(key, before);
     std::uint32_t at = item_at(before[0])->link()[0];
-    for (; count > 0 && at != 0; --count, at = item_at(at)->link()[0]) read(*item_at(at));
+    for (; count > 0 && at != 0 && may_be_item(at); --count, at = item_at(at)->link()[0])
+      read(*item_at(at));
   }
 
   /// The last items of each level with a smaller key.
   void find_before(std::uint64_t key, std::uint32_t (&before)[kMostLinks]) {
     std::uint32_t at = 0;
+    std::uint64_t reached = 0;  // the key there
     for (unsigned level = kMostLinks; level-- > 0;) {
-      for (std::uint32_t next = item_at(at)->link()[level]; next != 0 && item_at(next)->key < key;
-           next = item_at(at)->link()[level])
+      for (std::uint32_t next = item_at(at)->link()[level];
+           next != 0 && may_be_item(next) && item_at(next)->key < key &&
+           item_at(next)->key > reached;
+           next = item_at(at)->link()[level]) {
         at = next;
+        reached = item_at(at)->key;
+      }
       before[level] = at;
     }
   }
@@ -204,7 +234,7 @@ class Ycsb final : public Workload {
     if (item->links == 0) return;
     std::uint32_t before[kMostLinks];
     find_before(item->key, before);
-    for (unsigned level = 0; level < item->links; ++level) {
+    for (unsigned level = 0; level < std::min(item->links, kMostLinks); ++level) {
       item->link()[level] = item_at(before[level])->link()[level];
       item_at(before[level])->link()[level] = offset;
     }
@@ -212,35 +242,50 @@ class Ycsb final : public Workload {
 
   void insert() {
     const std::uint64_t key = key_of(newest_ - slots_);
-    std::uint32_t* from = &bucket(key);
-    while (*from != 0 && item_at(*from)->key != key) from = &item_at(*from)->chain;
-    const std::uint32_t offset = *from;
-    if (offset == 0) {
+    std::uint32_t* const from = link_to(key);
+    if (from == nullptr) {
       ++missing_;
       return;
     }
+    const std::uint32_t offset = *from;
     Item* const item = item_at(offset);
     *from = item->chain;
     expired_changes_ += item->version;
     if (item->links > 0) {
       std::uint32_t before[kMostLinks];
       find_before(key, before);
-      for (unsigned level = 0; level < item->links; ++level)
+      for (unsigned level = 0; level < std::min(item->links, kMostLinks); ++level)
         item_at(before[level])->link()[level] = item->link()[level];
     }
     put(offset, newest_++);
   }
 
-  Status verify_order() {
+  /// That chains hold as many items as there are, each in its bucket.
+  Status verify_buckets() const {
+    std::uint64_t count = 0;
+    for (const std::uint32_t& first : buckets_)
+      for (std::uint32_t at = first; at != 0; at = item_at(at)->chain)
+        if (!may_be_item(at) || &bucket(item_at(at)->key) != &first || ++count > slots_)
+          return fail(ErrorKind::kFailure, "the chain of a bucket is damaged");
+    if (count != slots_)
+      return fail(ErrorKind::kFailure, "the buckets hold {} records instead of {}", count, slots_);
+    return {};
+  }
+  /// Of the ordered index; the heads of all items are known to be sound.
+  Status verify_order(unsigned level) const {
     std::uint64_t count = 0, last = 0;
-    for (std::uint32_t at = head()->link()[0]; at != 0; at = item_at(at)->link()[0]) {
-      if (item_at(at)->key <= last || ++count > slots_)
+    for (std::uint32_t at = head()->link()[level]; at != 0; at = item_at(at)->link()[level]) {
+      if (!may_be_item(at) || item_at(at)->key <= last || item_at(at)->links <= level)
         return fail(ErrorKind::kFailure, "the ordered index is out of order");
       last = item_at(at)->key;
+      ++count;
     }
-    if (count != slots_)
+    std::uint64_t wanted = 0;
+    for (std::uint64_t slot = 0; slot < slots_; ++slot)
+      wanted += links_of(mix_.letter, seed_, slot) > level;
+    if (count != wanted)
       return fail(ErrorKind::kFailure, "the ordered index has {} records instead of {}", count,
-                  slots_);
+                  wanted);
     return {};
   }
 
