@@ -39,4 +39,18 @@ static inline void thermocline_timing_background(unsigned int node, unsigned lon
                           (megabytes & 0xffffffff));
 }
 
+/* What a module's functions do, for a profile (docs/emulation.md). */
+enum thermocline_timing_purpose {
+  THERMOCLINE_TIMING_TRACKER = 1,
+  THERMOCLINE_TIMING_POLICY = 2,
+  THERMOCLINE_TIMING_MOVER = 3,
+};
+
+/* From here on, so many pages of kernel text at this address are for that. */
+static inline void thermocline_timing_text(enum thermocline_timing_purpose purpose,
+                                           unsigned long address, unsigned long pages) {
+  thermocline_timing_send(2UL << 56 | (unsigned long)purpose << 52 | (pages & 0xfffff) << 32 |
+                          (address & 0xffffffff));
+}
+
 #endif

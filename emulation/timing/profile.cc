@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 
+#include <algorithm>
 #include <array>
 
 #include "base/text.h"
@@ -69,6 +70,10 @@ constexpr Function kFunctions[] = {
     {Purpose::kApart, "do_migrate_range"},
 };
 
+/// Of the unwinder (ORC): where its tables lie.
+constexpr std::array<const char*, 3> kTables = {"__start_orc_unwind_ip", "__stop_orc_unwind_ip",
+                                                "__start_orc_unwind"};
+
 constexpr std::array<Purpose, 3> kNeeded = {Purpose::kTracker, Purpose::kPolicy, Purpose::kMover};
 
 }  // namespace
@@ -101,8 +106,12 @@ std::string symbol_filter() {
     for (const char* c = known.pattern; *c != '\0'; ++c)
       names += *c == '*' ? std::string("[a-z0-9_]*") : std::string(1, *c);
   }
+  std::string tables;
+  for (const char* table : kTables) tables += fmt::format("{}{}", tables.empty() ? "" : "|", table);
   // A function ends where the next one begins; names of one and the same address are one function.
-  return "$2 !~ /^[tT]$/ || NF != 3 { next }\n"
+  return "$3 ~ /^(" + tables +
+         ")$/ { print $1, $1, $3 }\n"
+         "$2 !~ /^[tT]$/ || NF != 3 { next }\n"
          "name != \"\" && $1 != start { print start, $1, name; name = \"\" }\n"
          "$3 ~ /^(" +
          names + ")(\\.|$)/ { start = $1; name = $3 }\n";
@@ -112,12 +121,18 @@ Result<std::string> profile_plan(std::string_view symbols, std::string_view kern
                                  Nanoseconds period) {
   std::string plan = fmt::format("profile {}\n", period.count());
   std::array<std::size_t, kNeeded.size() + 1> found{};
+  std::array<std::uint64_t, kTables.size()> tables{};
   for (const std::string_view line : split(symbols, '\n')) {
     const auto parts = words(line);
     if (parts.empty()) continue;
+    const std::uint64_t start = parse_u64(parts.front(), 16).value_or(0);
+    if (const auto* const table = std::find(kTables.begin(), kTables.end(), parts.back());
+        table != kTables.end()) {
+      tables[static_cast<std::size_t>(table - kTables.begin())] = start;
+      continue;
+    }
     // A line of another form has no purpose.
     const auto purpose = purpose_of(parts.back());
-    const std::uint64_t start = parse_u64(parts.front(), 16).value_or(0);
     const std::uint64_t end = parts.size() == 3 ? parse_u64(parts[1], 16).value_or(0) : 0;
     if (!purpose.has_value() || start == 0 || end <= start)
       return fail(ErrorKind::kCorrupt, "the kernel {} has a damaged list of functions: {}", kernel,
@@ -131,7 +146,12 @@ Result<std::string> profile_plan(std::string_view symbols, std::string_view kern
                   "the kernel {} shows no function of the {}, so its time can't be told; use one "
                   "with NUMA balancing and /proc/kallsyms, or leave --truth-profile out",
                   kernel, purpose_name(purpose));
-  return plan;
+  if (tables[0] == 0 || tables[1] <= tables[0] || tables[2] == 0)
+    return fail(ErrorKind::kUnsupported,
+                "the kernel {} shows no unwind tables, so callers can't be told; use one with "
+                "CONFIG_UNWINDER_ORC and CONFIG_KALLSYMS_ALL, or leave --truth-profile out",
+                kernel);
+  return plan + fmt::format("unwind {} {} {}\n", tables[0], tables[1], tables[2]);
 }
 
 }  // namespace thermocline::timing

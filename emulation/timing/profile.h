@@ -24,13 +24,14 @@ enum class Purpose {
 /// What a function is for; compilers' suffixes (".isra.0", ".cold") don't matter.
 [[nodiscard]] std::optional<Purpose> purpose_of(std::string_view function);
 
-/// A program for awk that picks the functions with a purpose out of /proc/kallsyms: lines "START
-/// END NAME", addresses in hexadecimal.
+/// A program for awk that picks the functions with a purpose, and where the unwinder's tables lie,
+/// out of /proc/kallsyms: lines "START END NAME", addresses in hexadecimal.
 [[nodiscard]] std::string symbol_filter();
 
 /// Lines for the end of a plan. `symbols` is what symbol_filter() prints; functions that a kernel
 /// lacks or has inlined may be missing. kCorrupt for lines of another form; kUnsupported when one
-/// of tracker, policy and mover has no function at all: its share would read as zero.
+/// of tracker, policy and mover has no function at all: its share would read as zero; or when the
+/// kernel's unwind tables are missing.
 [[nodiscard]] Result<std::string> profile_plan(std::string_view symbols, std::string_view kernel,
                                                Nanoseconds period);
 

@@ -12,6 +12,7 @@
 #include "emulation/timing/plugin/plan.h"
 #include "emulation/timing/plugin/profile.h"
 #include "emulation/timing/plugin/truth.h"
+#include "emulation/timing/plugin/unwind.h"
 
 namespace timing_plugin {
 namespace {
@@ -38,12 +39,17 @@ TEST(Plan, IsReadWhole) {
 }
 
 TEST(Plan, HasTheKernelsFunctions) {
-  const Plan plan = plan_of(std::string(kPlan) + "profile 50000\ntext mover 4096 256\n");
+  const Plan plan =
+      plan_of(std::string(kPlan) + "profile 50000\ntext mover 4096 256\nunwind 8 16 32\n");
   EXPECT_EQ(plan.profile_ns, 50'000u);
   ASSERT_EQ(plan.texts.size(), 1u);
   EXPECT_EQ(plan.texts[0].start, 4096u);
   EXPECT_EQ(plan.texts[0].purpose, Purpose::kMover);
-  for (const char* line : {"profile 0", "text mover 4096 0", "text mover 4096", "text all 1 1"}) {
+  EXPECT_EQ(plan.places, 8u);
+  EXPECT_EQ(plan.places_end, 16u);
+  EXPECT_EQ(plan.entries, 32u);
+  for (const char* line :
+       {"profile 0", "text mover 4096 0", "text mover 4096", "text all 1 1", "unwind 8 8 32"}) {
     Plan other;
     std::string error;
     EXPECT_FALSE(read_plan(std::string(kPlan) + line + "\n", other, error)) << line;
@@ -458,29 +464,181 @@ TEST(KernelText, FunctionsEndWhereTheyEnd) {
   EXPECT_EQ(KernelText().at(kKernel), Purpose::kNone);
 }
 
-TEST(KernelText, TheInnermostPurposeCounts) {
-  const KernelText text = some_text();
-  const auto of = [&text](std::uint64_t pc, std::vector<std::uint64_t> stack) {
-    return text.of(pc, stack);
-  };
-  const std::uint64_t other = kKernel + 0x1000;
-  EXPECT_EQ(of(other, {}), Purpose::kNone);
-  EXPECT_EQ(of(kKernel + 0x150, {}), Purpose::kTracker);
-  EXPECT_EQ(of(other, {1, other, kKernel + 0x150, 7}), Purpose::kTracker);
-  EXPECT_EQ(of(other, {kKernel + 0x210, kKernel + 0x150}), Purpose::kPolicy);
-  EXPECT_EQ(of(other, {kKernel + 0x350, kKernel + 0x150}), Purpose::kMover);
-  EXPECT_EQ(of(kKernel + 0x350, {kKernel + 0x210}), Purpose::kMover);
-  // Compaction moves pages for reasons of its own.
-  EXPECT_EQ(of(kKernel + 0x350, {kKernel + 0x850, kKernel + 0x150}), Purpose::kNone);
+/// A kernel in which callers are told: tables at kTables, and stacks.
+class UnwinderTest : public ::testing::Test {
+ protected:
+  static constexpr std::uint64_t kTables = kKernel + 0x10000;
+  static constexpr std::uint64_t kStack = 0xffff'c900'0000'0f00;
+  static constexpr unsigned kCall = 2;  // numbers as since Linux 6.4
+  static constexpr unsigned kRegisters = 3;
+  static constexpr unsigned kEnd = 1;
+  static constexpr unsigned kSp = 5;
+  static constexpr unsigned kBp = 4;
+  static constexpr unsigned kSpIndirect = 9;
+  static constexpr unsigned kPreviousSp = 1;
+
+  /// From `address` on, callers are found so; addresses must rise.
+  void tell(std::uint64_t address, int sp_offset, unsigned sp, unsigned type, unsigned bp = 0,
+            int bp_offset = 0) {
+    places_.push_back(static_cast<std::int32_t>(address - (kTables + 4 * places_.size())));
+    for (const int value : {sp_offset, bp_offset}) {
+      entries_.push_back(static_cast<std::uint8_t>(value & 0xff));
+      entries_.push_back(static_cast<std::uint8_t>(value >> 8 & 0xff));
+    }
+    entries_.push_back(static_cast<std::uint8_t>(sp | bp << 4));
+    entries_.push_back(static_cast<std::uint8_t>(type));
+  }
+  void load() { ASSERT_TRUE(unwinder_.load(kTables, places_, entries_)); }
+  void push(std::uint64_t word) { stack_.push_back(word); }
+  auto reader() {
+    return [this](std::uint64_t address, std::uint64_t& word) {
+      if ((address - kStack) / 8 >= stack_.size()) return false;
+      word = stack_[(address - kStack) / 8];
+      return true;
+    };
+  }
+  Purpose purpose(std::uint64_t pc) {
+    return some_text().of(Frame{pc, kStack, 0}, stack_, unwinder_, reader());
+  }
+
+  std::vector<std::int32_t> places_;
+  std::vector<std::uint8_t> entries_;
+  std::vector<std::uint64_t> stack_;
+  Unwinder unwinder_;
+};
+
+// The functions of some_text(), each with 16 bytes on the stack and its return address above; from
+// 0x1000 on another one alike, at 0x2000 the way in from user code.
+class PurposeTest : public UnwinderTest {
+ protected:
+  void SetUp() override {
+    tell(kKernel, 24, kSp, kCall);
+    tell(kKernel + 0x2000, 0, kSp, kRegisters);
+    tell(kKernel + 0x3000, 8, kSp, kCall);
+    load();
+  }
+  void called_from(std::uint64_t function, std::uint64_t below = 0) {
+    push(below);
+    push(below);
+    push(kKernel + function);
+  }
+  static constexpr std::uint64_t kOther = kKernel + 0x1000;
+};
+
+TEST_F(PurposeTest, TheInnermostCounts) {
+  called_from(0x2001);
+  EXPECT_EQ(purpose(kOther), Purpose::kNone);
+  EXPECT_EQ(purpose(kKernel + 0x150), Purpose::kTracker);
+  stack_.clear();
+  called_from(0x150);
+  called_from(0x2001);
+  EXPECT_EQ(purpose(kOther), Purpose::kTracker);
+  EXPECT_EQ(purpose(kKernel + 0x210), Purpose::kPolicy);
+  EXPECT_EQ(purpose(kKernel + 0x350), Purpose::kMover);
+  stack_.clear();
+  called_from(0x350);
+  called_from(0x150);
+  called_from(0x2001);
+  EXPECT_EQ(purpose(kOther), Purpose::kMover);
+  EXPECT_EQ(purpose(kKernel + 0x210), Purpose::kMover);
 }
 
-TEST(KernelText, AReturnAddressBelongsToTheCallBeforeIt) {
-  const KernelText text = some_text();
-  const std::uint64_t other = kKernel + 0x1000;
-  const auto of = [&](std::uint64_t word) { return text.of(other, {&word, 1}); };
-  EXPECT_EQ(of(kKernel + 0x100), Purpose::kNone);  // the function's own address: a pointer to it
-  EXPECT_EQ(of(kKernel + 0x400), Purpose::kMover);
-  EXPECT_EQ(of((kKernel + 0x350) & 0xffff'ffff), Purpose::kNone);  // no kernel address
+TEST_F(PurposeTest, CompactionMovesPagesForReasonsOfItsOwn) {
+  called_from(0x850);
+  called_from(0x150);
+  called_from(0x2001);
+  EXPECT_EQ(purpose(kKernel + 0x350), Purpose::kNone);
+}
+
+TEST_F(PurposeTest, WhatAnOlderCallLeftIsNoCaller) {
+  called_from(0x1100, kKernel + 0x350);
+  called_from(0x2001, kKernel + 0x350);
+  called_from(0x350);  // beyond the way in: not this call's
+  EXPECT_EQ(purpose(kOther), Purpose::kNone);
+}
+
+TEST_F(PurposeTest, AReturnAddressBelongsToTheCallBeforeIt) {
+  called_from(0x100);  // the function's first byte: what was called ended the one before it
+  called_from(0x2001);
+  EXPECT_EQ(purpose(kOther), Purpose::kNone);
+  stack_.clear();
+  called_from(0x400);
+  called_from(0x2001);
+  EXPECT_EQ(purpose(kOther), Purpose::kMover);
+}
+
+TEST_F(PurposeTest, BehindAModuleTheFirstWordThatLeadsAllTheWayUpIsItsCaller) {
+  const std::uint64_t module = kKernel + 0x3000'0000;
+  push(kKernel + 0x350);  // old: leads nowhere
+  push(7);
+  push(kKernel + 0x1100);
+  called_from(0x150);
+  called_from(0x2001);
+  EXPECT_EQ(purpose(module), Purpose::kTracker);
+  KernelText text = some_text();
+  text.add({module, 0x1000, Purpose::kPolicy});
+  EXPECT_EQ(text.of(Frame{module, kStack, 0}, stack_, unwinder_, reader()), Purpose::kPolicy);
+}
+
+TEST_F(PurposeTest, AStackThatEndsEarlyIsTakenAsFarAsItGoes) {
+  called_from(0x150);
+  EXPECT_EQ(purpose(kOther), Purpose::kTracker);
+  stack_.clear();
+  EXPECT_EQ(purpose(kOther), Purpose::kNone);
+}
+
+TEST_F(UnwinderTest, FollowsBasePointersAndStacksThatWereLeft) {
+  tell(kKernel, 16, kBp, kCall, kPreviousSp, -16);  // push %rbp; mov %rsp,%rbp
+  tell(kKernel + 0x100, 8, kSpIndirect, kCall);     // on another stack, whose top leads back
+  tell(kKernel + 0x200, 8, kSp, kCall);
+  tell(kKernel + 0x300, 0, 0, kEnd);
+  load();
+  push(kStack + 8 * 4);  // 0: the stack that was left
+  push(1);               // 1
+  push(77);              // 2: the caller's %rbp
+  push(kKernel + 0x110);
+  push(kKernel + 0x210);  // 4: beyond, the return address behind it
+  Frame frame{kKernel + 0x10, kStack + 8, kStack + 16};
+  ASSERT_EQ(unwinder_.up(frame, true, reader()), Unwinder::Step::kCaller);
+  EXPECT_EQ(frame.pc, kKernel + 0x110);
+  EXPECT_EQ(frame.sp, kStack + 32);
+  EXPECT_EQ(frame.bp, 77u);
+  frame.sp = kStack;
+  ASSERT_EQ(unwinder_.up(frame, false, reader()), Unwinder::Step::kCaller);
+  EXPECT_EQ(frame.pc, kKernel + 0x210);
+  EXPECT_EQ(frame.bp, 77u);
+  frame = {kKernel + 0x300, kStack, 0};
+  EXPECT_EQ(unwinder_.up(frame, true, reader()), Unwinder::Step::kEnd);
+  for (const std::uint64_t pc : {std::uint64_t{1}, kKernel - 1, kKernel + 0x3000'0000}) {
+    frame = {pc, kStack, 0};
+    EXPECT_EQ(unwinder_.up(frame, true, reader()), Unwinder::Step::kLost) << pc;
+  }
+}
+
+TEST_F(UnwinderTest, KnowsTheFormBefore64) {
+  for (std::uint64_t i = 0; i < 4; ++i) tell(kKernel + i, 8, kSp, 0);
+  tell(kKernel + 0x100, 0, kSp, 1);  // registers
+  tell(kKernel + 0x200, 0, 0, 4);    // the end
+  tell(kKernel + 0x300, 0, 0, 0);    // not told
+  load();
+  push(kKernel + 0x110);
+  const auto step = [this](std::uint64_t pc) {
+    Frame frame{pc, kStack, 0};
+    return unwinder_.up(frame, true, reader());
+  };
+  EXPECT_EQ(step(kKernel + 0x10), Unwinder::Step::kCaller);
+  EXPECT_EQ(step(kKernel + 0x100), Unwinder::Step::kEnd);
+  EXPECT_EQ(step(kKernel + 0x200), Unwinder::Step::kEnd);
+  EXPECT_EQ(step(kKernel + 0x300), Unwinder::Step::kLost);
+}
+
+TEST_F(UnwinderTest, TablesOfAnotherFormAreRefused) {
+  EXPECT_FALSE(unwinder_.load(kTables, {}, {}));
+  for (std::uint64_t i = 0; i < 4; ++i) tell(kKernel + i, 8, kSp, 5);
+  EXPECT_FALSE(unwinder_.load(kTables, places_, entries_));
+  entries_.pop_back();
+  EXPECT_FALSE(unwinder_.load(kTables, places_, entries_));
+  EXPECT_FALSE(unwinder_.known());
 }
 
 TEST(Sampler, IsAPeriodApartOnAverageAndNeverInStep) {

@@ -268,14 +268,18 @@ TEST(Profile, FunctionsAreKnownByNameWhateverTheCompilerAdded) {
 constexpr const char* kSymbols =
     "ffffffff81123000 ffffffff81124000 task_numa_work\n"
     "ffffffff81125000 ffffffff81125010 mpol_misplaced\n"
+    "ffffffff82e00000 ffffffff82e00000 __start_orc_unwind_ip\n"
+    "ffffffff83000000 ffffffff83000000 __start_orc_unwind\n"
+    "ffffffff83000000 ffffffff83000000 __stop_orc_unwind_ip\n"
     "ffffffff8140dcb0 ffffffff8140e7c0 migrate_pages.isra.0\n";
 
 TEST(Profile, PlanHasPurposesAndRanges) {
   const auto plan = profile_plan(kSymbols, "6.12", std::chrono::microseconds(50));
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_EQ(*plan, fmt::format("profile 50000\ntext tracker {} 4096\ntext policy {} 16\n"
-                               "text mover {} 2832\n",
-                               0xffffffff81123000u, 0xffffffff81125000u, 0xffffffff8140dcb0u));
+                               "text mover {} 2832\nunwind {} {} {}\n",
+                               0xffffffff81123000u, 0xffffffff81125000u, 0xffffffff8140dcb0u,
+                               0xffffffff82e00000u, 0xffffffff83000000u, 0xffffffff83000000u));
 }
 
 TEST(Profile, APurposeWithoutFunctionsIsAnError) {
@@ -288,6 +292,9 @@ TEST(Profile, APurposeWithoutFunctionsIsAnError) {
   EXPECT_THAT(refusal(all.substr(0, all.rfind("ffffffff8140dcb0"))),
               HasSubstr("no function of the mover"));
   EXPECT_THAT(refusal(""), HasSubstr("--truth-profile"));
+  std::string untold = all;
+  untold.replace(untold.find("__start_orc_unwind\n"), 19, "__start_orc_unwind_ip\n");
+  EXPECT_THAT(refusal(untold), HasSubstr("no unwind tables"));
   EXPECT_THAT(refusal(all + "awk: not found\n"), HasSubstr("damaged"));
   EXPECT_THAT(refusal(all + "ffffffff8140e7c0 ffffffff8140e7c0 kdamond_fn\n"),
               HasSubstr("damaged"));

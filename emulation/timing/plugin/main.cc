@@ -26,6 +26,7 @@
 #include "emulation/timing/plugin/profile.h"
 #include "emulation/timing/plugin/qemu_api.h"
 #include "emulation/timing/plugin/truth.h"
+#include "emulation/timing/plugin/unwind.h"
 
 extern "C" {
 __attribute__((visibility("default"))) int qemu_plugin_version = 4;
@@ -116,6 +117,7 @@ Cache& llc = *new Cache;
 std::vector<Tier>& tiers = *new std::vector<Tier>;
 Truth& truth = *new Truth;
 KernelText& kernel_text = *new KernelText;
+Unwinder& unwinder = *new Unwinder;
 
 // Parallel mode: the latest time that any vCPU has reached, and the host's time since all are idle.
 std::atomic<std::int64_t> global_ns{0};
@@ -520,6 +522,14 @@ void on_mark(unsigned vcpu, qemu_plugin_meminfo_t info, std::uint64_t, void* arg
       if (tier.node == node) tier.queue.set_background(value & 0xffff'ffff);
     return;
   }
+  if (value >> 56 == 2) {
+    const std::uint64_t purpose = value >> 52 & 0xf;
+    const std::uint64_t pages = value >> 32 & 0xfffff;
+    if (purpose < kPurposeNames.size() && pages != 0)
+      kernel_text.add({(value & 0xffff'ffff) | 0xffff'ffff'0000'0000, pages << kPageShift,
+                       static_cast<Purpose>(purpose)});
+    return;
+  }
   std::string name;
   for (unsigned shift = 0; shift < 64 && (value >> shift & 0xff) != 0; shift += 8) {
     const char c = static_cast<char>(value >> shift & 0xff);
@@ -528,40 +538,72 @@ void on_mark(unsigned vcpu, qemu_plugin_meminfo_t info, std::uint64_t, void* arg
   truth.mark(instant_of(core, instructions), name.empty() ? "?" : name, core.space);
 }
 
-/// The words of the kernel stack that a vCPU is on, as far as they can be read; from its own
-/// thread, where a block begins.
-std::span<const std::uint64_t> read_stack(unsigned vcpu) {
+/// Reads the guest's memory; from the thread of a vCPU, whose address space it is.
+bool read_guest(unsigned vcpu, std::uint64_t address, void* to, std::size_t bytes) {
+  GByteArray* const buffer = registers[vcpu].buffer;
+  if (!qemu_plugin_read_memory_vaddr(address, buffer, bytes)) return false;
+  std::memcpy(to, buffer->data, bytes);
+  return true;
+}
+
+/// Takes the kernel's unwind tables out of the guest, once: they are there from the beginning.
+void load_unwinder(unsigned vcpu) {
+  std::vector<std::int32_t> places((plan.places_end - plan.places) / sizeof(std::int32_t));
+  std::vector<std::uint8_t> entries(places.size() * Unwinder::kEntryBytes);
+  if (places.empty() ||
+      !read_guest(vcpu, plan.places, places.data(), places.size() * sizeof places[0]) ||
+      !read_guest(vcpu, plan.entries, entries.data(), entries.size()) ||
+      !unwinder.load(plan.places, std::move(places), std::move(entries))) {
+    std::fprintf(stderr,
+                 "timing model: this kernel's unwind tables are in no form that is known, "
+                 "so callers can't be told; leave --truth-profile out\n");
+    std::fflush(stderr);
+    std::_Exit(1);
+  }
+}
+
+/// The words of a kernel stack from `address` on, as far as they can be read.
+std::span<const std::uint64_t> read_stack(unsigned vcpu, std::uint64_t address) {
   // Nested as deep as the kernel goes, a purpose shows within half of this.
   constexpr std::uint64_t kBytes = 4096;
   constexpr std::uint64_t kStack = 16384;  // size of a stack, and what it is aligned to
-  constexpr unsigned kStackPointer = 4;
   static thread_local std::array<std::uint64_t, kBytes / 8> words;
-  Registers& own = registers[vcpu];
-  std::uint64_t address = (own.read(kStackPointer) + 7) & ~std::uint64_t{7};
   std::size_t bytes = 0;
-  if (address >> 63 == 0) return {};
+  if (address >> 63 == 0 || address % 8 != 0) return {};
   // Page by page: behind the end of a stack there may be none.
   while (bytes < kBytes && (bytes == 0 || address % kStack != 0)) {
     const std::uint64_t page = (std::uint64_t{1} << kPageShift) - (address & 0xfff);
     const std::size_t n = std::min(kBytes - bytes, page);
-    if (!qemu_plugin_read_memory_vaddr(address, own.buffer, n)) break;
-    std::memcpy(reinterpret_cast<unsigned char*>(words.data()) + bytes, own.buffer->data, n);
+    if (!read_guest(vcpu, address, reinterpret_cast<char*>(words.data()) + bytes, n)) break;
     bytes += n;
     address += n;
   }
   return {words.data(), bytes / 8};
 }
 
+/// What the kernel is at on a vCPU, where a block begins. Under `shared_lock`.
+Purpose kernel_purpose(unsigned vcpu, std::uint64_t pc) {
+  constexpr unsigned kRsp = 4;
+  constexpr unsigned kRbp = 5;
+  if (!unwinder.known()) load_unwinder(vcpu);
+  const Frame frame{pc, registers[vcpu].read(kRsp), registers[vcpu].read(kRbp)};
+  const std::span<const std::uint64_t> stack = read_stack(vcpu, frame.sp);
+  return kernel_text.of(frame, stack, unwinder, [&](std::uint64_t address, std::uint64_t& word) {
+    const std::uint64_t offset = address - frame.sp;
+    if (offset % 8 != 0 || offset / 8 >= stack.size())
+      return address >> 63 != 0 && read_guest(vcpu, address, &word, sizeof word);
+    word = stack[offset / 8];
+    return true;
+  });
+}
+
 /// Looks at what the vCPU is at, if a sample is due. Nothing of the guest is changed by it.
 void take_samples(Core& core, std::uint64_t pc) {
   const std::uint64_t samples = core.sampler.take(core.busy_ps());
   if (samples == 0) return;
-  const bool kernel = pc >> 63 != 0;
-  std::span<const std::uint64_t> stack;
-  if (kernel) stack = read_stack(core.number);
   const std::lock_guard guard(shared_lock);
-  if (kernel)
-    truth.sample_kernel(kernel_text.of(pc, stack), samples);
+  if (pc >> 63 != 0)
+    truth.sample_kernel(kernel_purpose(core.number, pc), samples);
   else
     truth.sample_user(core.space, samples);
 }

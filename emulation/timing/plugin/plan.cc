@@ -52,6 +52,8 @@ bool read_line(const std::string& key, std::istringstream& in, Plan& plan) {
            std::getline(in, plan.truth_path);
   }
   if (key == "profile") return static_cast<bool>(in >> plan.profile_ns) && plan.profile_ns != 0;
+  if (key == "unwind")
+    return in >> plan.places >> plan.places_end >> plan.entries && plan.places < plan.places_end;
   if (key == "text") {
     Text text;
     std::string purpose;

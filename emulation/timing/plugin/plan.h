@@ -63,6 +63,10 @@ struct Plan {
   std::string pages;                    ///< none, physical or virtual
   std::uint64_t profile_ns = 0;         ///< between samples; 0: none
   std::vector<Text> texts;              ///< kernel functions with a purpose
+  /// The kernel's tables for the unwinder, 0: none; places are as many as entries.
+  std::uint64_t places = 0;
+  std::uint64_t places_end = 0;
+  std::uint64_t entries = 0;
 };
 
 /// False with a sentence in `error` when the text is not a plan.

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "emulation/timing/plugin/unwind.h"
+
 namespace timing_plugin {
 
 /// Later ones win: of a hint fault that moves a page, the move counts.
@@ -41,16 +43,44 @@ class KernelText {
     return address - text.start < text.size ? text.purpose : Purpose::kNone;
   }
 
-  /// What the kernel is at, by where it is and the words of its stack. A return address lies behind
-  /// its call, which may be a function's last instruction.
-  [[nodiscard]] Purpose of(std::uint64_t pc, std::span<const std::uint64_t> stack) const {
-    Purpose purpose = at(pc);
-    for (const std::uint64_t word : stack)
-      if (word >> 31 == kTextHalf) purpose = std::max(purpose, at(word - 1));
+  /// What the kernel is at, by where it is and who called; `stack` are the words from `frame.sp`
+  /// on, `read` as in Unwinder::up(). Behind a function whose caller is not told (a module's), the
+  /// first word that leads all the way up is taken for its caller.
+  template <class Read>
+  [[nodiscard]] Purpose of(Frame frame, std::span<const std::uint64_t> stack,
+                           const Unwinder& unwinder, Read read) const {
+    const std::uint64_t lowest = frame.sp;
+    Purpose purpose = at(frame.pc);
+    bool told = climb(frame, purpose, true, unwinder, read);
+    for (std::size_t i = (frame.sp - lowest) / 8; !told && i < stack.size(); ++i) {
+      if (!is_text(stack[i])) continue;
+      Purpose above = at(stack[i] - 1);
+      Frame caller{stack[i], lowest + 8 * (i + 1), frame.bp};
+      told = climb(caller, above, false, unwinder, read);
+      if (told) purpose = std::max(purpose, above);
+    }
     return purpose == Purpose::kApart ? Purpose::kNone : purpose;
   }
 
  private:
+  static constexpr unsigned kDeepest = 100;  ///< calls; tables may be misread
+
+  static bool is_text(std::uint64_t word) { return word >> 31 == kTextHalf; }
+
+  /// From `frame` to the outermost caller; false where one of them is not told. A return address
+  /// lies behind its call, which may be a function's last instruction.
+  template <class Read>
+  bool climb(Frame& frame, Purpose& purpose, bool innermost, const Unwinder& unwinder,
+             Read read) const {
+    for (unsigned depth = 0; depth < kDeepest; ++depth) {
+      const Unwinder::Step step = unwinder.up(frame, innermost, read);
+      if (step != Unwinder::Step::kCaller) return step == Unwinder::Step::kEnd;
+      purpose = std::max(purpose, at(frame.pc - 1));
+      innermost = false;
+    }
+    return false;
+  }
+
   static constexpr std::uint64_t kTextHalf = 0x1'ffff'ffff;  ///< the top 2 GiB: kernel and modules
   std::vector<Text> texts_;                                  ///< by start
 };
