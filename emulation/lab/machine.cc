@@ -317,8 +317,8 @@ Result<Machine> build_machine(const MachineSpec& spec) {
     return fail(ErrorKind::kUsage, "--cxl-devices must be 1 to 4, and wants --profile cxl");
   const Bytes slow = spec.slow.value_or(cxl ? 512_MiB : 1_GiB);
   const Bytes step = cxl ? 256_MiB : 2_MiB;
-  if (spec.fast < 256_MiB || spec.fast.get() % (2_MiB).get() != 0 || spec.fast > 256_GiB)
-    return fail(ErrorKind::kUsage, "--fast must be 256M to 256G, a multiple of 2M (it is {})",
+  if (spec.fast < 96_MiB || spec.fast.get() % (2_MiB).get() != 0 || spec.fast > 256_GiB)
+    return fail(ErrorKind::kUsage, "--fast must be 96M to 256G, a multiple of 2M (it is {})",
                 format_bytes(spec.fast));
   if (slow < 128_MiB || slow.get() % step.get() != 0 || slow > 256_GiB)
     return fail(ErrorKind::kUsage, "--slow must be {} to 256G, a multiple of {} (it is {})",

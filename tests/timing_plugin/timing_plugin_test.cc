@@ -429,13 +429,13 @@ TEST(Truth, CountsPagesAndSpacesBetweenMarks) {
       "walks 1 stalled_ns 4\n"
       "misses tier 0 loads 2 stores 1 prefetched 0 write_backs 0 latency_ns 0\n"
       "misses tier 1 loads 1 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
-      "f 3 3\nf 100 1\nv 1 7f000 3\nv 1 80000 1\n"
+      "f 3 3\nf 100 1\nv 1 7f000 2 0\nv 1 7f000 1 1\nv 1 80000 1 0\n"
       "mark begin at_ns 1000 space 1\n"
       "slice 1 begin_ns 1000 end_ns 3000 closed_by end instructions 30 kernel_instructions 10 "
       "walks 1 stalled_ns 5\n"
       "misses tier 0 loads 0 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
       "misses tier 1 loads 0 stores 0 prefetched 1 write_backs 0 latency_ns 0\n"
-      "f 101 1\nv 0 11 1\n");
+      "f 101 1\nv 0 11 1 1\n");
 }
 
 // Addresses as they are in a kernel: the top 2 GiB.

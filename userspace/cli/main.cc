@@ -107,6 +107,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("thermocline ") + THERMOCLINE_VERSION,
                        "show the version");
   Context context;
+  register_bench(app, context);
   register_emulate(app, context);
   register_lab(app, context);
   register_oracle(app, context);

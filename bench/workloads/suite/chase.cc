@@ -12,10 +12,14 @@ namespace thermocline::workloads {
 
 namespace {
 
+constexpr std::uint64_t kSalts = 6;
+
+/// Linked by address, not by number: only so does the timing model see that a hop must wait for the
+/// one before.
 struct alignas(64) Node {
-  std::uint32_t next;
-  std::uint32_t coin;  ///< decides which cycle the next hop follows
-  std::uint64_t salt[7];
+  Node* next;
+  std::uint64_t coin;  ///< decides which cycle the next hop follows
+  std::uint64_t salt[kSalts];
 };
 constexpr std::uint32_t kNodesPerPage = kPageSize / sizeof(Node);
 
@@ -29,28 +33,28 @@ class Chase final : public Workload {
 
   void fill() override {
     for (std::uint32_t i = 0; i < nodes_.size(); ++i) {
-      nodes_[i].coin = static_cast<std::uint32_t>(mix64(seed_ ^ i));
-      for (std::uint64_t k = 0; k < 7; ++k) nodes_[i].salt[k] = salt(i, k);
+      nodes_[i].coin = mix64(seed_ ^ i);
+      for (std::uint64_t k = 0; k < kSalts; ++k) nodes_[i].salt[k] = salt(i, k);
     }
     Random random(seed_, 4);
     for (const std::vector<std::uint32_t>& pages : cycles_) {
       const std::uint64_t count = pages.size() * kNodesPerPage;
-      for (std::uint64_t i = 0; i < count; ++i) nodes_[node(pages, i)].next = node(pages, i);
+      for (std::uint64_t i = 0; i < count; ++i) node(pages, i).next = &node(pages, i);
       for (std::uint64_t i = count; i > 1; --i)
-        std::swap(nodes_[node(pages, i - 1)].next, nodes_[node(pages, random.below(i - 1))].next);
+        std::swap(node(pages, i - 1).next, node(pages, random.below(i - 1)).next);
     }
     for (int side = 0; side < 2; ++side)
-      if (!cycles_[side].empty()) at_[side] = node(cycles_[side], 0);
+      if (!cycles_[side].empty()) at_[side] = &node(cycles_[side], 0);
   }
 
   void run(unsigned /*phase*/, std::uint64_t count) override {
     for (std::uint64_t i = 0; i < count; ++i) {
       // The node just reached has a say, so neither cycle can run ahead of the other.
-      turn_ += 0x9e3779b9u + coin_;
+      turn_ += 0x9e3779b9u + static_cast<std::uint32_t>(coin_);
       const unsigned side = turn_ < hot_limit_;
-      const Node& reached = nodes_[at_[side] = nodes_[at_[side]].next];
-      coin_ = reached.coin;
-      sum_ += reached.salt[0];
+      const Node* const reached = at_[side] = at_[side]->next;
+      coin_ = reached->coin;
+      sum_ += reached->salt[0];
     }
   }
 
@@ -58,18 +62,18 @@ class Chase final : public Workload {
 
   Status verify(std::uint64_t /*operations*/) override {
     for (std::uint32_t i = 0; i < nodes_.size(); ++i) {
-      bool intact = nodes_[i].coin == static_cast<std::uint32_t>(mix64(seed_ ^ i));
-      for (std::uint64_t k = 0; k < 7; ++k) intact = intact && nodes_[i].salt[k] == salt(i, k);
-      if (!intact || nodes_[i].next >= nodes_.size())
+      bool intact = nodes_[i].coin == mix64(seed_ ^ i);
+      for (std::uint64_t k = 0; k < kSalts; ++k) intact = intact && nodes_[i].salt[k] == salt(i, k);
+      if (!intact || !is_node(nodes_[i].next))
         return fail(ErrorKind::kFailure, "node {} does not hold what was written", i);
     }
     for (const std::vector<std::uint32_t>& pages : cycles_) {
       if (pages.empty()) continue;
       const std::uint64_t count = pages.size() * kNodesPerPage;
-      const std::uint32_t first = node(pages, 0);
-      std::uint32_t reached = first;
+      const Node* const first = &node(pages, 0);
+      const Node* reached = first;
       std::uint64_t hops = 0;
-      do reached = nodes_[reached].next;
+      do reached = reached->next;
       while (++hops < count && reached != first);
       if (reached != first || hops != count)
         return fail(ErrorKind::kFailure, "a cycle of {} nodes does not close after as many hops",
@@ -79,8 +83,14 @@ class Chase final : public Workload {
   }
 
  private:
-  static std::uint32_t node(const std::vector<std::uint32_t>& pages, std::uint64_t i) {
-    return pages[i / kNodesPerPage] * kNodesPerPage + static_cast<std::uint32_t>(i % kNodesPerPage);
+  Node& node(const std::vector<std::uint32_t>& pages, std::uint64_t i) {
+    return nodes_[std::uint64_t{pages[i / kNodesPerPage]} * kNodesPerPage + i % kNodesPerPage];
+  }
+  /// Memory that was written over must not be followed anywhere.
+  [[nodiscard]] bool is_node(const Node* at) const {
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(at) - reinterpret_cast<std::uintptr_t>(nodes_.data());
+    return offset < nodes_.size_bytes() && offset % sizeof(Node) == 0;
   }
   [[nodiscard]] std::uint64_t salt(std::uint32_t i, std::uint64_t k) const {
     return mix64(seed_ + i) + k;
@@ -90,8 +100,9 @@ class Chase final : public Workload {
   std::uint64_t seed_;
   std::vector<std::uint32_t> cycles_[2];  ///< pages of the cold and of the hot one
   std::uint64_t hot_limit_;
-  std::uint32_t at_[2] = {0, 0};
-  std::uint32_t turn_ = 0, coin_ = 0;
+  const Node* at_[2] = {nullptr, nullptr};
+  std::uint32_t turn_ = 0;
+  std::uint64_t coin_ = 0;
   std::uint64_t sum_ = 0;
 };
 

@@ -4,9 +4,25 @@
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
+#include <compare>
 #include <cstring>
 
 namespace timing_plugin {
+
+namespace {
+
+/// A frame's owner: a page number of 36 bits above an address space.
+constexpr unsigned kSpaceBits = 24;
+constexpr unsigned kOwnerBits = kSpaceBits + 36;
+constexpr std::uint64_t kSpaces = (std::uint64_t{1} << kSpaceBits) - 1;
+constexpr std::uint64_t kOwners = (std::uint64_t{1} << kOwnerBits) - 1;
+
+struct VirtualPage {
+  std::uint64_t space, number, tier, count;
+  auto operator<=>(const VirtualPage&) const = default;
+};
+
+}  // namespace
 
 bool Truth::open(const Plan& plan, std::string& error) {
   ranges_ = plan.ranges;
@@ -49,8 +65,8 @@ std::uint32_t Truth::space_of(std::uint64_t root) {
   return it->second;
 }
 
-void Truth::hand_over(Frame& frame, std::uint64_t owner) {
-  if (frame.of_owner != 0) virtual_counts_[frame.owner] += frame.of_owner;
+void Truth::hand_over(Frame& frame, std::uint64_t owner, std::uint64_t tier) {
+  if (frame.of_owner != 0) virtual_counts_[frame.owner | tier << kOwnerBits] += frame.of_owner;
   frame.owner = owner;
   frame.of_owner = 0;
 }
@@ -100,17 +116,17 @@ void Truth::close(const Instant& at, const std::string& why) {
     const std::uint64_t number = slot - first_slot_[range] + (ranges_[range].start >> kPageShift);
     std::fprintf(file_, "f %" PRIx64 " %u\n", number, frame.count);
     frame.count = 0;
-    if (virtual_) hand_over(frame, 0);
+    if (virtual_) hand_over(frame, 0, ranges_[range].tier);
   }
   touched_.clear();
   if (!virtual_) return;
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> pages;
-  for (const auto& [owner, count] : virtual_counts_)
-    pages.emplace_back(owner << 40 | owner >> 24, count);
+  std::vector<VirtualPage> pages;
+  for (const auto& [key, count] : virtual_counts_)
+    pages.push_back({key & kSpaces, (key & kOwners) >> kSpaceBits, key >> kOwnerBits, count});
   std::sort(pages.begin(), pages.end());
-  for (const auto& [key, count] : pages)
-    std::fprintf(file_, "v %" PRIu64 " %" PRIx64 " %" PRIu64 "\n", key >> 40,
-                 key & ((std::uint64_t{1} << 40) - 1), count);
+  for (const VirtualPage& page : pages)
+    std::fprintf(file_, "v %" PRIu64 " %" PRIx64 " %" PRIu64 " %" PRIu64 "\n", page.space,
+                 page.number, page.count, page.tier);
   virtual_counts_.clear();
 }
 

@@ -36,7 +36,7 @@ class Truth {
     if (f.count++ == 0) touched_.push_back(slot);
     if (!virtual_) return;
     const std::uint64_t owner = vpn << 24 | space;
-    if (f.owner != owner) hand_over(f, owner);
+    if (f.owner != owner) hand_over(f, owner, r.tier);
     ++f.of_owner;
   }
   void write_back(std::uint64_t tier) { ++tiers_[tier].write_backs; }
@@ -82,7 +82,7 @@ class Truth {
     std::uint64_t latency_ps = 0;
   };
 
-  void hand_over(Frame& frame, std::uint64_t owner);
+  void hand_over(Frame& frame, std::uint64_t owner, std::uint64_t tier);
   void close(const Instant& at, const std::string& why);
   void write_profile(const Instant& at);
 
@@ -93,7 +93,7 @@ class Truth {
   std::vector<std::uint64_t> touched_;     ///< slots with a count in this slice
   bool virtual_ = false;
   std::unordered_map<std::uint64_t, std::uint64_t>
-      virtual_counts_;                                       ///< of owners that lost a frame
+      virtual_counts_;  ///< of owners that lost a frame, by owner and tier (above its 60 bits)
   std::unordered_map<std::uint64_t, std::uint32_t> spaces_;  ///< by page-table root
   std::vector<Counts> tiers_;
   std::uint64_t profile_ps_ = 0;                                      ///< between samples; 0: none

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a cell to the command that runs it in a guest, and from what that printed to its record.
+// Pure but for reading the ground truth.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "bench/suite/plan.h"
+#include "bench/suite/truth.h"
+
+namespace thermocline::suite {
+
+/// How large the fast node must be for programs to find so much free memory on it.
+struct FastNode {
+  Bytes size;
+  Bytes reserved;  ///< at its end, taken from the kernel at boot, since sizes go in steps of 2 MiB
+};
+
+/// Where the parts of a run are.
+struct CellPlaces {
+  std::string thermocline;  ///< the program itself
+  std::string scripts;      ///< folder with bench/suite/guest
+  std::string truth;        ///< file that the ground truth goes to
+  std::string page_counts;  ///< of the same workload and seed; for oracle-static
+  std::string program;      ///< that the workload drives; empty: none
+};
+
+/// `thermocline lab run ...`, to be pasted into a shell as well. `timing` is a preset or a file.
+[[nodiscard]] std::vector<std::string> cell_command(const PlannedCell& cell,
+                                                    const std::string& timing, Bytes footprint,
+                                                    double length, const FastNode& node,
+                                                    const CellPlaces& places);
+
+/// The same guest without a workload: tells how much of a fast node of that size is free.
+[[nodiscard]] std::vector<std::string> probe_command(const PlannedCell& cell,
+                                                     const std::string& timing, Bytes footprint,
+                                                     Bytes size, const CellPlaces& places);
+
+/// The parts of a cell's output, by name.
+using Sections = std::map<std::string, std::string>;
+[[nodiscard]] Sections sections_of(std::string_view output);
+/// kCorrupt when the output of a probe, or of a cell, does not tell it.
+[[nodiscard]] Result<Bytes> fast_bytes_of(const Sections& sections);
+
+/// A done cell's record; `key`, `wall_s` and `version` are the caller's. kCorrupt or kFailure says
+/// in a sentence why the cell counts as failed: an output that is not whole, a wrong result of the
+/// workload.
+[[nodiscard]] Result<CellRecord> read_cell(const PlannedCell& cell, const Sections& sections,
+                                           const Truth& truth);
+
+/// Time from the last change of phase until the fast node's share of the misses stays above nine
+/// tenths of the way from where it fell to where it ended. None: no phases, or it never does.
+[[nodiscard]] std::optional<double> reconverge_s(const Truth& truth);
+
+/// Parts of the run, in seconds since its start, in which systems count as settled: the last third,
+/// or the last half of every phase.
+[[nodiscard]] std::vector<std::pair<double, double>> steady_parts(
+    double seconds, const std::vector<double>& phase_starts);
+
+}  // namespace thermocline::suite

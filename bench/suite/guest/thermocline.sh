@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# Thermocline: the module and the daemon, which lives on the slow node: in a guest whose fast tier is some 50 MiB, its few
+# MiB would weigh as they never do on a server.
+# default: the daemon's own settings. Otherwise those for a small and therefore hot guest (see numab.sh): shorter epochs.
+# shellcheck shell=dash
+SOCKET=/tmp/thermocline.sock
+answers() { thermocline status --json --socket "$SOCKET" >/tmp/status.json 2>/dev/null; }
+system_start() {
+  insmod /lib/thermocline/thermocline.ko
+  {
+    echo "[control]"
+    echo "socket = \"$SOCKET\""
+    echo "[tracker]"
+    echo "name = \"kmod\""
+    echo "[policy]"
+    echo "name = \"${POLICY%@*}\""
+    case $POLICY in
+    *@default) ;;
+    *)
+      echo "[engine]"
+      echo "epoch = \"200ms\""
+      echo "headroom = \"512K\""
+      ;;
+    esac
+    echo "[[target]]"
+    echo "pid = $TARGET"
+  } >/tmp/thermocline.toml
+  cell_pages launch --bind "$TC_SLOW_NODE" -- thermoclined --config /tmp/thermocline.toml >/tmp/daemon.log 2>&1 &
+  DAEMON=$!
+  await 30 "the daemon" answers
+}
+system_stop() {
+  answers || { cat /tmp/daemon.log; fail "the daemon does not answer"; }
+  kill "$DAEMON"
+  wait "$DAEMON" || true
+  rmmod thermocline
+  cat /tmp/status.json
+}

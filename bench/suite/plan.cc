@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/suite/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/text.h"
+#include "emulation/timing/model.h"
+
+namespace thermocline::suite {
+
+namespace {
+
+constexpr unsigned kMostSeeds = 100;
+constexpr Bytes kMostFootprint{std::uint64_t{4} << 30};
+constexpr Bytes kLeastFootprint{std::uint64_t{32} << 20};
+
+/// The one of that name, or a sentence with the nearest.
+template <class T>
+Result<const T*> find(const std::vector<T>& all, const std::string& name, std::string_view what) {
+  std::vector<std::string> names;
+  for (const T& one : all) {
+    if (one.name == name) return &one;
+    names.push_back(one.name);
+  }
+  const std::string near = nearest_word(name, names);
+  return fail(ErrorKind::kUsage, "there is no {} \"{}\"; {}", what, printable(name),
+              near.empty() ? fmt::format("there are {}", fmt::join(names, ", "))
+                           : fmt::format("did you mean \"{}\"?", near));
+}
+
+/// What was asked for, each once, in the order of the catalogue.
+template <class T>
+Result<std::vector<T>> choose(const std::vector<T>& all, const std::vector<std::string>& names,
+                              std::string_view what) {
+  std::set<std::string> wanted;
+  for (const std::string& name : names) {
+    TC_ASSIGN(const T* const one, find(all, name, what));
+    wanted.insert(one->name);
+  }
+  std::vector<T> chosen;
+  for (const T& one : all)
+    if (wanted.contains(one.name)) chosen.push_back(one);
+  return chosen;
+}
+
+}  // namespace
+
+const std::vector<SuiteWorkload>& suite_workloads() {
+  static const std::vector<SuiteWorkload> kWorkloads = {
+      {"gups-hot", 2, {}},
+      {"gups-moving", 3, {"phases=2"}},
+      {"hot-larger", 2, {}},
+      {"sparse-huge", 2, {}, true},
+      {"scan-then-loop", 3, {}},
+      {"phase-change", 4, {}},
+      {"chase", 4, {"hot=0.1"}},
+      {"llm-decode", 4, {}},
+      {"ycsb-b", 5, {}},
+      {"btree", 5, {}},
+      {"xsbench", 4, {}},
+      {"pagerank", 4, {}},
+      {"bc", 4, {}},
+      {"redis", 8, {}, false, true, "redis-server"},
+      {"gups-uniform", 2, {}, false, false},
+      {"stream", 3, {}, false, false},
+      {"ycsb-a", 5, {}, false, false},
+      {"ycsb-c", 5, {}, false, false},
+      {"ycsb-d", 5, {}, false, false},
+      {"ycsb-e", 5, {}, false, false},
+      {"ycsb-f", 5, {}, false, false},
+      {"bfs", 4, {}, false, false},
+      {"memcached", 8, {}, false, false, "memcached"},
+      {"sqlite", 8, {}, false, false, "sqlite3"},
+  };
+  return kWorkloads;
+}
+
+const std::vector<SuiteSystem>& suite_systems() {
+  static const std::vector<SuiteSystem> kSystems = {
+      {"all-fast", "all-fast", "-", "the fast node has room for everything", true},
+      {"all-slow", "all-slow", "-", "everything on the slow node", true},
+      {"first-touch", "first-touch", "-", "no tiering: a page stays where it was first touched"},
+      {"interleave", "interleave", "-", "pages in turn on both nodes, until the fast one is full"},
+      {"oracle-static", "oracle-static", "-",
+       "the best static placement, from exact counts of the same run"},
+      {"thermocline:heat", "thermocline", "heat", "policy heat, settings for a small guest", false,
+       true},
+      {"numab@tuned", "numab", "tuned", "NUMA balancing and demotion, tuned for a small guest",
+       false, true},
+      {"damos@tuned", "damos", "tuned", "DAMON migrate_hot and migrate_cold, tuned, and demotion",
+       false, true},
+      {"thermocline:heat@default", "thermocline", "heat@default",
+       "policy heat, the daemon's defaults"},
+      {"numab", "numab", "default", "NUMA balancing and demotion, the kernel's defaults", false,
+       true},
+      {"damos", "damos", "default", "DAMON migrate_hot and migrate_cold, the kernel's defaults",
+       false, true},
+  };
+  return kSystems;
+}
+
+std::string Ratio::text() const {
+  return fmt::format("{}:{}", fast, slow);
+}
+
+Bytes Ratio::fast_of(Bytes footprint) const {
+  return Bytes(footprint.get() / (fast + slow) * fast);
+}
+
+Result<Ratio> parse_ratio(std::string_view text) {
+  const auto parts = split(text, ':');
+  if (parts.size() == 2) {
+    const auto fast = parse_u64(parts[0]), slow = parse_u64(parts[1]);
+    if (fast && slow && *fast >= 1 && *fast <= 64 && *slow >= 1 && *slow <= 64)
+      return Ratio{static_cast<unsigned>(*fast), static_cast<unsigned>(*slow)};
+  }
+  return fail(ErrorKind::kUsage,
+              "a ratio is FAST:SLOW with numbers from 1 to 64, such as 1:4, not \"{}\"",
+              printable(text));
+}
+
+Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
+  std::vector<SuiteWorkload> workloads;
+  TC_ASSIGN(workloads, choose(suite_workloads(), o.workloads, "workload"));
+  if (o.workloads.empty())
+    for (const SuiteWorkload& workload : suite_workloads())
+      if (workload.core) workloads.push_back(workload);
+  TC_ASSIGN(std::vector<SuiteSystem> systems, choose(suite_systems(), o.systems, "system"));
+  if (o.systems.empty()) systems = suite_systems();
+  if (o.seeds < 1 || o.seeds > kMostSeeds)
+    return fail(ErrorKind::kUsage, "--seeds must be 1 to {}", kMostSeeds);
+  if (!(o.length >= 0.01 && o.length <= 100))
+    return fail(ErrorKind::kUsage, "--length must be 0.01 to 100");
+  if (o.footprint < kLeastFootprint || o.footprint > kMostFootprint)
+    return fail(ErrorKind::kUsage, "--footprint must be {} to {}, not {}",
+                format_bytes(kLeastFootprint), format_bytes(kMostFootprint),
+                format_bytes(o.footprint));
+  TC_ASSIGN(const timing::Mode mode, timing::parse_mode(o.mode));
+  if (mode == timing::Mode::kReport)
+    return fail(ErrorKind::kUsage,
+                "report mode leaves the guest's clock alone; use reference or parallel");
+  TC_TRY(timing::load_model(o.timing));
+  std::vector<Ratio> ratios;
+  for (const std::string& text : o.ratios) {
+    TC_ASSIGN(const Ratio ratio, parse_ratio(text));
+    if (ratio.fast_of(o.footprint) < kLeastFast)
+      return fail(ErrorKind::kUsage,
+                  "{} of {} leaves {} of fast memory, less than the {} that a guest needs: give a "
+                  "larger --footprint",
+                  ratio.text(), format_bytes(o.footprint), format_bytes(ratio.fast_of(o.footprint)),
+                  format_bytes(kLeastFast));
+    if (std::none_of(ratios.begin(), ratios.end(),
+                     [&](const Ratio& r) { return r.text() == ratio.text(); }))
+      ratios.push_back(ratio);
+  }
+  // The oracle looks at what a run on fast memory missed.
+  const auto needs_all_fast = [](const SuiteSystem& s) { return s.name == "oracle-static"; };
+  if (std::any_of(systems.begin(), systems.end(), needs_all_fast) &&
+      systems.front().name != "all-fast")
+    systems.insert(systems.begin(), suite_systems().front());
+
+  std::vector<PlannedCell> cells;
+  for (unsigned seed = 1; seed <= o.seeds; ++seed)
+    for (const SuiteWorkload& workload : workloads) {
+      const auto add = [&](const SuiteSystem& system, const std::string& ratio,
+                           std::optional<Bytes> fast) {
+        if (seed > 1 && !system.seeded) return;
+        cells.push_back({{workload.name, ratio, system.name, o.timing, o.mode, o.kernel, seed},
+                         workload,
+                         system,
+                         fast});
+      };
+      for (const SuiteSystem& system : systems)
+        if (system.once)
+          add(system, "-",
+              system.name == "all-fast" ? std::optional<Bytes>()
+                                        : Ratio{1, 2}.fast_of(o.footprint));
+      for (const Ratio& ratio : ratios)
+        for (const SuiteSystem& system : systems)
+          if (!system.once) add(system, ratio.text(), ratio.fast_of(o.footprint));
+    }
+  return cells;
+}
+
+}  // namespace thermocline::suite

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the suite can run, what was asked for, and the cells that follow from it. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "bench/suite/cell_record.h"
+
+namespace thermocline::suite {
+
+/// A workload as the suite runs it: long enough for every system to settle, short enough for a cell
+/// to take about a minute of a host core.
+struct SuiteWorkload {
+  std::string name;
+  double seconds;                     ///< of guest time, measured part
+  std::vector<std::string> settings;  ///< --set of `workload run`
+  bool huge_pages = false;
+  bool core = true;       ///< in the published table
+  std::string program{};  ///< that must be carried into the guest; empty: none
+};
+
+/// A tiering system, or a bound to compare with.
+struct SuiteSystem {
+  std::string name;    ///< "numab@tuned"
+  std::string script;  ///< in bench/suite/guest, without ".sh"; or one that needs none
+  std::string policy;  ///< second argument of the cell's script
+  std::string about;
+  bool once = false;    ///< the same at every ratio
+  bool seeded = false;  ///< is run with every seed; others with the first only
+};
+
+[[nodiscard]] const std::vector<SuiteWorkload>& suite_workloads();
+[[nodiscard]] const std::vector<SuiteSystem>& suite_systems();
+
+/// Fast to slow memory.
+struct Ratio {
+  unsigned fast = 1, slow = 1;
+  [[nodiscard]] std::string text() const;
+  /// What the fast node holds of a footprint.
+  [[nodiscard]] Bytes fast_of(Bytes footprint) const;
+};
+/// kUsage unless it is "N:M", each 1 to 64.
+[[nodiscard]] Result<Ratio> parse_ratio(std::string_view text);
+
+struct SuiteOptions {
+  std::vector<std::string> workloads;  ///< empty: the core
+  std::vector<std::string> ratios{"1:2", "1:4", "1:8"};
+  std::vector<std::string> systems;  ///< empty: all
+  std::string timing = "cxl-asic";
+  std::string mode = "reference";
+  std::string kernel = "6.12";
+  unsigned seeds = 1;
+  Bytes footprint{std::uint64_t{160} << 20};
+  double length = 1;  ///< of the measured part, as a factor
+};
+
+struct PlannedCell {
+  CellKey key;
+  SuiteWorkload workload;
+  SuiteSystem system;
+  std::optional<Bytes> fast;  ///< what programs find free on the fast node; none: room for all
+};
+
+/// Every cell of the table in the order of running: seed by seed, so that a run that is cut short
+/// has whole rows; what others need (all-fast) first. kUsage, in one sentence, for a name that
+/// there is not, a ratio that leaves too little, a number that can't be.
+[[nodiscard]] Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& options);
+
+/// Least fast memory that a guest can be given: below, the kernel's own lists and watermarks weigh
+/// more than what is measured.
+inline constexpr Bytes kLeastFast{std::uint64_t{8} << 20};
+
+}  // namespace thermocline::suite

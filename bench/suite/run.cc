@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/suite/run.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "base/output.h"
+#include "base/text.h"
+#include "emulation/lab/files.h"
+#include "emulation/lab/guest_image.h"
+
+namespace thermocline::suite {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using literals::operator""_MiB;
+
+/// A fast node of so much beyond the footprint has room for everything.
+constexpr Bytes kRoomForAll = 192_MiB;
+/// Memory of the fast node that the kernel takes for itself, about: where the search begins.
+constexpr Bytes kKernelTakes = 100_MiB;
+constexpr Bytes kSizeStep = 2_MiB;
+constexpr Bytes kLeastNode = 96_MiB;
+constexpr int kMostProbes = 6;
+
+std::string file_name(const CellKey& key) {
+  std::string name = fmt::format("{}_{}_{}_{}_{}_{}_{}", key.workload, key.ratio, key.system,
+                                 key.timing, key.mode, key.kernel, key.seed);
+  for (char& c : name)
+    if (c == ':' || c == '/') c = '-';
+  return name;
+}
+
+/// A program that runs on its own, with its output in a file.
+class Child {
+ public:
+  static Result<Child> start(const std::vector<std::string>& words, const std::string& log) {
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(),
+                                       O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0666);
+    ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+    // The signals that end the suite are handed on by it, once; and it has them blocked.
+    posix_spawnattr_t attributes;
+    ::posix_spawnattr_init(&attributes);
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::posix_spawnattr_setsigmask(&attributes, &none);
+    ::posix_spawnattr_setpgroup(&attributes, 0);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    std::vector<char*> arguments;
+    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    Child child;
+    const int error =
+        ::posix_spawn(&child.pid_, arguments[0], &actions, &attributes, arguments.data(), environ);
+    ::posix_spawn_file_actions_destroy(&actions);
+    ::posix_spawnattr_destroy(&attributes);
+    if (error != 0) return fail_errno(error, "can't start " + words[0]);
+    return child;
+  }
+
+  void end() const { ::kill(pid_, SIGTERM); }
+  /// Exit code, or 128 + signal; none while it runs.
+  [[nodiscard]] std::optional<int> poll() const {
+    int status = 0;
+    if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+/// Signals that end a run, blocked while it looks for them itself.
+class Signals {
+ public:
+  Signals() {
+    ::sigemptyset(&set_);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set_, signal);
+    ::sigprocmask(SIG_BLOCK, &set_, &before_);
+  }
+  ~Signals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  /// The one that came within `wait`, or 0.
+  [[nodiscard]] int wait(std::chrono::milliseconds wait) const {
+    const timespec time{0, static_cast<long>(wait.count()) * 1'000'000};
+    return std::max(0, ::sigtimedwait(&set_, nullptr, &time));
+  }
+
+ private:
+  sigset_t set_, before_;
+};
+
+/// Last line of a log that says what went wrong.
+std::string last_words(const std::string& log) {
+  std::string last;
+  for (const std::string_view line : split(log, '\n')) {
+    const std::string_view text = trim(line);
+    if (text.starts_with("thermocline:") || text.starts_with("cell:")) last = std::string(text);
+  }
+  return last.empty() ? "the guest ended without a word" : printable(last);
+}
+
+class Suite {
+ public:
+  explicit Suite(const RunSetting& setting, Store store)
+      : setting_(setting), dir_(setting.out_dir), store_(std::move(store)) {}
+
+  Result<RunOutcome> run(const std::vector<PlannedCell>& cells) {
+    TC_TRY(prepare());
+    for (const PlannedCell& cell : cells) {
+      const bool wanted = !store_.has(cell.key);
+      if (!wanted) ++outcome_.skipped;
+      if (wanted) waiting_.push_back(cell);
+    }
+    // Page counts are not in the store: what the oracle needs may have to be run again.
+    for (std::size_t i = 0; i < waiting_.size(); ++i)
+      if (waiting_[i].system.name == "oracle-static" && !has_counts(waiting_[i].key) &&
+          std::none_of(waiting_.begin(), waiting_.end(),
+                       [&](const PlannedCell& c) { return is_source(c, waiting_[i]); }))
+        for (const PlannedCell& cell : cells)
+          if (is_source(cell, waiting_[i])) {
+            waiting_.insert(waiting_.begin() + static_cast<std::ptrdiff_t>(i), cell);
+            ++i;
+            break;
+          }
+    all_ = waiting_.size();
+    start_ = Clock::now();
+    if (outcome_.skipped != 0)
+      say(fmt::format("{} of {} cells are there already", outcome_.skipped, cells.size()));
+    while ((!waiting_.empty() && outcome_.signal == 0) || !running_.empty()) {
+      while (outcome_.signal == 0 && running_.size() < setting_.jobs && start_next()) {
+      }
+      if (running_.empty() && outcome_.signal == 0 && !waiting_.empty()) {
+        // Nothing can start: the all-fast run that the oracle needs has failed.
+        const PlannedCell cell = waiting_.front();
+        waiting_.erase(waiting_.begin());
+        TC_TRY(keep_failure(cell, "its run with all memory on the fast node failed", "", 0));
+        continue;
+      }
+      if (const int signal = signals_.wait(std::chrono::milliseconds(100));
+          signal != 0 && outcome_.signal == 0) {
+        outcome_.signal = signal;
+        for (const Running& r : running_) r.child.end();
+      }
+      TC_TRY(look());
+    }
+    return outcome_;
+  }
+
+ private:
+  struct Running {
+    PlannedCell cell;
+    Child child;
+    Clock::time_point start;
+    std::optional<Bytes> probed;  ///< size of the fast node when it is a probe
+  };
+  /// What is known of the guest of one ratio.
+  struct Fitting {
+    std::optional<FastNode> node;
+    Bytes size;  ///< of the next probe
+    int probes = 0;
+    bool busy = false;
+    std::string trouble;
+  };
+
+  void say(const std::string& text) const {
+    if (setting_.say) setting_.say(text);
+  }
+
+  Status prepare() {
+    std::error_code ec;
+    for (const char* part : {"scripts", "cells", "page-counts"}) {
+      fs::create_directories(dir_ / part, ec);
+      if (ec) return fail_errno(ec.value(), "can't make the folder " + (dir_ / part).string());
+    }
+    for (const Script& script : scripts())
+      TC_TRY(write_whole((dir_ / "scripts" / script.name).string(), script.text));
+    return {};
+  }
+
+  [[nodiscard]] fs::path counts_file(const CellKey& key) const {
+    return fs::absolute(
+        dir_ / "page-counts" /
+        fmt::format("{}_{}_{}_{}_{}", key.workload, key.timing, key.mode, key.kernel, key.seed));
+  }
+  [[nodiscard]] bool has_counts(const CellKey& key) const { return fs::exists(counts_file(key)); }
+  static bool is_source(const PlannedCell& cell, const PlannedCell& of) {
+    return cell.system.name == "all-fast" && cell.key.workload == of.key.workload &&
+           cell.key.seed == of.key.seed;
+  }
+
+  [[nodiscard]] CellPlaces places(const PlannedCell& cell) const {
+    const fs::path here = fs::absolute(dir_);
+    CellPlaces places;
+    places.thermocline = setting_.thermocline;
+    places.scripts = (here / "scripts").string();
+    places.truth = (here / "cells" / (file_name(cell.key) + ".truth")).string();
+    places.page_counts = counts_file(cell.key).string();
+    if (!cell.workload.program.empty())
+      places.program = (lab::cache_dir() / "programs" / cell.workload.program).string();
+    return places;
+  }
+  [[nodiscard]] std::string log_name(const PlannedCell& cell) const {
+    return "cells/" + file_name(cell.key) + ".log";
+  }
+
+  Fitting& fitting(const PlannedCell& cell) {
+    return fittings_[{cell.fast->get(), cell.workload.program}];
+  }
+
+  /// False when nothing that waits can be started now.
+  bool start_next() {
+    for (std::size_t i = 0; i < waiting_.size(); ++i) {
+      const PlannedCell cell = waiting_[i];
+      if (cell.system.name == "oracle-static" && !has_counts(cell.key)) continue;
+      FastNode node{setting_.options.footprint + kRoomForAll, Bytes()};
+      if (cell.fast) {
+        Fitting& fit = fitting(cell);
+        if (fit.busy) continue;
+        if (!fit.node) {
+          start_probe(cell, fit);
+          return true;
+        }
+        node = *fit.node;
+      }
+      waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+      const std::vector<std::string> command =
+          cell_command(cell, setting_.options.timing, setting_.options.footprint,
+                       setting_.options.length, node, places(cell));
+      start(cell, command, std::nullopt);
+      return true;
+    }
+    return false;
+  }
+
+  void start_probe(const PlannedCell& cell, Fitting& fit) {
+    if (fit.probes == 0) fit.size = std::max(kLeastNode, rounded_up(*cell.fast + kKernelTakes));
+    ++fit.probes;
+    fit.busy = true;
+    start(cell,
+          probe_command(cell, setting_.options.timing, setting_.options.footprint, fit.size,
+                        places(cell)),
+          fit.size);
+  }
+
+  static Bytes rounded_up(Bytes size) {
+    const std::uint64_t step = kSizeStep.get();
+    return Bytes((size.get() + step - 1) / step * step);
+  }
+
+  void start(const PlannedCell& cell, const std::vector<std::string>& command,
+             std::optional<Bytes> probed) {
+    const fs::path log = dir_ / log_name(cell);
+    Result<Child> child = Child::start(command, log.string());
+    if (!child) {
+      pending_failure_ = child.error().message;
+      return;
+    }
+    std::vector<std::string> quoted;
+    for (const std::string& word : command) quoted.push_back(lab::shell_quote(word));
+    (void)write_whole((dir_ / "cells" / (file_name(cell.key) + ".command")).string(),
+                      fmt::format("{}\n", fmt::join(quoted, " ")));
+    running_.push_back({cell, *child, Clock::now(), probed});
+  }
+
+  Status look() {
+    if (!pending_failure_.empty()) return fail(ErrorKind::kFailure, "{}", pending_failure_);
+    for (std::size_t i = 0; i < running_.size(); ++i) {
+      const auto code = running_[i].child.poll();
+      if (!code) continue;
+      const Running r = running_[i];
+      running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i--));
+      if (outcome_.signal != 0) continue;
+      if (r.probed) {
+        TC_TRY(take_probe(r, *code));
+      } else {
+        TC_TRY(take_cell(r, *code));
+      }
+    }
+    return {};
+  }
+
+  /// Looks for the smallest node with enough free memory; what is too much is reserved.
+  Status take_probe(const Running& r, int code) {
+    Fitting& fit = fitting(r.cell);
+    fit.busy = false;
+    TC_ASSIGN(const std::string log, lab::read_whole(dir_ / log_name(r.cell)));
+    const Result<Bytes> free = fast_bytes_of(sections_of(log));
+    if (code != 0 || !free || fit.probes >= kMostProbes) {
+      const std::string why = code != 0 ? last_words(log)
+                              : !free   ? free.error().message
+                                        : fmt::format("no fast node was found that leaves {}",
+                                                      format_bytes(*r.cell.fast));
+      // Whoever needs this node can't run.
+      std::vector<PlannedCell> rest;
+      for (const PlannedCell& cell : waiting_) {
+        if (cell.fast && &fitting(cell) == &fit)
+          TC_TRY(keep_failure(cell, why, log_name(r.cell), 0));
+        else
+          rest.push_back(cell);
+      }
+      waiting_ = std::move(rest);
+      return {};
+    }
+    const Bytes want = *r.cell.fast;
+    if (*free >= want && *free - want < kSizeStep) {
+      fit.node = FastNode{*r.probed, Bytes((*free - want).get() / 4096 * 4096)};
+      return {};
+    }
+    fit.size =
+        *free < want
+            ? rounded_up(*r.probed + (want - *free))
+            : Bytes((*r.probed).get() - (*free - want).get() / kSizeStep.get() * kSizeStep.get());
+    if (fit.size < kLeastNode) {
+      fit.node = FastNode{kLeastNode, *free - want};
+    }
+    return {};
+  }
+
+  Status take_cell(const Running& r, int code) {
+    const double wall_s = std::chrono::duration<double>(Clock::now() - r.start).count();
+    const CellPlaces at = places(r.cell);
+    const Result<std::string> log = lab::read_whole(dir_ / log_name(r.cell));
+    Result<CellRecord> record = read(r.cell, code, log.value_or(""), at);
+    std::error_code ec;
+    fs::remove(at.truth, ec);
+    if (!record) return keep_failure(r.cell, record.error().message, log_name(r.cell), wall_s);
+    record->wall_s = wall_s;
+    record->version = setting_.version;
+    TC_TRY(store_.append(*record));
+    ++outcome_.done;
+    tell(r.cell,
+         fmt::format("{:.3g} op/s, {:.0f} % of misses on the fast node", *record->ops_per_s,
+                     100 * record->fast_hit_ratio.value_or(0)),
+         wall_s);
+    return {};
+  }
+
+  Result<CellRecord> read(const PlannedCell& cell, int code, const std::string& log,
+                          const CellPlaces& at) const {
+    if (code != 0) return fail(ErrorKind::kFailure, "exit code {}: {}", code, last_words(log));
+    TC_ASSIGN(const Truth truth, read_truth(at.truth, 0));
+    if (cell.system.name == "all-fast") {
+      std::string counts;
+      for (const auto& [page, misses] : truth.pages)
+        counts += fmt::format("{:x} {}\n", page, misses);
+      TC_TRY(write_whole(at.page_counts, counts));
+    }
+    return read_cell(cell, sections_of(log), truth);
+  }
+
+  Status keep_failure(const PlannedCell& cell, const std::string& why, const std::string& log,
+                      double wall_s) {
+    CellRecord record;
+    record.key = cell.key;
+    if (cell.system.policy != "-") record.policy = cell.system.policy;
+    record.error = printable(why);
+    record.log = log;
+    record.wall_s = wall_s;
+    record.version = setting_.version;
+    TC_TRY(store_.append(record));
+    ++outcome_.failed;
+    tell(cell, "FAILED: " + record.error, wall_s);
+    return {};
+  }
+
+  void tell(const PlannedCell& cell, const std::string& what, double wall_s) const {
+    const std::size_t ended = outcome_.done + outcome_.failed;
+    const double passed = std::chrono::duration<double>(Clock::now() - start_).count();
+    const double left =
+        ended == 0 ? 0 : passed / static_cast<double>(ended) * static_cast<double>(all_ - ended);
+    const auto minutes = static_cast<unsigned>(std::ceil(left / 60));
+    say(fmt::format("{}/{} {} {} {}, seed {}: {} ({:.0f} s); {}", ended, all_, cell.key.workload,
+                    cell.key.ratio, cell.key.system, cell.key.seed, what, wall_s,
+                    ended >= all_    ? "that was the last"
+                    : minutes >= 120 ? fmt::format("some {} hours left", (minutes + 30) / 60)
+                                     : fmt::format("some {} min left", minutes)));
+  }
+
+  const RunSetting& setting_;
+  fs::path dir_;
+  Store store_;
+  Signals signals_;
+  std::vector<PlannedCell> waiting_;
+  std::vector<Running> running_;
+  std::map<std::pair<std::uint64_t, std::string>, Fitting> fittings_;
+  std::string pending_failure_;
+  RunOutcome outcome_;
+  std::size_t all_ = 0;
+  Clock::time_point start_;
+};
+
+}  // namespace
+
+Result<RunOutcome> run_cells(const std::vector<PlannedCell>& cells, const RunSetting& setting) {
+  std::error_code ec;
+  fs::create_directories(setting.out_dir, ec);
+  if (ec)
+    return fail(ErrorKind::kUsage, "can't make the folder {}: {}; choose another with --out",
+                setting.out_dir, ec.message());
+  TC_ASSIGN(Store store, Store::open((fs::path(setting.out_dir) / kStoreName).string()));
+  for (const std::string& note : store.notes())
+    if (setting.say) setting.say(note);
+  return Suite(setting, std::move(store)).run(cells);
+}
+
+}  // namespace thermocline::suite

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs cells side by side, each as a `thermocline lab run` of its own, and keeps their records.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "bench/suite/cell.h"
+#include "bench/suite/cell_record.h"
+#include "bench/suite/plan.h"
+
+namespace thermocline::suite {
+
+struct RunSetting {
+  SuiteOptions options;
+  std::string out_dir;      ///< cells.jsonl, and folders with the cells' output and page counts
+  std::string thermocline;  ///< the program that cells are run with
+  std::string version;      ///< of it, for the records
+  unsigned jobs = 2;
+  /// A line for the user: what was done, what is left.
+  std::function<void(const std::string&)> say;
+};
+
+struct RunOutcome {
+  std::size_t done = 0;     ///< in this run
+  std::size_t skipped = 0;  ///< were there already
+  std::size_t failed = 0;
+  int signal = 0;  ///< that ended the run early, or 0
+};
+
+/// Name of the store in the folder of a run.
+inline constexpr const char* kStoreName = "cells.jsonl";
+
+/// kUsage, before any guest boots, when the folder can't be written. A cell that fails becomes a
+/// record with its log and the run goes on. SIGINT, SIGTERM and SIGHUP end it; what is finished is
+/// in the store.
+[[nodiscard]] Result<RunOutcome> run_cells(const std::vector<PlannedCell>& cells,
+                                           const RunSetting& setting);
+
+/// The scripts that set the systems up in a guest, as they are compiled in: name and text.
+struct Script {
+  std::string_view name, text;
+};
+[[nodiscard]] const std::vector<Script>& scripts();
+
+}  // namespace thermocline::suite
