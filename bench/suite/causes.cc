@@ -40,7 +40,11 @@ void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
   const double tracker = own.tracker_cpu_share.value_or(0);
   const double policy = own.policy_cpu_share.value_or(0);
   const double mover = own.mover_cpu_share.value_or(0);
-  const double beyond = own.overhead_cpu_share.value_or(tracker + policy + mover);
+  // The kernel works for the program as well; what it does without any tiering is no overhead.
+  const SystemFigures* plain = cell.find("first-touch");
+  const double usual = plain ? plain->mean.overhead_cpu_share.value_or(0) : 0;
+  const double beyond =
+      own.overhead_cpu_share ? *own.overhead_cpu_share - usual : tracker + policy + mover;
   const bool one_cpu = mode == "reference";
   const double our_time = one_cpu ? ours->slowdown->value : 0;
   const double its_time = one_cpu ? other->slowdown->value : 0;
@@ -57,7 +61,8 @@ void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
       std::max_element(cause.parts.begin(), cause.parts.end(),
                        [](const auto& a, const auto& b) { return a.slowdown < b.slowdown; });
   Cause::Part main = *largest;
-  cause.parts.push_back({"its own work", -other->mean.overhead_cpu_share.value_or(0) * its_time});
+  cause.parts.push_back(
+      {"its own work", (usual - other->mean.overhead_cpu_share.value_or(usual)) * its_time});
   double explained = 0;
   for (const Cause::Part& part : cause.parts) explained += part.slowdown;
   cause.parts.push_back({"unexplained", cause.excess - explained});

@@ -54,7 +54,7 @@ struct CellRecord {
   std::optional<double> ping_pong_share;  ///< of the moves: back to where the page was 2 s ago
   /// Shares of one CPU, over the measured part.
   std::optional<double> tracker_cpu_share, policy_cpu_share, mover_cpu_share;
-  std::optional<double> overhead_cpu_share;  ///< beyond first-touch's, so it may be below 0
+  std::optional<double> overhead_cpu_share;  ///< the kernel's and the daemon's, tiering or not
   std::optional<double> reconverge_s;  ///< after the last phase change; none: never, or no change
   std::optional<Bytes> fast_bytes;     ///< free on the fast node at the start
   std::optional<double> fast_share;    ///< of the footprint: the ratio that really held

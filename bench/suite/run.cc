@@ -18,6 +18,7 @@
 
 #include "base/output.h"
 #include "base/text.h"
+#include "bench/suite/facts.h"
 #include "emulation/lab/files.h"
 #include "emulation/lab/guest_image.h"
 
@@ -108,12 +109,14 @@ class Signals {
   sigset_t set_, before_;
 };
 
-/// Last line of a log that says what went wrong.
+/// Last line of a log that says what went wrong: not a part's name, not the lab's signs of life.
 std::string last_words(const std::string& log) {
   std::string last;
   for (const std::string_view line : split(log, '\n')) {
     const std::string_view text = trim(line);
-    if (text.starts_with("thermocline:") || text.starts_with("cell:")) last = std::string(text);
+    if (!text.empty() && !text.starts_with("===") && !text.starts_with("---") &&
+        !text.starts_with("thermocline: lab: booting"))
+      last = std::string(text);
   }
   return last.empty() ? "the guest ended without a word" : printable(last);
 }
@@ -193,6 +196,10 @@ class Suite {
     }
     for (const Script& script : scripts())
       TC_TRY(write_whole((dir_ / "scripts" / script.name).string(), script.text));
+    if (setting_.facts) {
+      TC_ASSIGN(const std::string facts, setting_.facts());
+      TC_TRY(write_whole((dir_ / kFactsName).string(), facts));
+    }
     return {};
   }
 

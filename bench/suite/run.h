@@ -19,6 +19,8 @@ struct RunSetting {
   std::string thermocline;  ///< the program that cells are run with
   std::string version;      ///< of it, for the records
   unsigned jobs = 2;
+  /// What is written beside the records (kFactsName) as soon as the run has begun.
+  std::function<Result<std::string>()> facts;
   /// A line for the user: what was done, what is left.
   std::function<void(const std::string&)> say;
 };

@@ -64,7 +64,13 @@ Result<std::vector<int>> where(System& system, int pid, std::span<const std::uin
     const std::vector<int> targets(target ? n : 0, target.value_or(0));
     const long result = system.move_pages(Pid(pid), addresses, targets,
                                           std::span(nodes).subspan(at, n), MPOL_MF_MOVE);
-    if (result < 0) return fail_errno(static_cast<int>(-result), "can't move or find pages");
+    // A full node ends the call before it has told the state of every page.
+    if (result == -ENOMEM && target) {
+      TC_ASSIGN(const std::vector<int> now, where(system, pid, pages.subspan(at, n)));
+      std::copy(now.begin(), now.end(), nodes.begin() + static_cast<std::ptrdiff_t>(at));
+    } else if (result < 0) {
+      return fail_errno(static_cast<int>(-result), "can't move or find pages");
+    }
   }
   return nodes;
 }

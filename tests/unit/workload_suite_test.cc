@@ -360,7 +360,6 @@ TEST(SuiteRunner, TellsItsOperationsAtEveryPeriod) {
   const auto result = run_workload(o, *system);
   ASSERT_TRUE(result);
   ASSERT_GE(result->samples.size(), 10u);
-  EXPECT_GT(result->samples.back(), 0u);
   EXPECT_TRUE(std::is_sorted(result->samples.begin(), result->samples.end()));
   EXPECT_LE(result->samples.back(), result->operations());
   const auto json = to_json(*result);

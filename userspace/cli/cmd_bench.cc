@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `thermocline bench suite`: tiering systems beside each other in modelled guests (bench/suite).
+// `thermocline bench suite|report`: tiering systems beside each other in modelled guests, and the
+// pages that show what came out (bench/suite).
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
@@ -7,8 +8,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/output.h"
 #include "base/text.h"
+#include "bench/suite/facts.h"
+#include "bench/suite/report.h"
 #include "bench/suite/run.h"
+#include "bench/suite/summary.h"
 #include "cli/command.h"
 #include "emulation/lab/files.h"
 #include "emulation/lab/guest_image.h"
@@ -29,6 +34,12 @@ struct Options {
   std::string footprint = "160M";
   unsigned jobs = 2;
   bool smoke = false, full = false, list = false, json = false;
+};
+
+struct ReportOptions {
+  std::string dir;
+  std::string html, markdown;
+  bool json = false;
 };
 
 /// What built this program, to tell results of two builds apart.
@@ -68,6 +79,48 @@ void list(bool json) {
     print_line(fmt::format("{:<25} {}", s.name, s.about));
 }
 
+/// Pages from what is in the folder of a run. `expected`: what should be there; empty: whatever
+/// combinations occur.
+Result<Summary> read_summary(const std::string& dir, const std::vector<CellKey>& expected) {
+  TC_ASSIGN(const Cells cells, read_cells((fs::path(dir) / kStoreName).string()));
+  for (const std::string& note : cells.notes) say(note);
+  return summarize(cells.records, expected.empty() ? every_combination(cells.records) : expected);
+}
+
+Result<ReportHeader> read_header(const std::string& dir, const Summary& summary) {
+  TC_ASSIGN(const std::string text, lab::read_whole(fs::path(dir) / kFactsName));
+  Result<ReportHeader> header = parse_facts(text);
+  if (!header)
+    return fail(ErrorKind::kCorrupt, "{}/{}: {}", dir, kFactsName, header.error().message);
+  header->log_tails = read_log_tails(summary, dir);
+  return header;
+}
+
+Result<int> report(const ReportOptions& o) {
+  TC_ASSIGN(const Summary summary, read_summary(o.dir, {}));
+  TC_ASSIGN(ReportHeader header, read_header(o.dir, summary));
+  if (!o.html.empty()) TC_TRY(write_whole(o.html, report_html(summary, header)));
+  if (!o.markdown.empty()) {
+    const fs::path page(o.markdown);
+    header.page_command =
+        fmt::format("thermocline bench report {} --markdown {}", o.dir, o.markdown);
+    header.picture_prefix = "pictures/results-";
+    std::error_code ec;
+    fs::create_directories(page.parent_path() / "pictures", ec);
+    if (ec) return fail_errno(ec.value(), "can't make a folder for the pictures");
+    for (const Table& table : summary.tables)
+      TC_TRY(
+          write_whole((page.parent_path() / (header.picture_prefix + picture_name(table))).string(),
+                      slowdown_chart_svg(table, Measure::kWhole)));
+    TC_TRY(write_whole(o.markdown, report_markdown(summary, header)));
+  }
+  if (o.json)
+    print_line(json_text(summary_json(summary)));
+  else if (o.html.empty() && o.markdown.empty())
+    return fail(ErrorKind::kUsage, "say what to make: --html FILE, --markdown FILE or --json");
+  return 0;
+}
+
 /// A small part of everything, for a test: it runs, it is whole, it can fail.
 void make_smoke(SuiteOptions& o) {
   if (o.workloads.empty()) o.workloads = {"chase"};
@@ -78,7 +131,7 @@ void make_smoke(SuiteOptions& o) {
   o.length = 0.2;
 }
 
-Result<int> run_suite(Options& o) {
+Result<int> run_suite(Options& o, const std::string& command) {
   if (o.list) {
     list(o.json);
     return 0;
@@ -103,14 +156,47 @@ Result<int> run_suite(Options& o) {
   setting.version = version();
   setting.jobs = o.jobs;
   setting.say = say;
+  setting.facts = [&]() -> Result<std::string> {
+    TC_ASSIGN(const ReportHeader header, gather_facts(*make_real_system(), command, o.suite.kernel,
+                                                      o.suite.timing, setting.version));
+    return facts_json(header);
+  };
   TC_ASSIGN(const RunOutcome outcome, run_cells(cells, setting));
   if (outcome.signal != 0) {
     say("stopped; the same command goes on from here");
     return 128 + outcome.signal;
   }
-  say(fmt::format("{} cells done, {} were there already, {} failed; all are in {}/{}", outcome.done,
-                  outcome.skipped, outcome.failed, o.out, kStoreName));
+  std::vector<CellKey> expected;
+  for (const PlannedCell& cell : cells) expected.push_back(cell.key);
+  TC_ASSIGN(const Summary summary, read_summary(o.out, expected));
+  TC_ASSIGN(const ReportHeader header, read_header(o.out, summary));
+  const std::string page = (fs::path(o.out) / "report.html").string();
+  TC_TRY(write_whole(page, report_html(summary, header)));
+  if (o.json) print_line(json_text(summary_json(summary)));
+  say(fmt::format("{} cells done, {} were there already, {} failed; look at {}", outcome.done,
+                  outcome.skipped, outcome.failed, page));
   return outcome.failed == 0 ? 0 : 1;
+}
+
+/// The options that decide what the table is.
+std::string typed(const Options& o) {
+  std::string text = o.smoke ? "--smoke" : o.full ? "--full" : "";
+  const auto add = [&text](const std::string& more) { text += (text.empty() ? "" : " ") + more; };
+  const SuiteOptions usual;
+  if (!o.suite.workloads.empty())
+    add(fmt::format("--workloads {}", fmt::join(o.suite.workloads, ",")));
+  if (o.suite.ratios != usual.ratios)
+    add(fmt::format("--ratios {}", fmt::join(o.suite.ratios, ",")));
+  if (!o.suite.systems.empty()) add(fmt::format("--systems {}", fmt::join(o.suite.systems, ",")));
+  if (o.suite.timing != usual.timing) add("--timing " + o.suite.timing);
+  if (o.suite.mode != usual.mode) add("--mode " + o.suite.mode);
+  if (o.suite.kernel != usual.kernel) add("--kernel " + o.suite.kernel);
+  if (o.suite.seeds != usual.seeds) add(fmt::format("--seeds {}", o.suite.seeds));
+  if (parse_bytes(o.footprint).value_or(Bytes()) != usual.footprint)
+    add("--footprint " + o.footprint);
+  if (o.suite.length != usual.length) add(fmt::format("--length {:g}", o.suite.length));
+  add("--out " + o.out);
+  return text;
 }
 
 }  // namespace
@@ -151,7 +237,24 @@ void register_bench(CLI::App& app, Context& context) {
   verb->add_flag("--full", o->full, "the published table, with three seeds: hours");
   verb->add_flag("--list", o->list, "workloads and systems, and nothing else");
   verb->add_flag("--json", o->json, "print JSON with stable keys");
-  verb->callback([&context, o] { context.action = [o] { return run_suite(*o); }; });
+  verb->callback([&context, o] {
+    // As typed, for whoever wants the same again; names of folders are theirs.
+    const std::string command = fmt::format("thermocline bench suite {}", typed(*o));
+    context.action = [o, command] { return run_suite(*o, command); };
+  });
+
+  auto r = std::make_shared<ReportOptions>();
+  CLI::App* const report_verb =
+      bench->add_subcommand("report", "pages from the results of `bench suite`");
+  report_verb->add_option("dir", r->dir, "folder of the results")->type_name("DIR")->required();
+  report_verb->add_option("--html", r->html, "write a page with charts and tables")
+      ->type_name("FILE");
+  report_verb
+      ->add_option("--markdown", r->markdown,
+                   "write a page of Markdown, and its pictures beside it")
+      ->type_name("FILE");
+  report_verb->add_flag("--json", r->json, "print the summary as JSON with stable keys");
+  report_verb->callback([&context, r] { context.action = [r] { return report(*r); }; });
 }
 
 }  // namespace thermocline::cli

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+// The suite's way from what was asked for to cells, to the command of a cell, and back from what a
+// guest printed to a record. All figures are made up.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "bench/suite/cell.h"
+#include "bench/suite/facts.h"
+#include "bench/suite/plan.h"
+#include "bench/suite/run.h"
+#include "bench/suite/truth.h"
+
+namespace thermocline::suite {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pair;
+
+std::vector<std::string> names(const std::vector<PlannedCell>& cells) {
+  std::vector<std::string> out;
+  for (const PlannedCell& cell : cells)
+    out.push_back(fmt::format("{} {} {} {}", cell.key.workload, cell.key.ratio, cell.key.system,
+                              cell.key.seed));
+  return out;
+}
+
+std::string complaint(const SuiteOptions& options) {
+  const auto cells = plan_cells(options);
+  if (cells) return "";
+  EXPECT_EQ(cells.error().kind, ErrorKind::kUsage);
+  return cells.error().message;
+}
+
+TEST(SuitePlan, GoesSeedBySeedWithBoundsOnceAndOthersAtEveryRatio) {
+  SuiteOptions options;
+  options.workloads = {"stream"};
+  options.ratios = {"1:2", "1:4", "1:2"};
+  options.systems = {"first-touch", "thermocline:heat", "all-fast"};
+  options.seeds = 2;
+  const auto cells = plan_cells(options);
+  ASSERT_TRUE(cells);
+  EXPECT_THAT(names(*cells),
+              ElementsAre("stream - all-fast 1", "stream 1:2 first-touch 1",
+                          "stream 1:2 thermocline:heat 1", "stream 1:4 first-touch 1",
+                          "stream 1:4 thermocline:heat 1", "stream 1:2 thermocline:heat 2",
+                          "stream 1:4 thermocline:heat 2"));
+  EXPECT_FALSE(cells->front().fast);
+  EXPECT_EQ((*cells)[1].fast, Bytes(options.footprint.get() / 3));
+}
+
+TEST(SuitePlan, GivesTheOracleTheRunItLooksAt) {
+  SuiteOptions options;
+  options.workloads = {"chase"};
+  options.ratios = {"1:8"};
+  options.systems = {"oracle-static"};
+  const auto cells = plan_cells(options);
+  ASSERT_TRUE(cells);
+  EXPECT_THAT(names(*cells), ElementsAre("chase - all-fast 1", "chase 1:8 oracle-static 1"));
+}
+
+TEST(SuitePlan, CoreHasTenWorkloadsThreeRatiosAndEverySystem) {
+  const auto cells = plan_cells({});
+  ASSERT_TRUE(cells);
+  std::set<std::string> workloads, systems, ratios;
+  for (const PlannedCell& cell : *cells) {
+    workloads.insert(cell.key.workload);
+    systems.insert(cell.key.system);
+    ratios.insert(cell.key.ratio);
+  }
+  EXPECT_GE(workloads.size(), 10u);
+  EXPECT_EQ(systems.size(), suite_systems().size());
+  EXPECT_THAT(ratios, ElementsAre("-", "1:2", "1:4", "1:8"));
+}
+
+TEST(SuitePlan, RefusesInOneSentence) {
+  SuiteOptions options;
+  options.workloads = {"chas"};
+  EXPECT_EQ(complaint(options), "there is no workload \"chas\"; did you mean \"chase\"?");
+  options = {};
+  options.systems = {"numab@tune"};
+  EXPECT_THAT(complaint(options), HasSubstr("did you mean \"numab@tuned\"?"));
+  options = {};
+  options.ratios = {"1:64"};
+  EXPECT_THAT(complaint(options), HasSubstr("1:64 of 160 MiB leaves 2.5 MiB of fast memory"));
+  for (const char* ratio : {"", "1", "1:", ":2", "0:1", "1:65", "1:2:3", "a:b", "1:-2"}) {
+    options.ratios = {ratio};
+    EXPECT_THAT(complaint(options), HasSubstr("a ratio is FAST:SLOW")) << ratio;
+  }
+  options = {};
+  options.seeds = 0;
+  EXPECT_THAT(complaint(options), HasSubstr("--seeds"));
+  options = {};
+  options.length = 0;
+  EXPECT_THAT(complaint(options), HasSubstr("--length"));
+  options = {};
+  options.footprint = Bytes(1 << 20);
+  EXPECT_THAT(complaint(options), HasSubstr("--footprint"));
+  options = {};
+  options.mode = "report";
+  EXPECT_THAT(complaint(options), HasSubstr("report mode"));
+  options = {};
+  options.timing = "no-such-model";
+  EXPECT_THAT(complaint(options), HasSubstr("no-such-model"));
+}
+
+TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
+  SuiteOptions options;
+  options.workloads = {"gups-moving"};
+  options.ratios = {"1:4"};
+  options.systems = {"numab@tuned"};
+  options.seeds = 2;
+  const auto cells = plan_cells(options);
+  ASSERT_TRUE(cells);
+  CellPlaces places;
+  places.thermocline = "/bin/thermocline";
+  places.scripts = "/x/scripts";
+  places.truth = "/x/truth";
+  const std::vector<std::string> words =
+      cell_command(cells->back(), "cxl-asic", options.footprint, 0.5,
+                   {Bytes(std::uint64_t{132} << 20), Bytes(40960)}, places);
+  const std::string line = fmt::format("{}", fmt::join(words, " "));
+  EXPECT_THAT(line, HasSubstr("/bin/thermocline lab run --kernel 6.12 --timing cxl-asic"));
+  EXPECT_THAT(line, HasSubstr("--smp 1 --fast 132M"));
+  EXPECT_THAT(line, HasSubstr("memmap=40K$135128K"));
+  EXPECT_THAT(line, HasSubstr("cell.sh numab tuned 37 gups-moving --footprint 160M --seed 2 "
+                              "--duration 1.5 --samples 0.05 --set phases=2"));
+}
+
+constexpr const char* kTruth =
+    "thermocline-truth 1\n"
+    "mode reference\n"
+    "profile_period_ns 50000\n"
+    "range tier 0 node 0 first_frame 0x0 frames 256\n"
+    "range tier 1 node 1 first_frame 0x100 frames 256\n"
+    "space 1 root_frame 0x5\n"
+    "slice 0 begin_ns 0 end_ns 1000 closed_by mark instructions 1 kernel_instructions 0 walks 0 "
+    "stalled_ns 0\n"
+    "misses tier 0 loads 99 stores 0 prefetched 0 write_backs 0 latency_ns 9\n"
+    "v 1 10 99 0\n"
+    "mark run at_ns 1000 space 1\n"
+    "slice 1 begin_ns 1000 end_ns 2000 closed_by slice instructions 1 kernel_instructions 0 walks "
+    "0 stalled_ns 0\n"
+    "misses tier 0 loads 2 stores 1 prefetched 1 write_backs 7 latency_ns 400\n"
+    "misses tier 1 loads 4 stores 0 prefetched 0 write_backs 0 latency_ns 1000\n"
+    "profile tracker 1 mover 2 policy 3 kernel 10 user 20 idle 0\n"
+    "v 0 99 5 0\n"
+    "v 1 10 3 1\n"
+    "v 1 11 1 0\n"
+    "slice 2 begin_ns 2000 end_ns 3000 closed_by mark instructions 1 kernel_instructions 0 walks "
+    "0 stalled_ns 0\n"
+    "misses tier 0 loads 6 stores 0 prefetched 0 write_backs 0 latency_ns 600\n"
+    "misses tier 1 loads 0 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
+    "profile tracker 1 mover 0 policy 0 kernel 1 user 29 idle 0\n"
+    "profile_space 1 user 29\n"
+    "v 1 10 4 0\n"
+    "v 1 10 1 1\n"
+    "v 1 11 2 0\n"
+    "mark phase at_ns 3000 space 1\n"
+    "slice 3 begin_ns 3000 end_ns 4000 closed_by mark instructions 1 kernel_instructions 0 walks "
+    "0 stalled_ns 0\n"
+    "misses tier 0 loads 0 stores 0 prefetched 0 write_backs 0 latency_ns 0\n"
+    "misses tier 1 loads 1 stores 0 prefetched 0 write_backs 0 latency_ns 250\n"
+    "v 1 10 1 1\n"
+    "mark end at_ns 4000 space 1\n"
+    "slice 4 begin_ns 4000 end_ns 9000 closed_by end instructions 1 kernel_instructions 0 walks 0 "
+    "stalled_ns 0\n"
+    "misses tier 0 loads 77 stores 0 prefetched 0 write_backs 0 latency_ns 77\n"
+    "v 1 10 77 0\n";
+
+TEST(SuiteTruth, TellsTheRunAndNothingElse) {
+  const auto truth = parse_truth(kTruth, 0);
+  ASSERT_TRUE(truth) << truth.error().message;
+  ASSERT_EQ(truth->slices.size(), 3u);
+  EXPECT_EQ(truth->slices[0].begin_ns, 0u);
+  EXPECT_EQ(truth->slices[0].fast_misses, 4u);
+  EXPECT_EQ(truth->slices[0].all_misses, 8u);
+  EXPECT_EQ(truth->slices[0].latency_ns, 1400u);
+  EXPECT_EQ(truth->end_ns, 3000u);
+  EXPECT_THAT(truth->phases_ns, ElementsAre(2000u));
+  ASSERT_TRUE(truth->profile);
+  EXPECT_EQ(truth->profile->tracker, 2u);
+  EXPECT_EQ(truth->profile->mover, 2u);
+  EXPECT_EQ(truth->profile->all(), 60u);
+  // Most missed first; those of the kernel and those outside the run don't count.
+  EXPECT_THAT(truth->pages, ElementsAre(Pair(0x10u, 9u), Pair(0x11u, 3u)));
+  // Page 0x10: slow, then seen on both sides within a slice, so it went fast; then slow again.
+  EXPECT_EQ(truth->moves, 2u);
+  EXPECT_EQ(truth->returns, 1u);
+  EXPECT_DOUBLE_EQ(truth->fast_share(0, 1000).value_or(-1), 0.5);
+  EXPECT_FALSE(truth->fast_share(5000, 6000));
+}
+
+TEST(SuiteTruth, RefusesWhatIsNone) {
+  EXPECT_FALSE(parse_truth("", 0));
+  EXPECT_FALSE(parse_truth("hello\n", 0));
+  EXPECT_THAT(parse_truth("thermocline-truth 1\nv 1 2\n", 0).error().message,
+              HasSubstr("no run between the marks"));
+  std::string text = kTruth;
+  for (const auto& [good, bad] : std::vector<std::pair<std::string, std::string>>{
+           {"thermocline-truth 1", "thermocline-truth 2"},
+           {"v 1 11 1 0", "v 1 11 1"},
+           {"v 1 11 1 0", "v 1 zz 1 0"},
+           {"v 1 11 1 0", "v 1 11 1 9"},
+           {"misses tier 1 loads 4", "misses tier 1 loads x"},
+           {"mark run at_ns 1000", "mark run"},
+           {"begin_ns 2000 end_ns 3000", "begin_ns 2000 end_ns 1"},
+           {"profile tracker 1 mover 2", "profile mover 2"}}) {
+    std::string damaged = text;
+    damaged.replace(damaged.find(good), good.size(), bad);
+    const auto truth = parse_truth(damaged, 0);
+    ASSERT_FALSE(truth) << bad;
+    EXPECT_EQ(truth.error().kind, ErrorKind::kCorrupt);
+    EXPECT_THAT(truth.error().message, HasSubstr("line "));
+  }
+}
+
+TEST(SuiteCell, SettledIsTheLastThirdOrTheLastHalfOfEveryPhase) {
+  EXPECT_THAT(steady_parts(3, {}), ElementsAre(Pair(2, 3)));
+  EXPECT_THAT(steady_parts(6, {2}), ElementsAre(Pair(1, 2), Pair(4, 6)));
+}
+
+Truth shares(const std::vector<unsigned>& percent, std::uint64_t phase_ns) {
+  Truth truth;
+  for (std::size_t i = 0; i < percent.size(); ++i)
+    truth.slices.push_back({i * 100, (i + 1) * 100, percent[i], 100, 0});
+  truth.end_ns = percent.size() * 100;
+  truth.phases_ns = {phase_ns};
+  return truth;
+}
+
+TEST(SuiteCell, ReconvergedWhenNineTenthsOfTheWayAreMade) {
+  // From 20 to 80: nine tenths are 74. The last slice below ends 300 ns after the change.
+  EXPECT_DOUBLE_EQ(
+      reconverge_s(shares({80, 80, 80, 20, 50, 70, 75, 80, 80, 80, 80}, 300)).value_or(-1), 300e-9);
+  EXPECT_FALSE(reconverge_s(Truth{}));
+  // Nothing fell: at once.
+  EXPECT_DOUBLE_EQ(reconverge_s(shares({80, 80, 80, 80, 80, 80}, 200)).value_or(-1), 0);
+}
+
+constexpr const char* kOutput =
+    "=== start\nfast_bytes 4096000\ntarget 12\n=== before\npgpromote_success 5\n"
+    "pgdemote_kswapd 1\npgdemote_direct 0\n=== run\n=== after\ncode 0\npgpromote_success 15\n"
+    "pgdemote_kswapd 8\npgdemote_direct 3\n=== workload\n"
+    R"({"ops_per_s": 100, "seconds": 3, "operations": 300, "verified": true, "p50_ns": 7,
+        "p99_ns": 9, "allocated_bytes": 8192000, "samples": [[1, 60], [2, 150], [3, 300]]})"
+    "\n=== system\n=== end\n";
+
+PlannedCell cell_of(const std::string& system) {
+  SuiteOptions options;
+  options.workloads = {"chase"};
+  options.ratios = {"1:2"};
+  options.systems = {system};
+  return plan_cells(options)->back();
+}
+
+TEST(SuiteCell, ReadsWhatAGuestPrinted) {
+  const Truth truth = *parse_truth(kTruth, 0);
+  const auto record = read_cell(cell_of("numab@tuned"), sections_of(kOutput), truth);
+  ASSERT_TRUE(record) << record.error().message;
+  EXPECT_TRUE(record->done);
+  EXPECT_EQ(record->policy, "tuned");
+  EXPECT_EQ(record->ops_per_s, 100);
+  EXPECT_EQ(record->fast_bytes, Bytes(4096000));
+  EXPECT_DOUBLE_EQ(*record->fast_share, 0.5);
+  EXPECT_EQ(record->promoted_bytes, Bytes(10 * 4096));
+  EXPECT_EQ(record->demoted_bytes, Bytes(10 * 4096));
+  EXPECT_DOUBLE_EQ(*record->ping_pong_share, 0.5);
+  EXPECT_DOUBLE_EQ(*record->mover_cpu_share, 2.0 / 60);
+  EXPECT_DOUBLE_EQ(*record->overhead_cpu_share, 11.0 / 60);
+  EXPECT_DOUBLE_EQ(*record->fast_hit_ratio, 10.0 / 15);
+  EXPECT_DOUBLE_EQ(*record->ns_per_access, 2250.0 / 15);
+  EXPECT_TRUE(check(*record));
+}
+
+TEST(SuiteCell, CountsSettledOperationsBetweenSamples) {
+  Truth truth = *parse_truth(kTruth, 0);
+  truth.phases_ns.clear();
+  const auto record = read_cell(cell_of("first-touch"), sections_of(kOutput), truth);
+  ASSERT_TRUE(record) << record.error().message;
+  EXPECT_DOUBLE_EQ(record->steady_ops_per_s.value_or(0), 150);  // the last third: 2 s to 3 s
+  EXPECT_EQ(record->promoted_bytes, Bytes());
+}
+
+TEST(SuiteCell, TakesTheDaemonsOwnAccounts) {
+  std::string output = kOutput;
+  output.replace(output.find("=== system\n"), 11,
+                 "=== system\n{\"counters\": {\"promoted_pages\": 3, \"demoted_pages\": 2, "
+                 "\"tracking_cpu_ns\": 100000000, \"moving_cpu_ns\": 50000000},\n"
+                 "\"daemon\": {\"cpu_s\": 0.2, \"uptime_s\": 2}}\n");
+  const auto record =
+      read_cell(cell_of("thermocline:heat"), sections_of(output), *parse_truth(kTruth, 0));
+  ASSERT_TRUE(record) << record.error().message;
+  EXPECT_EQ(record->promoted_bytes, Bytes(3 * 4096));
+  EXPECT_EQ(record->demoted_bytes, Bytes(2 * 4096));
+  EXPECT_NEAR(*record->tracker_cpu_share, 0.05, 1e-9);
+  EXPECT_NEAR(*record->mover_cpu_share, 0.025, 1e-9);
+  EXPECT_NEAR(*record->policy_cpu_share, 0.025, 1e-9);
+}
+
+TEST(SuiteCell, FailsForAWrongResultOrAnOutputThatIsNotWhole) {
+  const Truth truth = *parse_truth(kTruth, 0);
+  const PlannedCell cell = cell_of("numab");
+  std::string wrong = kOutput;
+  wrong.replace(wrong.find("true"), 4, "false");
+  const auto failed = read_cell(cell, sections_of(wrong), truth);
+  ASSERT_FALSE(failed);
+  EXPECT_THAT(failed.error().message, HasSubstr("result is wrong"));
+  for (const char* part : {"=== end", "\"ops_per_s\"", "fast_bytes", "=== workload"}) {
+    const std::string text = kOutput;
+    EXPECT_FALSE(read_cell(cell, sections_of(text.substr(0, text.find(part))), truth)) << part;
+  }
+}
+
+TEST(SuiteFacts, KeepWhatTheyAreGivenAndTheScriptsSayWhatTheySet) {
+  ReportHeader header;
+  header.command = "thermocline bench suite";
+  header.machine = "a machine";
+  header.facts = {{"QEMU", "10"}};
+  header.settings = {{"numab", "with \"quotes\" | and bars"}};
+  const auto again = parse_facts(facts_json(header));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->facts, header.facts);
+  EXPECT_EQ(again->settings, header.settings);
+  for (const char* text : {"", "[]", "{}", "{\"command\": 1}"}) EXPECT_FALSE(parse_facts(text));
+  EXPECT_EQ(head_comment("# SPDX\n# One\n# two.\n# shellcheck x\n# three\n"), "One two.");
+  for (const Script& script : scripts()) {
+    EXPECT_THAT(head_comment(script.text), HasSubstr(" ")) << script.name;
+    if (script.name == "numab.sh" || script.name == "damos.sh") {
+      EXPECT_THAT(head_comment(script.text), HasSubstr("tuned:")) << script.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::suite
