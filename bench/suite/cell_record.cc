@@ -12,6 +12,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 #include "base/json_read.h"
 #include "base/text.h"
@@ -68,7 +69,7 @@ constexpr std::array<Word, 6> kWords{{
 }};
 
 /// Can stand in a table, a path and a command line as it is.
-bool is_word(const std::string& text) {
+bool is_word(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
            std::string_view(":@._-+").find(c) != std::string_view::npos;
@@ -154,6 +155,13 @@ std::span<const FigureKey> figure_keys() {
   return kFigures;
 }
 
+bool CellKey::operator<(const CellKey& other) const {
+  const auto all = [](const CellKey& k) {
+    return std::tie(k.workload, k.ratio, k.system, k.timing, k.mode, k.kernel, k.seed);
+  };
+  return all(*this) < all(other);
+}
+
 std::string to_text(const CellKey& key) {
   return fmt::format("{} {} {}, seed {} ({}, {}, {})", key.workload, key.ratio, key.system,
                      key.seed, key.timing, key.mode, key.kernel);
@@ -210,8 +218,12 @@ Status check(const CellRecord& record) {
     return fail(ErrorKind::kCorrupt, "\"{}\" wants {}", key, wants);
   };
   for (const Word& word : kWords)
-    if (!is_word(record.key.*word.member))
+    if (const std::string& text = record.key.*word.member; word.member == &CellKey::timing) {
+      if (text.empty() || printable(text) != text)
+        return wrong(word.key, "a name or a path without control characters");
+    } else if (!is_word(text)) {
       return wrong(word.key, "a word of letters, digits and : @ . _ - +");
+    }
   if (record.key.mode != "reference" && record.key.mode != "parallel")
     return wrong("mode", R"("reference" or "parallel")");
   if (record.policy && !is_word(*record.policy)) return wrong("policy", "a word or null");

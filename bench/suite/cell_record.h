@@ -4,7 +4,6 @@
 // one stopped. Figures of time are modelled.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
@@ -25,12 +24,13 @@ struct CellKey {
   std::string workload;
   std::string ratio;   ///< "1:2", fast to slow; "-" where there is no such thing
   std::string system;  ///< "thermocline:heat", "numab@tuned", "all-fast"
-  std::string timing;  ///< preset of the timing model
+  std::string timing;  ///< preset or file of the timing model
   std::string mode;    ///< "reference" or "parallel"
   std::string kernel;  ///< "6.12"
   std::uint64_t seed = 0;
 
-  auto operator<=>(const CellKey&) const = default;
+  bool operator==(const CellKey&) const = default;
+  bool operator<(const CellKey& other) const;
 };
 
 /// "gups-hot 1:2 numab@tuned, seed 1 (cxl-asic, reference, 6.12)"

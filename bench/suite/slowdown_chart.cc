@@ -141,7 +141,11 @@ void put_legend(std::string& out) {
 }  // namespace
 
 std::string picture_name(const Table& table) {
-  return fmt::format("{}-{}-{}.svg", table.timing, table.mode, table.kernel);
+  std::string name = fmt::format("{}-{}-{}.svg", table.timing, table.mode, table.kernel);
+  // A timing model may be a file.
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return c == '/' || c == ' '; }, '-');
+  return name;
 }
 
 std::string slowdown_chart_svg(const Table& table, Measure measure) {

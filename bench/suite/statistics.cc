@@ -128,9 +128,11 @@ std::optional<Estimate> bootstrap(const std::vector<Sample>& samples, const Stat
   if (!can_vary) return result;
 
   std::vector<std::vector<FlatCell>> groups;
+  groups.reserve(by_group.size());
   for (auto& [name, cells] : by_group) groups.push_back(std::move(cells));
   Dice dice;
   std::vector<double> values;
+  values.reserve(kDraws);
   for (std::size_t draw = 0; draw < kDraws; ++draw) {
     means.clear();
     for (std::size_t g = 0; g < groups.size(); ++g) {

@@ -117,6 +117,8 @@ TEST(CellRecord, WhatIsNoneIsToldByKey) {
   EXPECT_THAT(why_not(with("colour", 1)), HasSubstr("\"colour\" is no key"));
   EXPECT_THAT(why_not(with("workload", "two words")), HasSubstr("\"workload\" wants a word"));
   EXPECT_THAT(why_not(with("workload", "<b>")), HasSubstr("\"workload\" wants a word"));
+  EXPECT_EQ(why_not(with("timing", "models/my card.toml")), "accepted");
+  EXPECT_THAT(why_not(with("timing", "a\x1b[2J")), HasSubstr("\"timing\" wants"));
   EXPECT_THAT(why_not(with("mode", "fast")), HasSubstr("\"mode\" wants"));
   EXPECT_THAT(why_not(with("seed", -1)), HasSubstr("no whole number"));
   EXPECT_THAT(why_not(with("seed", 1.5)), HasSubstr("no whole number"));

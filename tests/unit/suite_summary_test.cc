@@ -369,6 +369,26 @@ TEST(Causes, WorkBesideTheProgramIsNotItsTime) {
   EXPECT_EQ(cause.main, "late");
 }
 
+TEST(Causes, WorkThatIsThereWithoutTieringCountsForNobody) {
+  const auto with_usual = [](double usual) {
+    std::vector<CellRecord> records = small_table();
+    for (CellRecord& record : records)
+      if (record.key.ratio == "1:8" && record.key.system == "thermocline:heat") {
+        record.tracker_cpu_share = record.policy_cpu_share = record.mover_cpu_share = 0;
+        record.overhead_cpu_share = usual + 0.02;
+        record.steady_fast_hit_ratio = 0.5;
+      } else if (record.key.ratio == "1:8" && record.key.system != "oracle-static") {
+        record.overhead_cpu_share = usual + (record.key.system == "numab" ? 0.01 : 0);
+      }
+    const Summary summary = summarize(records, {});
+    return *only_table(summary).cells[1].cause;
+  };
+  for (const double usual : {0.0, 0.3}) {
+    EXPECT_NEAR(part(with_usual(usual), "other work"), 0.02 * 2, 1e-12);
+    EXPECT_NEAR(part(with_usual(usual), "its own work"), -0.01 * 1.6, 1e-12);
+  }
+}
+
 TEST(Causes, SayWhatTheyCanNotKnow) {
   const Summary summary = summarize(small_table(), {});
   const Cause& cause = *only_table(summary).cells[1].cause;
