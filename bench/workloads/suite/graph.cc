@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "bench/workloads/random.h"
 
@@ -59,11 +60,13 @@ void Graph::each_source(const Body& body) const {
 }
 
 /// Each edge is drawn once. Targets are kept in the upper half of the neighbours until it is known
-/// how often each vertex is one; a list then holds its vertex's sources first, its targets last.
+/// how often each vertex is one; a list then holds its vertex's sources first, its targets last. In
+/// a modelled guest a random access costs as much time of the host as hundreds of instructions, so
+/// there are three an edge and no more.
 void Graph::fill() {
-  std::fill(offsets_.begin(), offsets_.end(), 0);
   Random random(seed_, 9);
   const std::uint32_t mask = vertices() - 1;
+  std::vector<std::uint32_t> sources(vertices(), 0);  // how many each has
   std::uint32_t* drawn = neighbours_.data() + neighbours_.size() / 2;
   each_source([&](std::uint32_t, std::uint32_t place, std::uint64_t count) {
     for (; count > 0; --count) {
@@ -71,31 +74,28 @@ void Graph::fill() {
       do target = draw_target(place, random) & mask;
       while (target == place);
       *drawn = static_cast<std::uint32_t>(numbers_(target));
-      ++offsets_[*drawn++];
+      ++sources[*drawn++];
     }
   });
 
-  // Lists move down only, each behind the ones before it, so none is overwritten. The first place
-  // of each counts how many sources are still to come, until the last of them takes it.
+  // Lists move down only, each behind the ones before it, so none is overwritten.
   std::uint64_t at = 0;
   drawn = neighbours_.data() + neighbours_.size() / 2;
   each_source([&](std::uint32_t v, std::uint32_t, std::uint64_t count) {
-    const std::uint64_t sources = offsets_[v];
-    std::memmove(&neighbours_[at] + sources, drawn, count * sizeof *drawn);
-    if (sources > 0) neighbours_[at] = static_cast<std::uint32_t>(sources);
-    drawn += count;
+    at += sources[v];
     offsets_[v] = at;
-    at += sources + count;
+    std::memmove(neighbours_.data() + at, drawn, count * sizeof *drawn);
+    drawn += count;
+    at += count;
   });
   offsets_.back() = at;
 
+  // Offsets are now where a list's targets begin; its sources, put before them from behind, leave
+  // them where the list begins.
+  at = 0;
   each_source([&](std::uint32_t v, std::uint32_t, std::uint64_t count) {
-    const std::uint64_t end = offsets_[v + 1];
-    for (std::uint64_t i = end - count; i < end; ++i) {
-      std::uint32_t* const list = &neighbours_[offsets_[neighbours_[i]]];
-      const std::uint32_t left = --list[0];
-      list[left] = v;
-    }
+    at += sources[v];
+    for (; count > 0; --count) neighbours_[--offsets_[neighbours_[at++]]] = v;
   });
   digest_ = digest();
 }

@@ -33,7 +33,7 @@ class Graph {
   /// A random vertex that has neighbours.
   [[nodiscard]] std::uint32_t draw_source(Random& random) const;
 
-  /// Takes no memory beside the spans.
+  /// While it runs, it takes 4 bytes a vertex beside the spans.
   void fill();
   /// kFailure when it is not as fill() left it; after that, of() may not be asked.
   [[nodiscard]] Status verify() const;
