@@ -68,7 +68,7 @@ struct Machine {
   timing::GuestMemory memory;        ///< where QEMU puts the nodes' memory
 };
 
-/// kUsage for sizes that can't be: below 128 MiB (fast: 256 MiB), not a multiple of 2 MiB (CXL: 256
+/// kUsage for sizes that can't be: below 128 MiB (fast: 96 MiB), not a multiple of 2 MiB (CXL: 256
 /// MiB), no CPU.
 [[nodiscard]] Result<Machine> build_machine(const MachineSpec& spec);
 

@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "bench/suite/cell_record.h"
+#include "bench/suite/plan.h"
 #include "cli/emulate_report.h"
 #include "cli/oracle.h"
 #include "control/config.h"
@@ -145,6 +147,22 @@ TEST(Docs, EveryKeyOfTheEmulationReportIsInTheManPage) {
           section(page("thermocline-emulate.1.scd"), "## JSON"), lookup);
   EXPECT_THAT(lookup.missing, testing::IsEmpty());
   EXPECT_GT(lookup.checked, 30u);
+}
+
+TEST(Docs, EveryKeyOfACellIsInTheManPage) {
+  Lookup lookup;
+  look_up(nlohmann::json(suite::to_json(suite::CellRecord{})),
+          section(page("thermocline-bench.1.scd"), "# CELLS.JSONL"), lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 30u);
+}
+
+TEST(Docs, EverySystemAndWorkloadOfTheSuiteIsDescribed) {
+  const std::string systems = page("../benchmarks.md"), workloads = page("../workloads.md");
+  for (const suite::SuiteSystem& system : suite::suite_systems())
+    EXPECT_THAT(systems, testing::HasSubstr("`" + system.name + "`"));
+  for (const suite::SuiteWorkload& workload : suite::suite_workloads())
+    EXPECT_THAT(workloads, testing::HasSubstr("| `" + workload.name + "` |"));
 }
 
 }  // namespace

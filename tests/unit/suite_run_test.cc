@@ -6,7 +6,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <set>
+#include <thread>
 
 #include "bench/suite/cell.h"
 #include "bench/suite/facts.h"
@@ -335,6 +341,166 @@ TEST(SuiteFacts, KeepWhatTheyAreGivenAndTheScriptsSayWhatTheySet) {
       EXPECT_THAT(head_comment(script.text), HasSubstr("tuned:")) << script.name;
     }
   }
+}
+
+/// A folder of its own with a stand-in for `thermocline` that takes milliseconds instead of a
+/// guest: it answers probes as a guest whose kernel takes 90 MiB of the fast node, and prints a
+/// made-up cell. What it does with a system is said in files of the folder.
+class SuiteRun : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = testing::TempDir() + "suite-XXXXXX";
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    dir_ = name;
+    std::ofstream(dir_ / "truth") << kTruth;
+    std::ofstream(dir_ / "output") << kOutput;
+    std::ofstream(dir_ / "thermocline") << R"SH(#!/bin/sh
+here=$(dirname "$0")
+truth= fast= system=
+while [ $# -gt 0 ]; do
+  case $1 in
+  --fast) fast=${2%M} ;;
+  --truth) truth=$2 ;;
+  */cell.sh) system=$2 ;;
+  esac
+  shift
+done
+echo "$system" >>"$here/calls"
+if [ "$system" = probe ]; then
+  echo "=== start"
+  echo "fast_bytes $(((fast - 90) * 1048576))"
+  exit 0
+fi
+[ ! -e "$here/fail-$system" ] || { cat "$here/fail-$system"; exit 1; }
+[ ! -e "$here/hang-$system" ] || { touch "$here/hangs"; exec sleep 60; }
+cp "$here/truth" "$truth"
+cat "$here/output"
+)SH";
+    std::filesystem::permissions(dir_ / "thermocline", std::filesystem::perms::owner_all);
+    options_.workloads = {"chase"};
+    options_.ratios = {"1:2"};
+    options_.systems = {"all-fast", "first-touch", "numab", "oracle-static"};
+    setting_.out_dir = (dir_ / "out").string();
+    setting_.thermocline = (dir_ / "thermocline").string();
+    setting_.version = "test";
+    setting_.say = [this](const std::string& line) { said_ += line + "\n"; };
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+
+  Result<RunOutcome> run() {
+    said_.clear();
+    setting_.options = options_;
+    return run_cells(*plan_cells(options_), setting_);
+  }
+  [[nodiscard]] std::vector<CellRecord> records() const {
+    return read_cells((dir_ / "out" / kStoreName).string())->records;
+  }
+  [[nodiscard]] std::string calls() const {
+    std::ifstream in(dir_ / "calls");
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  std::filesystem::path dir_;
+  SuiteOptions options_;
+  RunSetting setting_;
+  std::string said_;
+};
+
+TEST_F(SuiteRun, RunsEveryCellOnceAndGoesOnWhereItStopped) {
+  const auto outcome = run();
+  ASSERT_TRUE(outcome) << outcome.error().message;
+  EXPECT_EQ(outcome->done, 4u);
+  EXPECT_EQ(records().size(), 4u);
+  EXPECT_THAT(said_, HasSubstr("4/4 chase 1:2"));
+  const std::string before = calls();
+  const auto again = run();
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->done, 0u);
+  EXPECT_EQ(again->skipped, 4u);
+  EXPECT_EQ(calls(), before);
+  // More systems: only the new ones run.
+  options_.systems.push_back("interleave");
+  EXPECT_EQ(run()->done, 1u);
+  // The oracle's list is not in the store: without it, the run that it comes from is run again.
+  std::filesystem::remove_all(dir_ / "out" / "page-counts");
+  std::filesystem::remove(dir_ / "out" / kStoreName);
+  options_.systems = {"oracle-static"};
+  EXPECT_EQ(run()->done, 2u);
+}
+
+TEST_F(SuiteRun, KeepsAFailedCellWithItsLogAndTriesItAgain) {
+  std::ofstream(dir_ / "fail-numab") << "=== start\nthe guest died of something\n";
+  const auto outcome = run();
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->done, 3u);
+  EXPECT_EQ(outcome->failed, 1u);
+  const auto all = records();
+  const auto failed =
+      std::find_if(all.begin(), all.end(), [](const CellRecord& r) { return !r.done; });
+  ASSERT_NE(failed, all.end());
+  EXPECT_EQ(failed->key.system, "numab");
+  EXPECT_EQ(failed->error, "exit code 1: the guest died of something");
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "out" / failed->log));
+  std::filesystem::remove(dir_ / "fail-numab");
+  EXPECT_EQ(run()->done, 1u);
+  for (const CellRecord& record : records()) EXPECT_TRUE(record.done);
+}
+
+TEST_F(SuiteRun, OracleFailsWhenTheRunThatItNeedsFails) {
+  std::ofstream(dir_ / "fail-all-fast") << "no\n";
+  const auto outcome = run();
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->done, 2u);
+  EXPECT_EQ(outcome->failed, 2u);
+  EXPECT_THAT(said_, HasSubstr("its run with all memory on the fast node failed"));
+}
+
+TEST_F(SuiteRun, AProbeThatFailsFailsWhoeverNeedsTheNode) {
+  std::ofstream(dir_ / "thermocline") << "#!/bin/sh\necho no kernel here\nexit 1\n";
+  const auto outcome = run();
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->done, 0u);
+  EXPECT_EQ(outcome->failed, 4u);
+}
+
+TEST_F(SuiteRun, SizesTheFastNodeToTheByte) {
+  options_.systems = {"first-touch"};
+  ASSERT_TRUE(run());
+  std::ifstream in(dir_ / "out/cells/chase_1-2_first-touch_cxl-asic_reference_6.12_1.command");
+  const std::string command{std::istreambuf_iterator<char>(in), {}};
+  // A third of 160 MiB is 53.33 MiB; the kernel takes 90; sizes go in steps of 2 MiB.
+  EXPECT_THAT(command, HasSubstr("'--fast' '144M'"));
+  EXPECT_THAT(command, HasSubstr("memmap=680K$146776K"));
+}
+
+TEST_F(SuiteRun, ASignalEndsTheGuestsAndKeepsWhatIsDone) {
+  options_.systems = {"all-fast", "numab"};
+  std::ofstream(dir_ / "hang-numab") << "";
+  // Every thread has it blocked, so that it waits for the run to look.
+  sigset_t set, before;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &set, &before);
+  std::thread signaller([this] {
+    while (!std::filesystem::exists(dir_ / "hangs"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ::kill(::getpid(), SIGTERM);
+  });
+  const auto outcome = run();
+  signaller.join();
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->signal, SIGTERM);
+  EXPECT_EQ(outcome->done, 1u);
+  EXPECT_EQ(records().size(), 1u);
+}
+
+TEST_F(SuiteRun, RefusesAFolderThatCantBeWritten) {
+  setting_.out_dir = "/proc/suite";
+  const auto outcome = run();
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().kind, ErrorKind::kUsage);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "calls"));
 }
 
 }  // namespace
