@@ -18,6 +18,9 @@ using literals::operator""_MiB;
 
 constexpr const char* kScripts = "/lab/suite";
 constexpr double kPage = 4096;
+/// Beyond the footprint: for the kernel, the daemon, and everything else that the fast node has no
+/// room for.
+constexpr Bytes kSlowSpare = 288_MiB;
 
 std::string mib(Bytes size) {
   return fmt::format("{}M", size.get() >> 20);
@@ -29,7 +32,8 @@ std::string mib(Bytes size) {
 std::vector<std::string> guest(const PlannedCell& cell, const std::string& timing, Bytes footprint,
                                const FastNode& node, const CellPlaces& places) {
   const bool reference = cell.key.mode == "reference";
-  const Bytes slow((footprint.get() + (288_MiB).get()) / (2_MiB).get() * (2_MiB).get());
+  const std::uint64_t block = kNodeStep.get();
+  const Bytes slow((footprint + kSlowSpare + kNodeStep - Bytes(1)).get() / block * block);
   std::string append = "rootfstype=ramfs memmap=15M$1M";
   if (node.reserved.get() != 0)
     append += fmt::format(" memmap={}K${}K", node.reserved.get() >> 10,
@@ -200,8 +204,9 @@ std::vector<std::string> cell_command(const PlannedCell& cell, const std::string
 }
 
 std::vector<std::string> probe_command(const PlannedCell& cell, const std::string& timing,
-                                       Bytes footprint, Bytes size, const CellPlaces& places) {
-  std::vector<std::string> words = guest(cell, timing, footprint, {size, Bytes()}, places);
+                                       Bytes footprint, const FastNode& node,
+                                       const CellPlaces& places) {
+  std::vector<std::string> words = guest(cell, timing, footprint, node, places);
   for (const std::string& word :
        {std::string("--"), std::string("sh"), fmt::format("{}/cell.sh", kScripts),
         std::string("probe"), std::string("-"), std::string("0")})

@@ -13,11 +13,14 @@
 
 namespace thermocline::suite {
 
-/// How large the fast node must be for programs to find so much free memory on it.
+/// A fast node on which programs find so much free memory and no more.
 struct FastNode {
-  Bytes size;
-  Bytes reserved;  ///< at its end, taken from the kernel at boot, since sizes go in steps of 2 MiB
+  Bytes size;      ///< a multiple of kNodeStep
+  Bytes reserved;  ///< at its end, which the kernel is told at boot is no memory
 };
+/// Nodes begin and end where a section of the kernel's memory map does, as those of servers do: in
+/// a section of two nodes, to ask for a page's node costs a cache miss.
+inline constexpr Bytes kNodeStep{std::uint64_t{128} << 20};
 
 /// Where the parts of a run are.
 struct CellPlaces {

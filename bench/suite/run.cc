@@ -28,14 +28,15 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+using literals::operator""_KiB;
 using literals::operator""_MiB;
 
 /// A fast node of so much beyond the footprint has room for everything.
 constexpr Bytes kRoomForAll = 192_MiB;
 /// Memory of the fast node that the kernel takes for itself, about: where the search begins.
 constexpr Bytes kKernelTakes = 100_MiB;
-constexpr Bytes kSizeStep = 2_MiB;
-constexpr Bytes kLeastNode = 96_MiB;
+/// So close must it be.
+constexpr Bytes kCloseEnough = 128_KiB;
 constexpr int kMostProbes = 6;
 
 std::string file_name(const CellKey& key) {
@@ -173,12 +174,12 @@ class Suite {
     PlannedCell cell;
     Child child;
     Clock::time_point start;
-    std::optional<Bytes> probed;  ///< size of the fast node when it is a probe
+    std::optional<FastNode> probed;  ///< when it is a probe
   };
   /// What is known of the guest of one ratio.
   struct Fitting {
     std::optional<FastNode> node;
-    Bytes size;  ///< of the next probe
+    FastNode next;  ///< of the next probe
     int probes = 0;
     bool busy = false;
     std::string trouble;
@@ -238,7 +239,7 @@ class Suite {
     for (std::size_t i = 0; i < waiting_.size(); ++i) {
       const PlannedCell cell = waiting_[i];
       if (cell.system.name == "oracle-static" && !has_counts(cell.key)) continue;
-      FastNode node{setting_.options.footprint + kRoomForAll, Bytes()};
+      FastNode node{in_steps(setting_.options.footprint + kRoomForAll), Bytes()};
       if (cell.fast) {
         Fitting& fit = fitting(cell);
         if (fit.busy) continue;
@@ -259,22 +260,25 @@ class Suite {
   }
 
   void start_probe(const PlannedCell& cell, Fitting& fit) {
-    if (fit.probes == 0) fit.size = std::max(kLeastNode, rounded_up(*cell.fast + kKernelTakes));
+    if (fit.probes == 0) {
+      fit.next.size = in_steps(*cell.fast + kKernelTakes);
+      fit.next.reserved = fit.next.size - (*cell.fast + kKernelTakes);
+    }
     ++fit.probes;
     fit.busy = true;
     start(cell,
-          probe_command(cell, setting_.options.timing, setting_.options.footprint, fit.size,
+          probe_command(cell, setting_.options.timing, setting_.options.footprint, fit.next,
                         places(cell)),
-          fit.size);
+          fit.next);
   }
 
-  static Bytes rounded_up(Bytes size) {
-    const std::uint64_t step = kSizeStep.get();
+  static Bytes in_steps(Bytes size) {
+    const std::uint64_t step = kNodeStep.get();
     return Bytes((size.get() + step - 1) / step * step);
   }
 
   void start(const PlannedCell& cell, const std::vector<std::string>& command,
-             std::optional<Bytes> probed) {
+             std::optional<FastNode> probed) {
     const fs::path log = dir_ / log_name(cell);
     Result<Child> child = Child::start(command, log.string());
     if (!child) {
@@ -305,7 +309,7 @@ class Suite {
     return {};
   }
 
-  /// Looks for the smallest node with enough free memory; what is too much is reserved.
+  /// Reserves more or less of the node until what is free is what is wanted.
   Status take_probe(const Running& r, int code) {
     Fitting& fit = fitting(r.cell);
     fit.busy = false;
@@ -328,16 +332,20 @@ class Suite {
       return {};
     }
     const Bytes want = *r.cell.fast;
-    if (*free >= want && *free - want < kSizeStep) {
-      fit.node = FastNode{*r.probed, Bytes((*free - want).get() / 4096 * 4096)};
+    const Bytes off = *free > want ? *free - want : want - *free;
+    if (off < kCloseEnough) {
+      fit.node = r.probed;
       return {};
     }
-    fit.size =
-        *free < want
-            ? rounded_up(*r.probed + (want - *free))
-            : Bytes((*r.probed).get() - (*free - want).get() / kSizeStep.get() * kSizeStep.get());
-    if (fit.size < kLeastNode) {
-      fit.node = FastNode{kLeastNode, *free - want};
+    const std::uint64_t pages = off.get() / 4096 * 4096;
+    fit.next = *r.probed;
+    if (*free > want) {
+      fit.next.reserved += Bytes(pages);
+    } else if (fit.next.reserved.get() > pages) {
+      fit.next.reserved -= Bytes(pages);
+    } else {
+      fit.next.size += kNodeStep;
+      fit.next.reserved += kNodeStep - Bytes(pages);
     }
     return {};
   }

@@ -129,11 +129,11 @@ TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
   places.truth = "/x/truth";
   const std::vector<std::string> words =
       cell_command(cells->back(), "cxl-asic", options.footprint, 0.5,
-                   {Bytes(std::uint64_t{132} << 20), Bytes(40960)}, places);
+                   {Bytes(std::uint64_t{128} << 20), Bytes(40960)}, places);
   const std::string line = fmt::format("{}", fmt::join(words, " "));
   EXPECT_THAT(line, HasSubstr("/bin/thermocline lab run --kernel 6.12 --timing cxl-asic"));
-  EXPECT_THAT(line, HasSubstr("--smp 1 --fast 132M"));
-  EXPECT_THAT(line, HasSubstr("memmap=40K$135128K"));
+  EXPECT_THAT(line, HasSubstr("--smp 1 --fast 128M --slow 512M"));
+  EXPECT_THAT(line, HasSubstr("memmap=40K$131032K"));
   EXPECT_THAT(line, HasSubstr("cell.sh numab tuned 37 gups-moving --footprint 160M --seed 2 "
                               "--duration 1.5 --samples 0.05 --set phases=2"));
 }
@@ -356,10 +356,11 @@ class SuiteRun : public testing::Test {
     std::ofstream(dir_ / "output") << kOutput;
     std::ofstream(dir_ / "thermocline") << R"SH(#!/bin/sh
 here=$(dirname "$0")
-truth= fast= system=
+truth= fast= reserved=0 system=
 while [ $# -gt 0 ]; do
   case $1 in
   --fast) fast=${2%M} ;;
+  --append) reserved=${2##*memmap=} reserved=${reserved%K$*} ;;
   --truth) truth=$2 ;;
   */cell.sh) system=$2 ;;
   esac
@@ -368,7 +369,7 @@ done
 echo "$system" >>"$here/calls"
 if [ "$system" = probe ]; then
   echo "=== start"
-  echo "fast_bytes $(((fast - 90) * 1048576))"
+  echo "fast_bytes $((((fast - 90) * 1024 - reserved) * 1024))"
   exit 0
 fi
 [ ! -e "$here/fail-$system" ] || { cat "$here/fail-$system"; exit 1; }
@@ -463,14 +464,14 @@ TEST_F(SuiteRun, AProbeThatFailsFailsWhoeverNeedsTheNode) {
   EXPECT_EQ(outcome->failed, 4u);
 }
 
-TEST_F(SuiteRun, SizesTheFastNodeToTheByte) {
+TEST_F(SuiteRun, SizesTheFastNode) {
   options_.systems = {"first-touch"};
   ASSERT_TRUE(run());
   std::ifstream in(dir_ / "out/cells/chase_1-2_first-touch_cxl-asic_reference_6.12_1.command");
   const std::string command{std::istreambuf_iterator<char>(in), {}};
-  // A third of 160 MiB is 53.33 MiB; the kernel takes 90; sizes go in steps of 2 MiB.
-  EXPECT_THAT(command, HasSubstr("'--fast' '144M'"));
-  EXPECT_THAT(command, HasSubstr("memmap=680K$146776K"));
+  // A third of 160 MiB is 53.33 MiB; the kernel takes 90; sizes go in steps of 128 MiB.
+  EXPECT_THAT(command, HasSubstr("'--fast' '256M'"));
+  EXPECT_THAT(command, HasSubstr("memmap=115372K$146772K"));
 }
 
 TEST_F(SuiteRun, ASignalEndsTheGuestsAndKeepsWhatIsDone) {
