@@ -37,10 +37,11 @@ struct CellPlaces {
                                                     double length, const FastNode& node,
                                                     const CellPlaces& places);
 
-/// The same guest without a workload: tells how much of a fast node of that size is free.
+/// The same guest without a workload: tells how much of a fast node is free.
 [[nodiscard]] std::vector<std::string> probe_command(const PlannedCell& cell,
                                                      const std::string& timing, Bytes footprint,
-                                                     Bytes size, const CellPlaces& places);
+                                                     const FastNode& node,
+                                                     const CellPlaces& places);
 
 /// The parts of a cell's output, by name.
 using Sections = std::map<std::string, std::string>;

@@ -15,6 +15,7 @@ namespace thermocline::suite {
 namespace {
 
 constexpr unsigned kMostSeeds = 100;
+constexpr std::uint64_t kPage = 4096;
 constexpr Bytes kMostFootprint{std::uint64_t{4} << 30};
 constexpr Bytes kLeastFootprint{std::uint64_t{32} << 20};
 
@@ -108,7 +109,7 @@ std::string Ratio::text() const {
 }
 
 Bytes Ratio::fast_of(Bytes footprint) const {
-  return Bytes(footprint.get() / (fast + slow) * fast);
+  return Bytes(footprint.get() / (fast + slow) * fast / kPage * kPage);
 }
 
 Result<Ratio> parse_ratio(std::string_view text) {

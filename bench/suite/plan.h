@@ -41,7 +41,7 @@ struct SuiteSystem {
 struct Ratio {
   unsigned fast = 1, slow = 1;
   [[nodiscard]] std::string text() const;
-  /// What the fast node holds of a footprint.
+  /// What the fast node holds of a footprint, in whole pages.
   [[nodiscard]] Bytes fast_of(Bytes footprint) const;
 };
 /// kUsage unless it is "N:M", each 1 to 64.

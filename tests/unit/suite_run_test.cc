@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -57,7 +58,7 @@ TEST(SuitePlan, GoesSeedBySeedWithBoundsOnceAndOthersAtEveryRatio) {
                           "stream 1:4 thermocline:heat 1", "stream 1:2 thermocline:heat 2",
                           "stream 1:4 thermocline:heat 2"));
   EXPECT_FALSE(cells->front().fast);
-  EXPECT_EQ((*cells)[1].fast, Bytes(options.footprint.get() / 3));
+  EXPECT_EQ((*cells)[1].fast, Bytes(options.footprint.get() / 3 / 4096 * 4096));
 }
 
 TEST(SuitePlan, GivesTheOracleTheRunItLooksAt) {
@@ -360,7 +361,7 @@ truth= fast= reserved=0 system=
 while [ $# -gt 0 ]; do
   case $1 in
   --fast) fast=${2%M} ;;
-  --append) reserved=${2##*memmap=} reserved=${reserved%K$*} ;;
+  --append) reserved=${2##*memmap=} reserved=${reserved%%K*} ;;
   --truth) truth=$2 ;;
   */cell.sh) system=$2 ;;
   esac
@@ -482,12 +483,14 @@ TEST_F(SuiteRun, ASignalEndsTheGuestsAndKeepsWhatIsDone) {
   ::sigemptyset(&set);
   ::sigaddset(&set, SIGTERM);
   ::pthread_sigmask(SIG_BLOCK, &set, &before);
-  std::thread signaller([this] {
-    while (!std::filesystem::exists(dir_ / "hangs"))
+  std::atomic<bool> ended = false;
+  std::thread signaller([this, &ended] {
+    while (!ended && !std::filesystem::exists(dir_ / "hangs"))
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    ::kill(::getpid(), SIGTERM);
+    if (!ended) ::kill(::getpid(), SIGTERM);
   });
   const auto outcome = run();
+  ended = true;
   signaller.join();
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ASSERT_TRUE(outcome);
