@@ -36,8 +36,9 @@ Json key_json(const CellKey& key) {
 }
 
 Json to_json(const Cause& cause) {
-  Json parts = Json::object();
-  for (const Cause::Part& part : cause.parts) parts[part.name] = part.slowdown;
+  Json parts = Json::array();
+  for (const Cause::Part& part : cause.parts)
+    parts.push_back({{"part", part.name}, {"slowdown", part.slowdown}});
   return {{"against", cause.against}, {"lost_to", cause.lost_to}, {"excess", cause.excess},
           {"parts", parts},           {"main", cause.main},       {"why", cause.why}};
 }

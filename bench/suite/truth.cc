@@ -150,7 +150,8 @@ class Reader {
   }
 
   bool profile(const Line& line) {
-    Truth::Profile& sum = truth_.profile ? *truth_.profile : truth_.profile.emplace();
+    if (!truth_.profile) truth_.profile = Truth::Profile{};
+    Truth::Profile& sum = *truth_.profile;
     for (const auto& [name, field] : {std::pair{"tracker", &Truth::Profile::tracker},
                                       {"policy", &Truth::Profile::policy},
                                       {"mover", &Truth::Profile::mover},

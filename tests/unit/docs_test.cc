@@ -10,6 +10,7 @@
 
 #include "bench/suite/cell_record.h"
 #include "bench/suite/plan.h"
+#include "bench/suite/summary.h"
 #include "cli/emulate_report.h"
 #include "cli/oracle.h"
 #include "control/config.h"
@@ -155,6 +156,26 @@ TEST(Docs, EveryKeyOfACellIsInTheManPage) {
           section(page("thermocline-bench.1.scd"), "# CELLS.JSONL"), lookup);
   EXPECT_THAT(lookup.missing, testing::IsEmpty());
   EXPECT_GT(lookup.checked, 30u);
+}
+
+TEST(Docs, EveryKeyOfASummaryIsInTheManPage) {
+  suite::Table table;
+  table.goals.emplace_back();
+  table.goals.back().figure.emplace();
+  table.scores.emplace_back();
+  table.failed.emplace_back();
+  table.missing.emplace_back();
+  suite::Cell& cell = table.cells.emplace_back();
+  cell.systems.emplace_back();
+  cell.comparisons.emplace_back();
+  cell.comparisons.back().whole.emplace();
+  cell.cause.emplace();
+  cell.cause->parts.emplace_back();
+  Lookup lookup;
+  look_up(nlohmann::json(suite::summary_json({{table}})),
+          section(page("thermocline-bench.1.scd"), "# SUMMARY"), lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 40u);
 }
 
 TEST(Docs, EverySystemAndWorkloadOfTheSuiteIsDescribed) {

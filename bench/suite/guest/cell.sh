@@ -73,6 +73,8 @@ echo 0 >/sys/kernel/mm/numa/demotion_enabled
 echo 2048 >/proc/sys/vm/min_free_kbytes
 echo 0 >/proc/sys/vm/watermark_boost_factor
 sleep 3 # the kernel's work after boot
+# Empties the lists of free pages that each CPU keeps and that don't count as free.
+echo 1 >/proc/sys/vm/compact_memory
 begin start
 echo "fast_bytes $(free_bytes)"
 [ "$system" != probe ] || exit 0
