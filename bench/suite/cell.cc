@@ -93,7 +93,7 @@ struct Outputs {
     const auto at = sections.find(name);
     return at == sections.end() ? kNone : at->second;
   }
-  /// What a counter of the kernel grew by during the run, all that begin so together.
+  /// What counters of the kernel grew by during the run, together.
   [[nodiscard]] double grown(const std::vector<std::string>& names) const {
     double sum = 0;
     for (const std::string& name : names)

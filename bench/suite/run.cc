@@ -79,6 +79,7 @@ class Child {
   }
 
   void end() const { ::kill(pid_, SIGTERM); }
+  void wait() const { ::waitpid(pid_, nullptr, 0); }
   /// Exit code, or 128 + signal; none while it runs.
   [[nodiscard]] std::optional<int> poll() const {
     int status = 0;
@@ -127,6 +128,13 @@ class Suite {
  public:
   explicit Suite(const RunSetting& setting, Store store)
       : setting_(setting), dir_(setting.out_dir), store_(std::move(store)) {}
+  /// Whatever ends a run early, no guest outlives it.
+  ~Suite() {
+    for (const Running& r : running_) r.child.end();
+    for (const Running& r : running_) r.child.wait();
+  }
+  Suite(const Suite&) = delete;
+  Suite& operator=(const Suite&) = delete;
 
   Result<RunOutcome> run(const std::vector<PlannedCell>& cells) {
     TC_TRY(prepare());
@@ -185,7 +193,6 @@ class Suite {
     Bytes off;
     int probes = 0;
     bool busy = false;
-    std::string trouble;
   };
 
   void say(const std::string& text) const {

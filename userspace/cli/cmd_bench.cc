@@ -123,12 +123,41 @@ Result<int> report(const ReportOptions& o) {
 
 /// A small part of everything, for a test: it runs, it is whole, it can fail.
 void make_smoke(SuiteOptions& o) {
+  const SuiteOptions usual;
   if (o.workloads.empty()) o.workloads = {"chase"};
-  o.ratios = {"1:2"};
+  if (o.ratios == usual.ratios) o.ratios = {"1:2"};
   if (o.systems.empty())
     o.systems = {"all-fast",         "all-slow",    "first-touch", "oracle-static",
                  "thermocline:heat", "numab@tuned", "damos@tuned"};
-  o.length = 0.2;
+  if (o.length == usual.length) o.length = 0.2;
+}
+
+/// What the guests need shows before the first one boots.
+Status check_parts(const std::vector<PlannedCell>& cells, const std::string& kernel) {
+  TC_TRY(lab::qemu_version());
+  TC_ASSIGN(const lab::GuestKernel guest, lab::find_kernel(kernel));
+  TC_TRY(lab::timing_plugin_file());
+  if (lab::build_dir().empty() || !fs::exists(lab::build_dir() / "bench/workloads/workload"))
+    return fail(ErrorKind::kUnsupported,
+                "there are no workloads beside this program; run it from a build tree with "
+                "THERMOCLINE_BENCH=ON");
+  for (const PlannedCell& cell : cells) {
+    if (cell.system.script == "thermocline") {
+      const fs::path module = lab::module_file(guest);
+      if (module.empty() || !fs::exists(module))
+        return fail(ErrorKind::kUnsupported,
+                    "there is no thermocline.ko for {}; build it with emulation/lab/setup.sh and "
+                    "cmake, or leave the system out with --systems",
+                    guest.release.empty() ? guest.name : guest.release);
+    }
+    if (!cell.workload.program.empty() &&
+        !fs::exists(lab::cache_dir() / "programs" / cell.workload.program))
+      return fail(ErrorKind::kUnsupported,
+                  "{} needs {}, which is not there; run emulation/lab/setup.sh as root once, or "
+                  "leave it out with --workloads",
+                  cell.workload.name, cell.workload.program);
+  }
+  return {};
 }
 
 Result<int> run_suite(Options& o, const std::string& command) {
@@ -143,10 +172,7 @@ Result<int> run_suite(Options& o, const std::string& command) {
   if (o.full) o.suite.seeds = std::max(o.suite.seeds, 3u);
   if (o.jobs < 1 || o.jobs > 64) return fail(ErrorKind::kUsage, "--jobs must be 1 to 64");
   TC_ASSIGN(const std::vector<PlannedCell> cells, plan_cells(o.suite));
-  // What every guest needs shows before the first one boots.
-  TC_TRY(lab::qemu_version());
-  TC_TRY(lab::find_kernel(o.suite.kernel));
-  TC_TRY(lab::timing_plugin_file());
+  TC_TRY(check_parts(cells, o.suite.kernel));
   RunSetting setting;
   setting.options = o.suite;
   setting.out_dir = o.out;
