@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "base/text.h"
 #include "bench/suite/run.h"
@@ -21,13 +22,11 @@ using Json = nlohmann::ordered_json;
 std::string processor(const System& system) {
   const Result<std::string> text = system.read_file("/proc/cpuinfo");
   std::string model = "processor unknown";
-  unsigned count = 0;
   for (const std::string_view line : split(text.value_or(""), '\n')) {
-    if (line.starts_with("processor")) ++count;
     if (line.starts_with("model name") && line.find(':') != std::string_view::npos)
       model = std::string(trim(line.substr(line.find(':') + 1)));
   }
-  return fmt::format("{}, {} CPUs", printable(model), count);
+  return fmt::format("{}, {} CPUs", printable(model), std::thread::hardware_concurrency());
 }
 
 std::string nanoseconds(timing::Picoseconds time) {
