@@ -35,20 +35,6 @@ free_bytes() { # what a program gets of the fast node before the kernel looks el
 counters() {
   grep -E '^(pgpromote|pgdemote|pgmigrate|numa_|pgscan_kswapd|pgsteal_kswapd|thp_split_page |thp_migration)' /proc/vmstat
 }
-# Processor time of a process or kernel thread, in ticks of 10 ms: user, system.
-ticks() { # PID
-  sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '{ print $12, $13 }' || echo 0 0
-}
-threads() { # kernel threads and the daemon: name, pid, ticks
-  for stat in /proc/[0-9]*/stat; do
-    pid=${stat#/proc/}
-    pid=${pid%/stat}
-    name=$(cat "/proc/$pid/comm" 2>/dev/null) || continue
-    case $name in
-    kswapd* | kdamond* | kcompactd* | ksmd | khugepaged | thermoclined) echo "$name $pid $(ticks "$pid")" ;;
-    esac
-  done
-}
 begin() { echo "=== $1"; }
 
 system_start() { :; }
@@ -95,12 +81,9 @@ read -r TARGET _ </tmp/ready || TARGET=$workload
 [ -n "$TARGET" ] || TARGET=$workload
 echo "target $TARGET"
 system_start
-# shellcheck disable=SC2119
 usleep "$((delay_ms * 1000))"
 begin before
 counters
-threads
-echo "target $(ticks "$TARGET")"
 begin run
 touch /tmp/go
 code=0
@@ -108,7 +91,6 @@ wait "$workload" || code=$?
 begin after
 echo "code $code"
 counters
-threads
 begin workload
 cat /tmp/workload.json 2>/dev/null || cat /tmp/workload.log
 begin system

@@ -4,8 +4,8 @@
 # default: DAMON's intervals (5 ms, 100 ms, 1 s), 10 to 1000 regions, no demotion by reclaim.
 # tuned: 100 to 1000 regions; each way at most 64 MB/s, what is accessed most (or least) first; reclaim demotes, with watermarks
 # of 3 % of the node: without it a full fast node lets nothing in, as migrate_cold finds few regions without any access.
-# Tried on chase, ycsb-b and llm-decode and slower: no quota (it moves without end), 256 MB/s, intervals of 1 and 2 ms (they
-# find more, but cost more than that brings), 10 regions, smaller watermarks.
+# Tried on chase at 1:4, 2 to 3 s, and slower over the whole run: no quota (it moves without end), 256 MB/s, intervals of 1 and 2 ms (they find
+# more, but cost more than that brings), 10 regions, smaller watermarks.
 # shellcheck shell=dash
 DAMON=/sys/kernel/mm/damon/admin/kdamonds
 node_range() { # NODE: first and last address of its memory

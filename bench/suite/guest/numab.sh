@@ -2,8 +2,9 @@
 # The kernel's own tiering: NUMA balancing's hint faults promote, reclaim demotes.
 # default: the kernel's settings. tuned: for a small and therefore hot guest, where pages are touched 20 to 100 times as
 # often as on a large server: a page counts as hot when it is touched within 10 ms of its scan (default 1 s), all of
-# memory is scanned every 20 to 200 ms (default 1 to 60 s; 100 to 1000 ms was slower on chase, ycsb-b and llm-decode), at
-# most 256 MB/s are promoted (default: no limit). A threshold of 4 ms and larger watermarks were tried and gave less.
+# memory is scanned every 20 to 200 ms (default 1 to 60 s), at most 256 MB/s are promoted (default: no limit). Tried on chase at
+# 1:4, 2 s: 100 to 1000 ms (within 1 %), a threshold of 4 ms and watermarks of 3 % (slower). The defaults can beat this set
+# (docs/results.md); whichever is faster counts.
 # shellcheck shell=dash
 system_start() {
   if [ "$POLICY" = tuned ]; then
