@@ -15,6 +15,10 @@
 //     is much larger and so has more lucky pages), the placement is off, and the narrow
 //     `warm_band` holds for all pairs.
 //   - Else only pairs that are 6.8 deviations apart are exchanged: stragglers.
+// The ruler takes windows for independent samples. Where they are not (a program that streams
+// touches a whole range in one window and then leaves it), luck reaches further. So each exchange
+// is judged by what came of it: the share of accesses that the fast tier serves should rise by what
+// the heats promised. While it does not, distances count for less, down to one in kMostDoubt.
 //
 // Every pair of neighbouring tiers is treated so, fastest pair first; the edge of a lower pair is
 // that of all tiers above it together.
@@ -67,6 +71,16 @@ constexpr std::uint64_t kSure = HeatRuler::kUnit * 68 / 10;
 /// tenths while it is in the range of the long memory, and above.
 constexpr std::uint64_t kSettling = 24;
 constexpr std::uint64_t kUnsettled = 5, kUnsettledAbove = 7;
+/// What exchanges promised and what came of it is forgotten by one part in so many a decision.
+constexpr std::uint64_t kMemory = 16;
+/// Distances count for one in so many at least.
+constexpr std::uint64_t kMostDoubt = 3;
+
+/// Windows out of 1024 in which a page of steady heat is touched (heat/scale.h).
+constexpr std::uint64_t touched_share(unsigned heat) {
+  return heat < 64 ? heat * 1024u / (15 * kWindowSum)
+                   : std::min(1024u, (heat - 60u) * 1024u / kWindowSum);
+}
 
 using Histogram = std::array<PageCount, 256>;
 
@@ -94,6 +108,7 @@ class HeatPolicy final : public Policy {
       windows_ = view.feedback.windows;
       ruler_ = HeatRuler(windows_);
     }
+    judge(view.feedback, view.tiers.front().used);
     State state{view, plan, view.budget.moves.get(), {}, {}};
     for (const TierView& tier : view.tiers)
       state.room.push_back(static_cast<std::int64_t>(tier.free.get()));
@@ -134,6 +149,35 @@ class HeatPolicy final : public Policy {
       if (view.tiers[from].id == page.tier) state.room[from] += size;
   }
 
+  /// Holds what the last plan promised against what the fast tier serves now.
+  void judge(const Feedback& feedback, PageCount fast) {
+    const std::uint64_t windows = std::max(feedback.windows, kOne);
+    const std::uint64_t accessed = feedback.accessed_page_windows.get();
+    const std::uint64_t served = feedback.accessed_page_windows_fast.get();
+    const std::uint64_t applied = feedback.promoted.get();
+    if (planned_ > 0 && accessed > 0 && accessed_before_ > 0) {
+      const std::uint64_t promised = promised_ / 1024 * std::min(applied, planned_) / planned_;
+      const std::uint64_t without = served_before_ * accessed / accessed_before_;
+      const std::uint64_t gained = served > without ? (served - without) / windows : 0;
+      promises_ += promised * kMemory;
+      kept_ += std::min(gained, promised) * kMemory;
+    }
+    promises_ -= promises_ / kMemory;
+    kept_ -= kept_ / kMemory;
+    accessed_before_ = accessed;
+    served_before_ = served;
+    planned_ = promised_ = 0;
+    // What is next to nothing beside the tier is no evidence.
+    const std::uint64_t benefit = fast.get() * kMemory / 64 + 1;
+    doubt_ = std::clamp(HeatRuler::kUnit * (promises_ + benefit) / (2 * kept_ + benefit),
+                        HeatRuler::kUnit, kMostDoubt * HeatRuler::kUnit);
+  }
+
+  /// Standard deviations, in HeatRuler::kUnit, that heats lie apart, as far as that is believed.
+  std::uint64_t distance(unsigned hot, unsigned cold) const {
+    return ruler_.distance(hot, cold) * HeatRuler::kUnit / doubt_;
+  }
+
   bool placement_is_off(const View& view, std::size_t fast) const {
     const std::uint64_t fast_pages = std::max<std::uint64_t>(view.tiers[fast].used.get(), 1);
     const std::uint64_t slow_pages = view.tiers[fast + 1].used.get();
@@ -148,13 +192,13 @@ class HeatPolicy final : public Policy {
       const auto [hot, cold] =
           pair_at(slow, held, std::max(fast_pages / crowd.one_in / one_in, kOne));
       const std::uint64_t far = (crowd.far + crowd.per_doubling * doublings) * HeatRuler::kUnit;
-      return ruler_.distance(hot, cold) * 100 >=
+      return distance(hot, cold) * 100 >=
              far + far * (hot < kLongMemory ? kUnsettled : kUnsettledAbove) * unsettled /
                        (10 * kSettling);
     });
   }
 
-  void balance(State& state, std::size_t fast, const Threshold& edge) const {
+  void balance(State& state, std::size_t fast, const Threshold& edge) {
     const View& view = state.view;
     const TierView& tier = view.tiers[fast];
     const std::size_t slow = fast + 1;
@@ -188,8 +232,7 @@ class HeatPolicy final : public Policy {
     const std::uint64_t band = HeatRuler::kUnit * options_.warm_band / 10;
     const std::uint64_t least = std::max(placement_is_off(view, fast) ? band : kSure, band);
     const auto pays = [&](const PageRef& hotter, const PageRef& colder) {
-      return hotter.heat > colder.heat &&
-             ruler_.distance(hotter.heat.get(), colder.heat.get()) >= least;
+      return hotter.heat > colder.heat && distance(hotter.heat.get(), colder.heat.get()) >= least;
     };
     const bool last_pair = slow + 1 == view.tiers.size();
     const PageRef* coldest_promoted = nullptr;
@@ -208,6 +251,13 @@ class HeatPolicy final : public Policy {
         continue;
       }
       const Rule rule = end > next ? kHotter : kRoom;
+      if (fast == 0) {
+        planned_ += static_cast<std::uint64_t>(size);
+        promised_ += static_cast<std::uint64_t>(size) * touched_share(page.heat.get());
+        for (std::size_t i = next; i < end; ++i)
+          promised_ -=
+              std::min(promised_, cold[i].order.pages().get() * touched_share(cold[i].heat.get()));
+      }
       for (; next < end; ++next) move(state, cold[next], slow, kMakeRoom);
       move(state, page, fast, rule);
       coldest_promoted = &page;
@@ -250,6 +300,11 @@ class HeatPolicy final : public Policy {
   std::uint64_t decisions_ = 0;
   std::uint64_t windows_ = 0;
   HeatRuler ruler_{1};
+  std::uint64_t planned_ = 0;   ///< pages that the last plan promotes to the fastest tier
+  std::uint64_t promised_ = 0;  ///< touches a window that it then serves more, times 1024
+  std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< as the last decision saw them
+  std::uint64_t promises_ = 0, kept_ = 0;                  ///< of late, times kMemory
+  std::uint64_t doubt_ = HeatRuler::kUnit;
 };
 
 Result<std::unique_ptr<Policy>> make_heat(std::span<const PolicyOption> options, std::uint64_t) {

@@ -24,6 +24,9 @@ struct World {
   std::uint64_t ticks_an_epoch = 0;
   bool address_space_gone = false;
   std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
+  std::set<std::size_t> held;       // pages that are always busy
+  std::map<std::size_t, unsigned> tries;
+  std::function<bool(std::size_t page)> touched;  // instead of `hot`
   std::uint64_t moves = 0, moves_without_room = 0;
   std::vector<std::size_t> batch_sizes;
 };
@@ -82,7 +85,8 @@ class ScriptedTracker final : public Tracker {
     for (std::size_t at = 0; at < world_.node.size(); at += 512) {
       std::vector<EntryObservation> entries;
       for (std::size_t i = at; i < std::min(at + 512, world_.node.size()); ++i)
-        entries.push_back({world_.node[i], true, true, world_.hot[i], false});
+        entries.push_back({world_.node[i], true, true,
+                           world_.touched ? world_.touched(i) : world_.hot[i], false});
       writer.append(header, sequence_++, Vpn(0x1000 + at), kOrder4K, entries);
     }
     sink(bytes);
@@ -110,8 +114,10 @@ class ScriptedMover final : public Mover {
       outcomes[i] = MoveOutcome::kMoved;
       if (world_.moves < world_.script.size()) outcomes[i] = world_.script[world_.moves];
       ++world_.moves;
-      if (outcomes[i] != MoveOutcome::kMoved) continue;
       const std::size_t page = moves[i].vpn.get() - 0x1000;
+      ++world_.tries[page];
+      if (world_.held.contains(page)) outcomes[i] = MoveOutcome::kBusy;
+      if (outcomes[i] != MoveOutcome::kMoved) continue;
       if (moves[i].to == NodeId(0)) {
         if (world_.fast_free == PageCount(0)) {
           outcomes[i] = MoveOutcome::kNoMemory;
@@ -290,7 +296,7 @@ TEST_F(EngineTest, APageThatWasDeniedIsTriedAgainLater) {
   // A fork shares all pages for a while: nothing can be moved, then everything.
   world_.script.assign(3000, MoveOutcome::kDenied);
   build();
-  run_until(world_.clock + 40s);
+  run_until(world_.clock + 100s);
   EXPECT_GT(world_.moves, 3000u);
   EXPECT_GE(hot_on_fast(), 396u);
 }
@@ -380,16 +386,85 @@ TEST_F(EngineTest, AProcessThatRunsButIsNeverSeenToTouchMemoryIsToldOnce) {
   EXPECT_FALSE(engine_->targets().front().unseen);
 }
 
+TEST_F(EngineTest, APageThatIsBusyForGoodIsTriedLessAndLess) {
+  for (std::size_t i = 0; i < 100; ++i) world_.held.insert(i);
+  for (std::size_t i = 1024; i < 1024 + 40; ++i) world_.held.insert(i);
+  build();
+  run_until(world_.clock + 300s);
+  EXPECT_GE(hot_on_fast(), 350u);
+  for (const std::size_t page : world_.held) EXPECT_LE(world_.tries[page], 9u) << page;
+  // Once it is free, it moves.
+  world_.held.clear();
+  run_until(world_.clock + 100s);
+  EXPECT_GE(hot_on_fast(), 396u);
+}
+
 TEST_F(EngineTest, TheCpuBudgetStretchesTheEpoch) {
   options_.cpu_budget = 0.05;
+  options_.cpu_burst = 0s;
   build();
   tracker_->scan_cpu = 20ms;  // nine scans an epoch: 180 ms of CPU want 3.6 s at 5 %
   const Nanoseconds begin = world_.clock;
-  run_until(begin + 36s);
+  unsigned at = 0;
+  while (world_.clock < begin + 72s) {  // never calm
+    run_until(world_.clock + 6s);
+    at = 1024 - at;
+    world_.hot.assign(2048, false);
+    for (std::size_t i = at; i < at + 400; ++i) world_.hot[i] = true;
+  }
   const std::chrono::duration<double> elapsed = world_.clock - begin;
   const std::chrono::duration<double> cpu = system_.cpu;
   EXPECT_LE(cpu / elapsed, 0.055);
   EXPECT_GE(engine_->counters().epochs_stretched, 8u);
+}
+
+TEST_F(EngineTest, WhatWasSavedOfTheBudgetIsSpentOnAChange) {
+  options_.cpu_budget = 0.05;
+  options_.cpu_burst = 20s;
+  build();
+  tracker_->scan_cpu = 20ms;
+  // The start has a second of CPU time to spend: five epochs of 180 ms.
+  const Nanoseconds begin = world_.clock;
+  run_until(begin + 4s);
+  EXPECT_EQ(engine_->counters().epochs_stretched, 0u);
+  EXPECT_GE(hot_on_fast(), 396u);
+  // Then all is calm, and a quarter of the budget is enough.
+  run_until(begin + 40s);
+  const Nanoseconds before = system_.cpu;
+  run_until(begin + 140s);
+  const std::chrono::duration<double> calm = system_.cpu - before;
+  EXPECT_LE(calm.count() / 100, 0.025) << "8 epochs of 1 s for 180 ms";
+  EXPECT_GE(engine_->counters().epochs_calm, 10u);
+  // What was saved meanwhile pays for the next change.
+  std::rotate(world_.hot.begin(), world_.hot.begin() + 700, world_.hot.end());
+  const std::uint64_t stretched = engine_->counters().epochs_stretched;
+  run_until(begin + 140s + 8s + 3s);
+  EXPECT_GE(hot_on_fast(), 396u) << "a rest, and two epochs at full pace";
+  EXPECT_EQ(engine_->counters().epochs_stretched, stretched);
+}
+
+TEST_F(EngineTest, WhenTheFastTierServesLessTheNextEpochBeginsAtOnce) {
+  options_.epoch = 10s;
+  build();
+  run_until(world_.clock + 55s);
+  ASSERT_GE(hot_on_fast(), 396u);
+  std::rotate(world_.hot.begin(), world_.hot.begin() + 700, world_.hot.end());
+  const std::uint64_t epochs = engine_->counters().epochs;
+  run_until(world_.clock + 12s);
+  EXPECT_GE(engine_->counters().epochs, epochs + 2);
+  EXPECT_GE(hot_on_fast(), 396u) << "one epoch would not have told";
+}
+
+TEST_F(EngineTest, AStreamIsNotRunAfter) {
+  // Sixteen ranges in turn, an epoch each: what is hot now is what will be cold for longest.
+  world_.touched = [this](std::size_t page) {
+    return page / 128 == static_cast<std::size_t>(world_.clock / 1s) % 16;
+  };
+  build();
+  run_until(world_.clock + 100s);
+  const std::uint64_t begin = world_.moves;
+  run_until(world_.clock + 400s);
+  EXPECT_LE(world_.moves - begin, 400 * 12u) << "of the 400 * 256 that running after it takes";
 }
 
 TEST_F(EngineTest, StopMovingStopsAtOnce) {

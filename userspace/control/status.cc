@@ -124,6 +124,7 @@ json counters_json(const Engine& engine) {
   out["abandoned_pages"] = l.abandoned.get();
   out["epochs"] = c.epochs;
   out["epochs_stretched"] = c.epochs_stretched;
+  out["epochs_calm"] = c.epochs_calm;
   out["windows"] = c.windows;
   out["scan_calls"] = c.scan_calls;
   out["scan_entries"] = c.scans.entries;
@@ -156,6 +157,7 @@ json status_json(const Engine& engine) {
                    {"window_auto", o.window_auto},
                    {"windows_per_epoch", o.windows_per_epoch},
                    {"cpu_budget", o.cpu_budget},
+                   {"cpu_burst_ns", o.cpu_burst.count()},
                    {"rate_limit_bytes_per_s", o.rate_limit.get()},
                    {"threshold_heat", engine.threshold().heat.get()},
                    {"hot_pages", engine.threshold().at_or_above.get()},

@@ -17,14 +17,32 @@ constexpr Nanoseconds kShortestBurst = std::chrono::milliseconds(100);
 
 /// Moves of other address spaces that a batch passes over at most.
 constexpr std::size_t kPassedOver = 4096;
-/// Epochs in which a page that could not be moved just now rests: a fork's sharing may last long, a
-/// page under I/O not.
-constexpr unsigned kRestDenied = 3, kRestBusy = 1;
+/// Epochs in which a page that could not be moved just now (shared by a fork, under I/O) rests.
+/// Each failure in a row doubles them, up to kLongestRest: a page that a device holds is busy for
+/// good.
+constexpr unsigned kFirstRest = 4, kLongestRest = 64;
+/// Of so many pages it is known how often they failed; of more, only that they did just now.
+constexpr std::size_t kMostResting = 16384;
 
 /// So many epochs without an accessed page, and so much CPU time (clock ticks, half a second)
 /// meanwhile, are no accident.
 constexpr unsigned kUnseenEpochs = 16;
 constexpr std::uint64_t kUnseenTicks = 50;
+
+/// An epoch whose plan moves less than one in so many pages of the fast tier is calm. After each
+/// calm epoch in a row the engine rests for twice as long, up to 2^kMostCalm epochs, but for no
+/// longer than brings what tracking costs down to one in kCalmBudget of the budget.
+constexpr std::uint64_t kCalmShare = 64;
+constexpr unsigned kMostCalm = 3;
+constexpr double kCalmBudget = 4;
+/// Epochs after a new target in which heat is too young to tell that all is calm.
+constexpr unsigned kYoungEpochs = 3;
+/// At most one epoch in so many begins early because the fast tier served less than before.
+constexpr unsigned kLookAgainAfter = 8;
+
+Nanoseconds scaled(Nanoseconds time, double factor) {
+  return Nanoseconds(static_cast<Nanoseconds::rep>(static_cast<double>(time.count()) * factor));
+}
 
 template <class F>
 PageCount sum(const TierState& tier, F of_node) {
@@ -74,7 +92,8 @@ Engine::Engine(Parts parts, const EngineOptions& options)
     : parts_(std::move(parts)),
       options_(options),
       next_options_(options),
-      window_(options.window) {}
+      window_(options.window),
+      credit_(scaled(options.cpu_burst, options.cpu_budget)) {}
 
 Engine::~Engine() = default;
 
@@ -160,6 +179,8 @@ Nanoseconds Engine::step(Nanoseconds now) {
 void Engine::begin_epoch(Nanoseconds now) {
   if (epoch_.get() > 0) end_epoch(now);
   options_ = next_options_;
+  credit_ = std::min(credit_ + scaled(now - epoch_start_, options_.cpu_budget),
+                     scaled(options_.cpu_burst, options_.cpu_budget));
   if (next_policy_) parts_.policy = std::move(next_policy_);
   epoch_ = Epoch(epoch_.get() + 1);
   ++counters_.epochs;
@@ -217,6 +238,7 @@ void Engine::refresh_targets() {
       target.attach_failed = false;
       target.idle_epochs = 0;
       target.seen_ticks = target.process.cpu_ticks;
+      young_until_ = Epoch(epoch_.get() + kYoungEpochs);
       log(fmt::format("following process {} ({})", target.process.pid.get(),
                       target.process.command));
     } else if (!target.attach_failed) {
@@ -389,6 +411,7 @@ void Engine::decide() {
       counters_.present_page_windows - epoch_base_.present_page_windows;
 
   Plan plan;
+  keep_resting();
   if (!views.empty()) {
     threshold_ = heat_.age_and_select(views.front().capacity);
     View view{epoch_, heat_, views, threshold_, feedback_, Budget{}};
@@ -406,17 +429,43 @@ void Engine::decide() {
   }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
   counters_.tracking_cpu += tracking_cpu_epoch_;
-  const auto stretched =
-      std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double, std::nano>(
-          static_cast<double>(tracking_cpu_epoch_.count()) / options_.cpu_budget));
-  if (stretched > options_.epoch) {
-    next_epoch_ = epoch_start_ + stretched;
-    ++counters_.epochs_stretched;
-  }
   queue_plan(std::move(plan));
+  pace();
   tokens_at_ = std::max(tokens_at_, epoch_start_);
   phase_ = Phase::kMove;
   just_decided_ = true;
+}
+
+void Engine::pace() {
+  Nanoseconds length = options_.epoch;
+  const PageCount planned = demotions_.pages() + promotions_.pages();
+  const PageCount fast =
+      tiers_.empty() ? PageCount(0) : heat_.occupancy().per_tier[tiers_.front().id.get()];
+  const std::uint64_t accessed = feedback_.accessed_page_windows.get();
+  const std::uint64_t served = feedback_.accessed_page_windows_fast.get();
+  // The hot set seems to have moved. Heat needs a second look to tell the new one from the old.
+  const bool look_again = epoch_ >= next_look_ &&
+                          served * accessed_before_ * 4 < served_before_ * accessed * 3;
+  accessed_before_ = accessed;
+  served_before_ = served;
+  if (look_again) {
+    next_look_ = Epoch(epoch_.get() + kLookAgainAfter);
+    length = Nanoseconds(0);
+  } else if (epoch_ < young_until_ || planned.get() * kCalmShare > fast.get()) {
+    calm_epochs_ = 0;
+  } else {
+    ++counters_.epochs_calm;
+    calm_epochs_ = std::min(calm_epochs_ + 1, kMostCalm);
+    const Nanoseconds rest = scaled(tracking_cpu_epoch_, kCalmBudget / options_.cpu_budget);
+    length = std::max(length, std::min(options_.epoch * (1 << calm_epochs_), rest));
+  }
+  credit_ -= tracking_cpu_epoch_;
+  const Nanoseconds owed = scaled(-credit_, 1 / options_.cpu_budget);
+  if (owed > length) {
+    length = owed;
+    ++counters_.epochs_stretched;
+  }
+  next_epoch_ = epoch_start_ + length;
 }
 
 void Engine::queue_plan(Plan plan) {
@@ -505,10 +554,8 @@ void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direct
                     options_.cooldown);
         break;
       case MoveOutcome::kDenied:
-        heat_.rest(move.asid, move.vpn, kRestDenied);
-        break;
       case MoveOutcome::kBusy:
-        heat_.rest(move.asid, move.vpn, kRestBusy);
+        rest(move);
         break;
       case MoveOutcome::kRefused:
         heat_.mark_stuck(move.asid, move.vpn);
@@ -521,6 +568,32 @@ void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direct
   // A move that fails costs the kernel nearly as much as one that doesn't.
   tokens_ -= static_cast<double>(bytes_of(tried).get());
   tokens_at_ = std::max(tokens_at_, now);
+}
+
+void Engine::rest(const Move& move) {
+  const std::pair<Asid, Vpn> page{move.asid, move.vpn};
+  heat_.rest(move.asid, move.vpn, 3);
+  auto it = resting_.find(page);
+  if (it == resting_.end()) {
+    if (resting_.size() >= kMostResting) return;
+    it = resting_.emplace(page, Resting{}).first;
+  }
+  it->second.epochs =
+      it->second.epochs == 0 ? kFirstRest : std::min(it->second.epochs * 2, kLongestRest);
+  it->second.until = Epoch(epoch_.get() + it->second.epochs);
+}
+
+void Engine::keep_resting() {
+  for (auto it = resting_.begin(); it != resting_.end();) {
+    const auto& [page, resting] = *it;
+    if (resting.until >= epoch_) {
+      heat_.rest(page.first, page.second, 2);  // ageing takes one off
+    } else if (epoch_.get() - resting.until.get() > kLongestRest) {
+      it = resting_.erase(it);  // moved, or nobody wants it to
+      continue;
+    }
+    ++it;
+  }
 }
 
 void Engine::end_epoch(Nanoseconds now) {

@@ -41,7 +41,8 @@ enum class EngineMode : std::uint8_t {
 
 struct EngineOptions {
   EngineMode mode = EngineMode::kManage;
-  /// Decision period. Default 2 s. Longer when the CPU budget asks for it.
+  /// Decision period while pages are to be moved. Default 2 s. Longer while there is little to
+  /// move, and when the CPU budget asks for it.
   Nanoseconds epoch = std::chrono::seconds(2);
   /// Length of a window. Default 10 ms to start with.
   Nanoseconds window = std::chrono::milliseconds(10);
@@ -51,8 +52,11 @@ struct EngineOptions {
   /// Windows an epoch, 1..64. Default 8.
   unsigned windows_per_epoch = 8;
   /// Share of one core that tracking and deciding may take, 0.0001..1; kept by stretching the
-  /// epoch. Default 0.05.
+  /// epoch. While there is little to move, a quarter of it is taken. Default 0.05.
   double cpu_budget = 0.05;
+  /// What was not taken of the budget is saved up for so long at most, for the time when much is to
+  /// be moved. The engine starts with all of it. Default 10 s.
+  Nanoseconds cpu_burst = std::chrono::seconds(10);
   /// Bytes per second that may be moved, both directions together. Default 256 MiB/s.
   Bytes rate_limit = Bytes(256ull << 20);
   /// Pages a call to the mover, 1..4096. Default 512.
@@ -93,6 +97,7 @@ struct EngineCounters {
   Nanoseconds longest_batch{};  ///< wall time of the longest mover call
   PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
   std::uint64_t epochs_stretched = 0;  ///< epochs made longer to keep the CPU budget
+  std::uint64_t epochs_calm = 0;       ///< epochs with little to move, after which the engine rests
 };
 
 struct TargetStatus {
@@ -205,6 +210,11 @@ class Engine {
     bool unseen = false;
   };
 
+  struct Resting {
+    unsigned epochs = 0;
+    Epoch until{0};  ///< the last epoch of the rest
+  };
+
   void begin_epoch(Nanoseconds now);
   void refresh_targets();
   void refresh_tiers();
@@ -213,11 +223,16 @@ class Engine {
   void scan_target(Target& target, Nanoseconds now, bool count);
   void decide();
   void queue_plan(Plan plan);
+  /// Sets next_epoch_ by what the plan holds and what this epoch cost.
+  void pace();
   /// One batch; false when nothing is left to do.
   bool move_batch(Nanoseconds now);
   void end_epoch(Nanoseconds now);
   void run_moves(MoveQueue& queue, const NodeRoom& where, Direction direction, Nanoseconds now);
   void drop_plan();
+  /// No policy gets the page of a move that failed just now, for longer each time.
+  void rest(const Move& move);
+  void keep_resting();
   /// Pages that may still come to a node of a tier of so many nodes.
   [[nodiscard]] PageCount room(const NodeState& node, std::size_t nodes) const;
   [[nodiscard]] PageCount room(const TierState& tier) const;
@@ -231,6 +246,7 @@ class Engine {
   Ledger ledger_;
   EngineCounters counters_;
   std::map<Pid, Target> targets_;
+  std::map<std::pair<Asid, Vpn>, Resting> resting_;  ///< pages that failed lately, rested or not
   std::vector<TierState> tiers_;
 
   Phase phase_ = Phase::kRest;
@@ -247,6 +263,10 @@ class Engine {
   Threshold threshold_;
   Nanoseconds last_epoch_duration_{};
   Nanoseconds tracking_cpu_epoch_{};
+  Nanoseconds credit_{};      ///< CPU time that tracking may take, as of epoch_start_
+  unsigned calm_epochs_ = 0;  ///< in a row, up to kMostCalm
+  Epoch young_until_{0}, next_look_{0};
+  std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< page-windows of the epoch before
   Nanoseconds longest_scan_{};
 
   MoveQueue demotions_, promotions_, spares_;
