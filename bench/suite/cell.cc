@@ -101,6 +101,14 @@ struct Outputs {
              value_of(section("before"), name).value_or(0);
     return sum;
   }
+  /// What a figure of the daemon's status grew by during the run.
+  [[nodiscard]] std::optional<double> told(const char* in, const char* key) const {
+    const Json before = Json::parse(section("system-before"), nullptr, false),
+               after = Json::parse(section("system"), nullptr, false);
+    const auto begin = number(part(before, in), key), end = number(part(after, in), key);
+    if (!begin || !end) return std::nullopt;
+    return *end - *begin;
+  }
 };
 
 /// Operations in a part of the run, from the samples of the workload, evenly between two of them.
@@ -142,10 +150,10 @@ void add_moves(const PlannedCell& cell, const Outputs& outputs, CellRecord& reco
     record.promoted_bytes = Bytes(static_cast<std::uint64_t>(applied[0]));
     record.demoted_bytes = Bytes(static_cast<std::uint64_t>(applied[1])) + pages(demoted);
   } else if (cell.system.script == "thermocline") {
-    const Json counters = part(Json::parse(outputs.section("system"), nullptr, false), "counters");
-    if (const auto moved = number(counters, "promoted_pages"))
+    if (const auto moved = outputs.told("counters", "promoted_pages"))
       record.promoted_bytes = pages(*moved);
-    if (const auto moved = number(counters, "demoted_pages")) record.demoted_bytes = pages(*moved);
+    if (const auto moved = outputs.told("counters", "demoted_pages"))
+      record.demoted_bytes = pages(*moved);
   } else {
     record.promoted_bytes = record.demoted_bytes = Bytes();
   }
@@ -164,19 +172,22 @@ void add_shares(const PlannedCell& cell, const Outputs& outputs, const Truth& tr
     record.overhead_cpu_share = share(static_cast<double>(truth.profile->kernel), all);
   }
   if (cell.system.script != "thermocline") return;
-  // The daemon keeps its own accounts, user time included, from its start to its end.
-  const Json status = Json::parse(outputs.section("system"), nullptr, false);
-  const Json counters = part(status, "counters"), daemon = part(status, "daemon");
-  const auto tracking = number(counters, "tracking_cpu_ns"),
-             moving = number(counters, "moving_cpu_ns"), cpu = number(daemon, "cpu_s"),
-             up = number(daemon, "uptime_s");
-  if (!tracking || !moving || !cpu || !up || *up <= 0) return;
-  record.tracker_cpu_share = share(*tracking / 1e9, *up);
-  record.mover_cpu_share = share(*moving / 1e9, *up);
-  record.policy_cpu_share = share(*cpu - (*tracking + *moving) / 1e9, *up);
+  // The daemon keeps accounts of its own, user time included: what they grew by during the run, as
+  // a share of the processors' time, as the samples are.
+  const auto tracking = outputs.told("counters", "tracking_cpu_ns"),
+             deciding = outputs.told("counters", "deciding_cpu_ns"),
+             moving = outputs.told("counters", "moving_cpu_ns"),
+             scanning = outputs.told("counters", "scan_ns"), cpu = outputs.told("daemon", "cpu_s"),
+             up = outputs.told("daemon", "uptime_s");
+  if (!tracking || !deciding || !moving || !scanning || !cpu || !up || *up <= 0) return;
+  const double time = *up * (cell.key.mode == "reference" ? 1 : 2);
+  record.tracker_cpu_share = share((*tracking - *deciding) / 1e9, time);
+  record.mover_cpu_share = share(*moving / 1e9, time);
+  record.policy_cpu_share = share(*cpu - (*tracking - *deciding + *moving) / 1e9, time);
+  // The samples of the kernel hold what the daemon does there: scanning and moving.
   if (record.overhead_cpu_share)
     record.overhead_cpu_share =
-        std::min(1.0, *record.overhead_cpu_share + *record.policy_cpu_share);
+        std::min(1.0, *record.overhead_cpu_share + share(*cpu - (*scanning + *moving) / 1e9, time));
 }
 
 }  // namespace

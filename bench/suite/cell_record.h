@@ -52,7 +52,7 @@ struct CellRecord {
   std::optional<double> steady_fast_hit_ratio;
   std::optional<Bytes> promoted_bytes, demoted_bytes;
   std::optional<double> ping_pong_share;  ///< of the moves: back to where the page was 2 s ago
-  /// Shares of one CPU, over the measured part.
+  /// Shares of the processors' time, over the measured part.
   std::optional<double> tracker_cpu_share, policy_cpu_share, mover_cpu_share;
   std::optional<double> overhead_cpu_share;  ///< the kernel's and the daemon's, tiering or not
   std::optional<double> reconverge_s;  ///< after the last phase change; none: never, or no change

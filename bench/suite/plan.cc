@@ -52,19 +52,18 @@ Result<std::vector<T>> choose(const std::vector<T>& all, const std::vector<std::
 
 const std::vector<SuiteWorkload>& suite_workloads() {
   static const std::vector<SuiteWorkload> kWorkloads = {
-      {"gups-hot", 2, {}},
-      {"gups-moving", 3, {"phases=2"}},
-      {"hot-larger", 2, {}},
-      {"sparse-huge", 2, {}, true},
-      {"scan-then-loop", 3, {}},
-      {"phase-change", 4, {}},
+      {"gups-hot", 4, {}},
+      {"gups-moving", 5, {"phases=2"}},
+      {"hot-larger", 4, {}},
+      {"sparse-huge", 4, {}, true},
+      {"scan-then-loop", 4, {}},
+      {"phase-change", 8, {}},
       {"chase", 4, {"hot=0.1"}},
       {"llm-decode", 4, {}},
       {"ycsb-b", 5, {}},
       {"btree", 5, {}},
       {"xsbench", 4, {}},
       {"pagerank", 4, {}},
-      {"bc", 4, {}},
       {"redis", 8, {}, false, true, "redis-server"},
       {"gups-uniform", 2, {}, false, false},
       {"stream", 3, {}, false, false},
@@ -74,6 +73,7 @@ const std::vector<SuiteWorkload>& suite_workloads() {
       {"ycsb-e", 5, {}, false, false},
       {"ycsb-f", 5, {}, false, false},
       {"bfs", 4, {}, false, false},
+      {"bc", 4, {}, false, false},
       {"memcached", 8, {}, false, false, "memcached"},
       {"sqlite", 8, {}, false, false, "sqlite3"},
   };

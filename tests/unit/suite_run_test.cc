@@ -136,7 +136,7 @@ TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
   EXPECT_THAT(line, HasSubstr("--smp 1 --fast 128M --slow 512M"));
   EXPECT_THAT(line, HasSubstr("memmap=40K$131032K"));
   EXPECT_THAT(line, HasSubstr("cell.sh numab tuned 37 gups-moving --footprint 160M --seed 2 "
-                              "--duration 1.5 --samples 0.05 --set phases=2"));
+                              "--duration 2.5 --samples 0.05 --set phases=2"));
 }
 
 constexpr const char* kTruth =
@@ -295,19 +295,29 @@ TEST(SuiteCell, CountsSettledOperationsBetweenSamples) {
 }
 
 TEST(SuiteCell, TakesTheDaemonsOwnAccounts) {
+  const auto status = [](int promoted, int demoted, double ms, double up) {
+    return fmt::format(
+        R"({{"counters": {{"promoted_pages": {}, "demoted_pages": {}, "tracking_cpu_ns": {:.0f},
+             "deciding_cpu_ns": {:.0f}, "scan_ns": {:.0f}, "moving_cpu_ns": {:.0f}}},
+             "daemon": {{"cpu_s": {}, "uptime_s": {}}}}})",
+        promoted, demoted, 10e6 * ms, 2e6 * ms, 6e6 * ms, 5e6 * ms, 0.02 * ms, up);
+  };
   std::string output = kOutput;
   output.replace(output.find("=== system\n"), 11,
-                 "=== system\n{\"counters\": {\"promoted_pages\": 3, \"demoted_pages\": 2, "
-                 "\"tracking_cpu_ns\": 100000000, \"moving_cpu_ns\": 50000000},\n"
-                 "\"daemon\": {\"cpu_s\": 0.2, \"uptime_s\": 2}}\n");
+                 "=== system-before\n" + status(1, 1, 1, 0.5) + "\n=== system\n" +
+                     status(4, 3, 11, 2.5) + "\n");
   const auto record =
       read_cell(cell_of("thermocline:heat"), sections_of(output), *parse_truth(kTruth, 0));
   ASSERT_TRUE(record) << record.error().message;
   EXPECT_EQ(record->promoted_bytes, Bytes(3 * 4096));
   EXPECT_EQ(record->demoted_bytes, Bytes(2 * 4096));
-  EXPECT_NEAR(*record->tracker_cpu_share, 0.05, 1e-9);
+  // In 2 s: 100 ms of tracking, of it 20 ms of deciding, 50 ms of moving, 200 ms in all.
+  EXPECT_NEAR(*record->tracker_cpu_share, 0.04, 1e-9);
   EXPECT_NEAR(*record->mover_cpu_share, 0.025, 1e-9);
-  EXPECT_NEAR(*record->policy_cpu_share, 0.025, 1e-9);
+  EXPECT_NEAR(*record->policy_cpu_share, 0.035, 1e-9);
+  // Beside what the kernel was sampled doing: all but 60 ms of scanning and 50 ms of moving.
+  const auto plain = read_cell(cell_of("numab"), sections_of(kOutput), *parse_truth(kTruth, 0));
+  EXPECT_NEAR(*record->overhead_cpu_share - *plain->overhead_cpu_share, 0.045, 1e-9);
 }
 
 TEST(SuiteCell, FailsForAWrongResultOrAnOutputThatIsNotWhole) {

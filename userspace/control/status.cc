@@ -136,6 +136,7 @@ json counters_json(const Engine& engine) {
   out["longest_lock_ns"] = c.scans.longest_lock.count();
   out["corrupt_records"] = c.corrupt_records;
   out["tracking_cpu_ns"] = c.tracking_cpu.count();
+  out["deciding_cpu_ns"] = c.deciding_cpu.count();
   out["moving_cpu_ns"] = c.moving_cpu.count();
   out["longest_batch_ns"] = c.longest_batch.count();
   out["accessed_page_windows"] = c.accessed_page_windows.get();

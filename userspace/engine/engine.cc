@@ -32,12 +32,15 @@ constexpr std::uint64_t kUnseenTicks = 50;
 /// An epoch whose plan moves less than one in so many pages of the fast tier is calm. After each
 /// calm epoch in a row the engine rests for twice as long, up to 2^kMostCalm epochs, but for no
 /// longer than brings what tracking costs down to one in kCalmBudget of the budget.
-constexpr std::uint64_t kCalmShare = 64;
-constexpr unsigned kMostCalm = 3;
+constexpr std::uint64_t kCalmShare = 16;
+constexpr unsigned kMostCalm = 2;
 constexpr double kCalmBudget = 4;
-/// Epochs after a new target in which heat is too young to tell that all is calm.
+/// Epochs after a new target or a change in which heat is too young to tell. They follow each other
+/// at once, until there is something to move.
 constexpr unsigned kYoungEpochs = 3;
-/// At most one epoch in so many begins early because the fast tier served less than before.
+/// What is known from one in so many accesses is no share to compare with.
+constexpr std::uint64_t kFewAccesses = 16;
+/// Epochs begin early at most once in so many because the fast tier served less than before.
 constexpr unsigned kLookAgainAfter = 8;
 
 Nanoseconds scaled(Nanoseconds time, double factor) {
@@ -418,7 +421,9 @@ void Engine::decide() {
     const std::chrono::duration<double> epoch_seconds = options_.epoch;
     view.budget.moves = thermocline::pages_of(Bytes(static_cast<std::uint64_t>(
         static_cast<double>(options_.rate_limit.get()) * epoch_seconds.count())));
+    const Nanoseconds before = parts_.system.process_cpu_time();
     plan = parts_.policy->decide(view);
+    counters_.deciding_cpu += parts_.system.process_cpu_time() - before;
   }
 
   if (options_.window_auto) {
@@ -444,15 +449,20 @@ void Engine::pace() {
   const std::uint64_t accessed = feedback_.accessed_page_windows.get();
   const std::uint64_t served = feedback_.accessed_page_windows_fast.get();
   // The hot set seems to have moved. Heat needs a second look to tell the new one from the old.
-  const bool look_again = epoch_ >= next_look_ &&
+  const bool look_again = epoch_ >= next_look_ && accessed_before_ * kFewAccesses > accessed &&
                           served * accessed_before_ * 4 < served_before_ * accessed * 3;
   accessed_before_ = accessed;
   served_before_ = served;
   if (look_again) {
     next_look_ = Epoch(epoch_.get() + kLookAgainAfter);
-    length = Nanoseconds(0);
-  } else if (epoch_ < young_until_ || planned.get() * kCalmShare > fast.get()) {
+    young_until_ = Epoch(epoch_.get() + kYoungEpochs);
+  }
+  const bool calm = planned.get() * kCalmShare <= fast.get();
+  if (!calm) {
     calm_epochs_ = 0;
+  } else if (epoch_ < young_until_) {
+    calm_epochs_ = 0;
+    length = Nanoseconds(0);
   } else {
     ++counters_.epochs_calm;
     calm_epochs_ = std::min(calm_epochs_ + 1, kMostCalm);

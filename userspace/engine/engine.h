@@ -93,6 +93,7 @@ struct EngineCounters {
   std::uint64_t scan_errors = 0;
   std::uint64_t corrupt_records = 0;
   Nanoseconds tracking_cpu{};   ///< CPU time of scanning, heat and deciding
+  Nanoseconds deciding_cpu{};   ///< of it, the policy's
   Nanoseconds moving_cpu{};     ///< CPU time of carrying out plans
   Nanoseconds longest_batch{};  ///< wall time of the longest mover call
   PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;

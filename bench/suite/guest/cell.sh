@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # A cell of the benchmark suite, run in a guest (busybox sh): one workload under one tiering system.
 #   sh cell.sh SYSTEM POLICY DELAY-MS WORKLOAD ARGUMENTS...
-# SYSTEM is a file SYSTEM.sh beside this one, which defines system_start and system_stop, or one that needs none:
+# SYSTEM is a file SYSTEM.sh beside this one, which defines system_start and system_stop (and may define system_prepare, for
+# before the workload is there, and system_before, for right before the run), or one that needs none:
 # first-touch, all-fast (the fast node has room for all), all-slow, interleave. "probe" only tells how much fast memory
 # there is. DELAY-MS passes between the start of the system and the run.
 # What was found out goes to standard output between lines "=== NAME" and the next such line.
@@ -37,7 +38,9 @@ counters() {
 }
 begin() { echo "=== $1"; }
 
+system_prepare() { :; }
 system_start() { :; }
+system_before() { :; }
 system_stop() { :; }
 launcher=
 case $system in
@@ -67,6 +70,7 @@ echo "fast_bytes $(free_bytes)"
 # With a processor to spare, it is the system's: the workload, and a server with its client, stay on the first.
 [ "$(nproc)" -eq 1 ] || launcher="taskset 1 $launcher"
 
+system_prepare
 # shellcheck disable=SC2086 # the launcher is words
 $launcher workload run "$@" --json /tmp/workload.json --ready-file /tmp/ready --wait-file /tmp/go >/tmp/workload.log 2>&1 &
 workload=$!
@@ -82,6 +86,8 @@ read -r TARGET _ </tmp/ready || TARGET=$workload
 echo "target $TARGET"
 system_start
 usleep "$((delay_ms * 1000))"
+begin system-before
+system_before
 begin before
 counters
 begin run

@@ -6,7 +6,8 @@
 # 1:4, 2 s: 100 to 1000 ms (within 1 %), a threshold of 4 ms and watermarks of 3 % (slower). The defaults can beat this set
 # (docs/results.md); whichever is faster counts.
 # shellcheck shell=dash
-system_start() {
+# A process takes its first scan period when it is made, so the periods are set before.
+system_prepare() {
   if [ "$POLICY" = tuned ]; then
     debug=/sys/kernel/debug/sched/numa_balancing
     echo 10 >$debug/hot_threshold_ms
@@ -15,6 +16,8 @@ system_start() {
     echo 200 >$debug/scan_period_max_ms
     echo 256 >/proc/sys/kernel/numa_balancing_promote_rate_limit_MBps
   fi
+}
+system_start() {
   echo 1 >/sys/kernel/mm/numa/demotion_enabled
   echo 2 >/proc/sys/kernel/numa_balancing
 }

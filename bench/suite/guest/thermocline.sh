@@ -22,6 +22,8 @@ system_start() {
       echo "[engine]"
       echo "epoch = \"200ms\""
       echo "window = \"2ms\""
+      echo "windows_per_epoch = 4"
+      echo "cpu_burst = \"2s\""
       echo "headroom = \"512K\""
       ;;
     esac
@@ -31,6 +33,10 @@ system_start() {
   cell_pages launch --bind "$TC_SLOW_NODE" -- thermoclined --config /tmp/thermocline.toml >/tmp/daemon.log 2>&1 &
   DAEMON=$!
   await 30 "the daemon" answers
+}
+system_before() {
+  answers || fail "the daemon does not answer"
+  cat /tmp/status.json
 }
 system_stop() {
   answers || { cat /tmp/daemon.log; fail "the daemon does not answer"; }

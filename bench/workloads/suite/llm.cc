@@ -2,8 +2,9 @@
 // The memory traffic of decoding tokens with a transformer: each token streams all weights, layer
 // by layer, and reads the keys and values of all earlier positions of its sequence, then appends
 // its own (Vaswani et al., 2017; a cache per layer and sequence as llama.cpp has it). Sequences
-// take turns in bursts, so a cache grows, rests, and is visited again. Whole numbers stand for the
-// arithmetic.
+// take turns in bursts, so a cache grows, rests, and is visited again. They begin with prompts of
+// different lengths in their caches, so that some are short and some soon full (a full one starts
+// anew). Whole numbers stand for the arithmetic.
 #include <algorithm>
 
 #include "bench/workloads/random.h"
@@ -21,18 +22,25 @@ constexpr std::uint64_t kPositionWords = kLayers * kEntryWords;
 class Llm final : public Workload {
  public:
   Llm(std::span<std::uint64_t> weights, std::span<std::uint64_t> cache, std::uint64_t sequences,
-      std::uint64_t burst, std::uint64_t seed)
+      std::uint64_t burst, double prompt, std::uint64_t seed)
       : weights_(weights),
         cache_(cache),
         capacity_(cache.size() / kPositionWords / sequences),
         burst_(burst),
         seed_(seed),
         sequences_(sequences),
-        random_(seed, 5) {}
+        random_(seed, 5) {
+    const auto longest = static_cast<std::uint64_t>(2 * prompt * static_cast<double>(capacity_));
+    for (Sequence& sequence : sequences_)
+      sequence.length = std::min(capacity_, longest == 0 ? 0 : random_.below(longest));
+  }
 
   void fill() override {
     for (std::uint64_t i = 0; i < weights_.size(); ++i) weights_[i] = mix64(seed_ + i);
     std::fill(cache_.begin(), cache_.end(), 0);
+    for (std::uint64_t s = 0; s < sequences_.size(); ++s)
+      for (std::uint64_t layer = 0; layer < kLayers; ++layer)
+        for (std::uint64_t p = 0; p < sequences_[s].length; ++p) append(s, layer, p);
   }
 
   void run(unsigned /*phase*/, std::uint64_t count) override {
@@ -78,14 +86,16 @@ class Llm final : public Workload {
         for (std::uint64_t j = 0; j < kEntryWords / 2; ++j) score += at[j] * sum;
         for (std::uint64_t j = kEntryWords / 2; j < kEntryWords; ++j) sum += at[j] ^ score;
       }
-      std::uint64_t* const own = entry(now_, layer, sequence.length);
-      for (std::uint64_t j = 0; j < kEntryWords; ++j)
-        own[j] = tag(now_, layer, sequence.length) + j;
+      append(now_, layer, sequence.length);
       state_ = mix64(sum) | 1;
     }
     ++sequence.length;
   }
 
+  void append(std::uint64_t sequence, std::uint64_t layer, std::uint64_t position) {
+    std::uint64_t* const at = entry(sequence, layer, position);
+    for (std::uint64_t j = 0; j < kEntryWords; ++j) at[j] = tag(sequence, layer, position) + j;
+  }
   [[nodiscard]] std::uint64_t* entry(std::uint64_t sequence, std::uint64_t layer,
                                      std::uint64_t position) const {
     return &cache_[((sequence * kLayers + layer) * capacity_ + position) * kEntryWords];
@@ -119,7 +129,8 @@ Result<std::unique_ptr<Workload>> llm_decode(const Instance& instance) {
             instance.memory.allocate<std::uint64_t>((all - cache_words) / kLayers * kLayers));
   TC_ASSIGN(const auto cache, instance.memory.allocate<std::uint64_t>(cache_words));
   return std::make_unique<Llm>(weights, cache, sequences,
-                               static_cast<std::uint64_t>(instance["burst"]), instance.seed);
+                               static_cast<std::uint64_t>(instance["burst"]), instance["prompt"],
+                               instance.seed);
 }
 
 }  // namespace
@@ -131,7 +142,8 @@ std::vector<WorkloadSpec> llm_workloads() {
            1,
            {{"kv_share", 0.5, 0.1, 0.9, "share of the footprint that the caches take"},
             {"sequences", 8, 1, 32, "that take turns"},
-            {"burst", 16, 1, 1000000, "tokens of a sequence in a row"}},
+            {"burst", 16, 1, 1000000, "tokens of a sequence in a row"},
+            {"prompt", 0.5, 0, 1, "mean share of a cache that is full at first"}},
            llm_decode}};
 }
 
