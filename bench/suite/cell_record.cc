@@ -123,6 +123,7 @@ CellRecord from_json(const json& line) {
   if (const json* found = value("policy")) record.policy = found->get<std::string>();
   read("error", record.error);
   read("log", record.log);
+  read("setting", record.setting);
   read("version", record.version);
   return record;
 }
@@ -183,6 +184,7 @@ nlohmann::ordered_json to_json(const CellRecord& r) {
   };
   for (const Word& word : kWords) out[word.key] = r.key.*word.member;
   out["seed"] = r.key.seed;
+  out["setting"] = printable(r.setting);
   put_or_null("policy", r.policy);
   out["status"] = r.done ? "done" : "failed";
   out["error"] = printable(r.error);
@@ -227,6 +229,7 @@ Status check(const CellRecord& record) {
   if (record.key.mode != "reference" && record.key.mode != "parallel")
     return wrong("mode", R"("reference" or "parallel")");
   if (record.policy && !is_word(*record.policy)) return wrong("policy", "a word or null");
+  if (!record.setting.empty() && !is_word(record.setting)) return wrong("setting", "a word");
   for (const FigureKey& figure : kFigures)
     if (const auto& value = record.*figure.member; value && !in_range(*value, figure.range))
       return wrong(figure.key, figure.range == Range::kShare ? "a number from 0 to 1"
@@ -309,9 +312,10 @@ Result<Store> Store::open(const std::string& path) {
   return store;
 }
 
-bool Store::has(const CellKey& key) const {
+const CellRecord* Store::done(const CellKey& key) const {
   const auto place = places_.find(key);
-  return place != places_.end() && records_[place->second].done;
+  return place != places_.end() && records_[place->second].done ? &records_[place->second]
+                                                                : nullptr;
 }
 
 Status Store::append(const CellRecord& record) {

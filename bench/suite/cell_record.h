@@ -39,6 +39,7 @@ struct CellKey {
 /// Names of figures are the JSON keys; none: the system has no such figure.
 struct CellRecord {
   CellKey key;
+  std::string setting;  ///< PlannedCell::setting; "" in records of builds that had none
   std::optional<std::string> policy;
   bool done = false;  ///< "status": "done", or "failed"
   std::string error;  ///< of a failed cell, one sentence
@@ -110,8 +111,8 @@ class Store {
 
   [[nodiscard]] const std::vector<CellRecord>& records() const { return records_; }
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
-  /// Whether the cell is done. A failed one is worth another try.
-  [[nodiscard]] bool has(const CellKey& key) const;
+  /// The record of a cell that is done, or null. A failed one is worth another try.
+  [[nodiscard]] const CellRecord* done(const CellKey& key) const;
   /// On the disk when it returns, or not in the file at all.
   [[nodiscard]] Status append(const CellRecord& record);
 

@@ -8,6 +8,8 @@
 #include <set>
 
 #include "base/text.h"
+#include "bench/suite/run.h"
+#include "emulation/lab/files.h"
 #include "emulation/timing/model.h"
 
 namespace thermocline::suite {
@@ -46,6 +48,28 @@ Result<std::vector<T>> choose(const std::vector<T>& all, const std::vector<std::
   for (const T& one : all)
     if (wanted.contains(one.name)) chosen.push_back(one);
   return chosen;
+}
+
+/// Each text with its length, so that what moves from one to the next changes the whole.
+std::string setting_of(const SuiteOptions& o, const SuiteWorkload& workload,
+                       const SuiteSystem& system, std::string_view timing_text) {
+  std::string text;
+  const auto add = [&text](std::string_view part) {
+    text += fmt::format("{}:{}", part.size(), part);
+  };
+  add(fmt::format("{} {} {} {}", o.footprint.get(), o.length, workload.seconds,
+                  workload.huge_pages));
+  for (const std::string& one : workload.settings) add(one);
+  add(timing_text);
+  for (const Script& script : scripts())
+    if (script.name == "cell.sh" || script.name == system.script + ".sh") add(script.text);
+  return fmt::format("{:016x}", lab::fingerprint(text));
+}
+
+Result<std::string> timing_text(const std::string& timing) {
+  TC_TRY(timing::load_model(timing));
+  const std::string_view preset = timing::preset_text(timing);
+  return preset.empty() ? lab::read_whole(timing) : std::string(preset);
 }
 
 }  // namespace
@@ -144,7 +168,7 @@ Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
   if (mode == timing::Mode::kReport)
     return fail(ErrorKind::kUsage,
                 "report mode leaves the guest's clock alone; use reference or parallel");
-  TC_TRY(timing::load_model(o.timing));
+  TC_ASSIGN(const std::string timing, timing_text(o.timing));
   std::vector<Ratio> ratios;
   for (const std::string& text : o.ratios) {
     TC_ASSIGN(const Ratio ratio, parse_ratio(text));
@@ -173,7 +197,9 @@ Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
         cells.push_back({{workload.name, ratio, system.name, o.timing, o.mode, o.kernel, seed},
                          workload,
                          system,
-                         fast});
+                         fast,
+                         setting_of(o, workload, system, timing),
+                         setting_of(o, workload, suite_systems().front(), timing)});
       };
       for (const SuiteSystem& system : systems)
         if (system.once)

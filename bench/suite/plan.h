@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the suite can run, what was asked for, and the cells that follow from it. Pure.
+// What the suite can run, what was asked for, and the cells that follow from it.
 #pragma once
 
 #include <optional>
@@ -64,11 +64,16 @@ struct PlannedCell {
   SuiteWorkload workload;
   SuiteSystem system;
   std::optional<Bytes> fast;  ///< what programs find free on the fast node; none: room for all
+  /// What the key doesn't tell but the figures depend on, as 16 hexadecimal digits: footprint,
+  /// length, how the workload is run, the texts of the timing model and of the scripts. The same
+  /// from build to build while those are.
+  std::string setting;
+  std::string all_fast_setting;  ///< of the all-fast cell of the same workload and seed
 };
 
 /// Every cell of the table in the order of running: seed by seed, so that a run that is cut short
 /// has whole rows; what others need (all-fast) first. kUsage, in one sentence, for a name that
-/// there is not, a ratio that leaves too little, a number that can't be.
+/// there is not, a ratio that leaves too little, a number that can't be. Reads the timing model.
 [[nodiscard]] Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& options);
 
 /// Least fast memory that a guest can be given: below, the kernel's own lists and watermarks weigh

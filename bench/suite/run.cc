@@ -137,15 +137,11 @@ class Suite {
   Suite& operator=(const Suite&) = delete;
 
   Result<RunOutcome> run(const std::vector<PlannedCell>& cells) {
+    TC_TRY(take_those_left(cells));
     TC_TRY(prepare());
-    for (const PlannedCell& cell : cells) {
-      const bool wanted = !store_.has(cell.key);
-      if (!wanted) ++outcome_.skipped;
-      if (wanted) waiting_.push_back(cell);
-    }
     // Page counts are not in the store: what the oracle needs may have to be run again.
     for (std::size_t i = 0; i < waiting_.size(); ++i)
-      if (waiting_[i].system.name == "oracle-static" && !has_counts(waiting_[i].key) &&
+      if (waiting_[i].system.name == "oracle-static" && !has_counts(waiting_[i]) &&
           std::none_of(waiting_.begin(), waiting_.end(),
                        [&](const PlannedCell& c) { return is_source(c, waiting_[i]); }))
         for (const PlannedCell& cell : cells)
@@ -199,6 +195,24 @@ class Suite {
     if (setting_.say) setting_.say(text);
   }
 
+  /// What is not finished yet. Finished cells of another experiment don't count as this one's.
+  Status take_those_left(const std::vector<PlannedCell>& cells) {
+    std::vector<CellKey> others;
+    for (const PlannedCell& cell : cells) {
+      const CellRecord* const record = store_.done(cell.key);
+      if (record != nullptr && record->setting != cell.setting) others.push_back(cell.key);
+      if (record != nullptr && record->setting == cell.setting)
+        ++outcome_.skipped;
+      else
+        waiting_.push_back(cell);
+    }
+    if (others.empty() || setting_.again) return {};
+    return fail(ErrorKind::kUsage,
+                "{} of the cells in {} were finished with another footprint, length, timing model "
+                "or scripts, such as {}; name another --out, or run them again with --again",
+                others.size(), setting_.out_dir, to_text(others.front()));
+  }
+
   Status prepare() {
     std::error_code ec;
     for (const char* part : {"scripts", "cells", "page-counts"}) {
@@ -214,12 +228,16 @@ class Suite {
     return {};
   }
 
-  [[nodiscard]] fs::path counts_file(const CellKey& key) const {
-    return fs::absolute(
-        dir_ / "page-counts" /
-        fmt::format("{}_{}_{}_{}_{}", key.workload, key.timing, key.mode, key.kernel, key.seed));
+  /// The timing model has no place in the name: it may be a path, and the setting tells it.
+  [[nodiscard]] fs::path counts_file(const PlannedCell& cell) const {
+    const CellKey& key = cell.key;
+    return fs::absolute(dir_ / "page-counts" /
+                        fmt::format("{}_{}_{}_{}_{}", key.workload, cell.all_fast_setting, key.mode,
+                                    key.kernel, key.seed));
   }
-  [[nodiscard]] bool has_counts(const CellKey& key) const { return fs::exists(counts_file(key)); }
+  [[nodiscard]] bool has_counts(const PlannedCell& cell) const {
+    return fs::exists(counts_file(cell));
+  }
   static bool is_source(const PlannedCell& cell, const PlannedCell& of) {
     return cell.system.name == "all-fast" && cell.key.workload == of.key.workload &&
            cell.key.seed == of.key.seed;
@@ -231,7 +249,7 @@ class Suite {
     places.thermocline = setting_.thermocline;
     places.scripts = (here / "scripts").string();
     places.truth = (here / "cells" / (file_name(cell.key) + ".truth")).string();
-    places.page_counts = counts_file(cell.key).string();
+    places.page_counts = counts_file(cell).string();
     if (!cell.workload.program.empty())
       places.program = (lab::cache_dir() / "programs" / cell.workload.program).string();
     return places;
@@ -248,7 +266,7 @@ class Suite {
   bool start_next() {
     for (std::size_t i = 0; i < waiting_.size(); ++i) {
       const PlannedCell cell = waiting_[i];
-      if (cell.system.name == "oracle-static" && !has_counts(cell.key)) continue;
+      if (cell.system.name == "oracle-static" && !has_counts(cell)) continue;
       FastNode node{in_steps(setting_.options.footprint + kRoomForAll), Bytes()};
       if (cell.fast) {
         Fitting& fit = fitting(cell);
@@ -378,6 +396,7 @@ class Suite {
     std::error_code ec;
     fs::remove(at.truth, ec);
     if (!record) return keep_failure(r.cell, record.error().message, log_name(r.cell), wall_s);
+    record->setting = r.cell.setting;
     record->wall_s = wall_s;
     record->version = setting_.version;
     TC_TRY(store_.append(*record));
@@ -406,6 +425,7 @@ class Suite {
                       double wall_s) {
     CellRecord record;
     record.key = cell.key;
+    record.setting = cell.setting;
     if (cell.system.policy != "-") record.policy = cell.system.policy;
     record.error = printable(why);
     record.log = log;

@@ -19,6 +19,7 @@ struct RunSetting {
   std::string thermocline;  ///< the program that cells are run with
   std::string version;      ///< of it, for the records
   unsigned jobs = 2;
+  bool again = false;  ///< run finished cells of other settings again
   /// What is written beside the records (kFactsName) as soon as the run has begun.
   std::function<Result<std::string>()> facts;
   /// A line for the user: what was done, what is left.
@@ -35,7 +36,8 @@ struct RunOutcome {
 /// Name of the store in the folder of a run.
 inline constexpr const char* kStoreName = "cells.jsonl";
 
-/// kUsage, before any guest boots, when the folder can't be written. A cell that fails becomes a
+/// kUsage, before any guest boots, when the folder can't be written, or has finished cells that
+/// were run with another PlannedCell::setting and `again` isn't said. A cell that fails becomes a
 /// record with its log and the run goes on. SIGINT, SIGTERM and SIGHUP end it; what is finished is
 /// in the store.
 [[nodiscard]] Result<RunOutcome> run_cells(const std::vector<PlannedCell>& cells,

@@ -90,13 +90,14 @@ TEST(CellRecord, HasEveryKeyOfTheSchemaAlways) {
   const auto json = to_json(CellRecord{});
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   EXPECT_THAT(
-      keys, testing::ElementsAre(
-                "workload", "ratio", "system", "timing", "mode", "kernel", "seed", "policy",
-                "status", "error", "log", "ops_per_s", "steady_ops_per_s", "ns_per_access",
-                "p50_ns", "p99_ns", "fast_hit_ratio", "steady_fast_hit_ratio", "promoted_bytes",
-                "demoted_bytes", "ping_pong_share", "tracker_cpu_share", "policy_cpu_share",
-                "mover_cpu_share", "overhead_cpu_share", "reconverge_s", "fast_bytes", "fast_share",
-                "footprint_bytes", "operations", "seconds", "verified", "wall_s", "version"));
+      keys, testing::ElementsAre("workload", "ratio", "system", "timing", "mode", "kernel", "seed",
+                                 "setting", "policy", "status", "error", "log", "ops_per_s",
+                                 "steady_ops_per_s", "ns_per_access", "p50_ns", "p99_ns",
+                                 "fast_hit_ratio", "steady_fast_hit_ratio", "promoted_bytes",
+                                 "demoted_bytes", "ping_pong_share", "tracker_cpu_share",
+                                 "policy_cpu_share", "mover_cpu_share", "overhead_cpu_share",
+                                 "reconverge_s", "fast_bytes", "fast_share", "footprint_bytes",
+                                 "operations", "seconds", "verified", "wall_s", "version"));
 }
 
 TEST(CellRecord, MissingFiguresAreNull) {
@@ -107,6 +108,7 @@ TEST(CellRecord, MissingFiguresAreNull) {
   EXPECT_EQ(record->ops_per_s, 3);
   EXPECT_FALSE(record->p99_ns);
   EXPECT_FALSE(record->policy);
+  EXPECT_EQ(record->setting, "");
 }
 
 TEST(CellRecord, WhatIsNoneIsToldByKey) {
@@ -119,6 +121,7 @@ TEST(CellRecord, WhatIsNoneIsToldByKey) {
   EXPECT_THAT(why_not(with("workload", "<b>")), HasSubstr("\"workload\" wants a word"));
   EXPECT_EQ(why_not(with("timing", "models/my card.toml")), "accepted");
   EXPECT_THAT(why_not(with("timing", "a\x1b[2J")), HasSubstr("\"timing\" wants"));
+  EXPECT_THAT(why_not(with("setting", "a b")), HasSubstr("\"setting\" wants a word"));
   EXPECT_THAT(why_not(with("mode", "fast")), HasSubstr("\"mode\" wants"));
   EXPECT_THAT(why_not(with("seed", -1)), HasSubstr("no whole number"));
   EXPECT_THAT(why_not(with("seed", 1.5)), HasSubstr("no whole number"));
@@ -167,22 +170,22 @@ TEST_F(StoreTest, GoesOnWhereTheLastRunStopped) {
   {
     auto store = Store::open(path_);
     ASSERT_TRUE(store) << store.error().message;
-    EXPECT_FALSE(store->has(made_up(1).key));
+    EXPECT_FALSE(store->done(made_up(1).key));
     ASSERT_TRUE(store->append(made_up(1)));
-    EXPECT_TRUE(store->has(made_up(1).key));
+    EXPECT_TRUE(store->done(made_up(1).key));
     CellRecord failed = made_up_failure();
     failed.key.seed = 2;
     ASSERT_TRUE(store->append(failed));
-    EXPECT_FALSE(store->has(failed.key)) << "a failed cell is tried again";
+    EXPECT_FALSE(store->done(failed.key)) << "a failed cell is tried again";
   }
   std::ofstream(path_, std::ios::app) << R"({"workload":"gu)";
   auto store = Store::open(path_);
   ASSERT_TRUE(store) << store.error().message;
   EXPECT_THAT(store->notes(), SizeIs(1));
   EXPECT_THAT(store->records(), SizeIs(2));
-  EXPECT_TRUE(store->has(made_up(1).key));
+  EXPECT_TRUE(store->done(made_up(1).key));
   ASSERT_TRUE(store->append(made_up(2)));
-  EXPECT_TRUE(store->has(made_up(2).key));
+  EXPECT_TRUE(store->done(made_up(2).key));
   CellRecord failed = made_up_failure();
   failed.key.seed = 2;
   EXPECT_EQ(text(), line_of(made_up(1)) + line_of(failed) + line_of(made_up(2)));

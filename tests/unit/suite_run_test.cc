@@ -20,6 +20,7 @@
 #include "bench/suite/plan.h"
 #include "bench/suite/run.h"
 #include "bench/suite/truth.h"
+#include "emulation/timing/model.h"
 
 namespace thermocline::suite {
 namespace {
@@ -83,6 +84,42 @@ TEST(SuitePlan, CoreHasTenWorkloadsThreeRatiosAndEverySystem) {
   EXPECT_GE(workloads.size(), 10u);
   EXPECT_EQ(systems.size(), suite_systems().size());
   EXPECT_THAT(ratios, ElementsAre("-", "1:2", "1:4", "1:8"));
+}
+
+TEST(SuitePlan, TellsExperimentsApartByMoreThanTheirKey) {
+  const auto setting = [](const SuiteOptions& o) { return plan_cells(o)->back().setting; };
+  SuiteOptions usual;
+  usual.workloads = {"chase"};
+  usual.systems = {"numab"};
+  const std::string hash = setting(usual);
+  EXPECT_EQ(hash.size(), 16u);
+  EXPECT_EQ(setting(usual), hash);
+  std::set<std::string> all{hash};
+  SuiteOptions other = usual;
+  other.footprint = Bytes(std::uint64_t{320} << 20);
+  all.insert(setting(other));
+  other = usual;
+  other.length = 2;
+  all.insert(setting(other));
+  other = usual;
+  other.timing = "cxl-fpga";
+  all.insert(setting(other));
+  other = usual;
+  other.workloads = {"stream"};
+  all.insert(setting(other));
+  other = usual;
+  other.systems = {"damos"};
+  all.insert(setting(other));
+  EXPECT_EQ(all.size(), 6u);
+  // The texts of a model count, not what it is called.
+  const std::string file = testing::TempDir() + "model.toml";
+  std::ofstream(file) << timing::preset_text("cxl-asic");
+  other = usual;
+  other.timing = file;
+  EXPECT_EQ(setting(other), hash);
+  std::ofstream(file, std::ios::app) << "# another card\n";
+  EXPECT_NE(setting(other), hash);
+  std::filesystem::remove(file);
 }
 
 TEST(SuitePlan, RefusesInOneSentence) {
@@ -508,6 +545,54 @@ TEST_F(SuiteRun, ASignalEndsTheGuestsAndKeepsWhatIsDone) {
   EXPECT_EQ(outcome->signal, SIGTERM);
   EXPECT_EQ(outcome->done, 1u);
   EXPECT_EQ(records().size(), 1u);
+}
+
+TEST_F(SuiteRun, FinishedCellsOfAnotherExperimentAreNoneOfThisOne) {
+  ASSERT_TRUE(run());
+  const std::string before = calls();
+  const std::vector<CellRecord> old = records();
+  setting_.facts = [] { return std::string("of the refused run"); };
+  options_.length = 0.5;
+  const auto refused = run();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(refused.error().message, HasSubstr("4 of the cells in "));
+  EXPECT_THAT(refused.error().message, HasSubstr("such as chase - all-fast, seed 1 ("));
+  EXPECT_THAT(refused.error().message,
+              HasSubstr("name another --out, or run them again with --again"));
+  EXPECT_EQ(calls(), before);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "out" / kFactsName));
+  setting_.again = true;
+  EXPECT_EQ(run()->done, 4u);
+  ASSERT_EQ(records().size(), 4u);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_NE(records()[i].setting, old[i].setting);
+  // Those are finished now, and their page counts are not the first run's.
+  EXPECT_EQ(run()->skipped, 4u);
+  std::size_t counts = 0;
+  for (const auto& file : std::filesystem::directory_iterator(dir_ / "out/page-counts"))
+    counts += file.is_regular_file() ? 1 : 0;
+  EXPECT_EQ(counts, 2u);
+}
+
+TEST_F(SuiteRun, CellsOfOlderBuildsHaveNoSetting) {
+  options_.systems = {"numab"};
+  ASSERT_TRUE(run());
+  std::filesystem::path store = dir_ / "out" / kStoreName;
+  std::ifstream in(store);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  const auto at = text.find(",\"setting\"");
+  text.erase(at, text.find(',', at + 1) - at);
+  std::ofstream(store) << text;
+  EXPECT_THAT(run().error().message, HasSubstr("1 of the cells in "));
+}
+
+TEST_F(SuiteRun, TakesATimingModelFromAFile) {
+  std::filesystem::create_directories(dir_ / "models");
+  std::ofstream(dir_ / "models/card.toml") << timing::preset_text("cxl-fpga");
+  options_.timing = (dir_ / "models/card.toml").string();
+  const auto outcome = run();
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->done, 4u) << said_;
 }
 
 TEST_F(SuiteRun, RefusesAFolderThatCantBeWritten) {

@@ -33,7 +33,7 @@ struct Options {
   std::string out = "suite";
   std::string footprint = "160M";
   unsigned jobs = 2;
-  bool smoke = false, full = false, list = false, json = false;
+  bool smoke = false, full = false, list = false, json = false, again = false;
 };
 
 struct ReportOptions {
@@ -181,6 +181,7 @@ Result<int> run_suite(Options& o, const std::string& command) {
   if (ec) return fail_errno(ec.value(), "can't find this program's own file");
   setting.version = version();
   setting.jobs = o.jobs;
+  setting.again = o.again;
   setting.say = say;
   setting.facts = [&]() -> Result<std::string> {
     TC_ASSIGN(const ReportHeader header, gather_facts(*make_real_system(), command, o.suite.kernel,
@@ -259,6 +260,9 @@ void register_bench(CLI::App& app, Context& context) {
   verb->add_option("--out", o->out, "folder of the results; a run goes on with what is there")
       ->type_name("DIR")
       ->capture_default_str();
+  verb->add_flag("--again", o->again,
+                 "run finished cells again that had another footprint, length, timing model or "
+                 "scripts");
   verb->add_flag("--smoke", o->smoke, "a few short cells: does all of it work here?");
   verb->add_flag("--full", o->full, "the published table, with three seeds: hours");
   verb->add_flag("--list", o->list, "workloads and systems, and nothing else");
