@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Thermocline: the module and the daemon, which lives on the slow node: in a guest whose fast tier is some 50 MiB, its few
 # MiB would weigh as they never do on a server.
-# default: the daemon's own settings. Otherwise those for a small and therefore hot guest (see numab.sh): epochs of 200 ms (which the
-# CPU budget of 5 % stretches to 400 to 700 ms), windows of 2 ms. Tried on gups-moving and ycsb-b: windows that the policy steers
-# (slower to follow), budgets of 7 and 10 %, four windows an epoch (faster to follow on gups-moving, slower on ycsb-b).
+# default: the daemon's own settings. Otherwise those for a small and therefore hot guest (see numab.sh): epochs of 200 ms, four windows of
+# 2 ms in each, a CPU budget that is saved up for 2 s. Tried on chase, gups-moving, ycsb-b and llm-decode at 1:4: eight windows (2 % faster on
+# gups-moving, 2 % slower on chase and ycsb-b), a budget saved up for 10 s (10 % slower on gups-moving), epochs of 100 ms (5 % slower there).
 # shellcheck shell=dash
 SOCKET=/tmp/thermocline.sock
 answers() { thermocline status --json --socket "$SOCKET" >/tmp/status.json 2>/dev/null; }
