@@ -58,7 +58,9 @@ std::vector<std::string> guest(const PlannedCell& cell, const std::string& timin
                                  "--timeout",
                                  "1800",
                                  "--with",
-                                 places.scripts + ":" + kScripts};
+                                 places.scripts + ":" + kScripts,
+                                 "--with",
+                                 places.carried + ":/lab/page-counts"};
   if (!places.program.empty())
     for (const std::string& word : {std::string("--with"), places.program}) words.push_back(word);
   return words;
@@ -201,8 +203,6 @@ std::vector<std::string> cell_command(const PlannedCell& cell, const std::string
   };
   add({"--truth", places.truth, "--truth-slice", "50ms", "--truth-pages", "virtual"});
   add({"--truth-profile", "50us"});
-  if (cell.system.script == "oracle-static")
-    add({"--with", places.page_counts + ":/lab/page-counts"});
   // Another seed begins at another point of the tracker's period.
   const std::uint64_t delay_ms = (cell.key.seed - 1) * 37 % 100;
   add({"--", "sh", fmt::format("{}/cell.sh", kScripts), cell.system.script, cell.system.policy,

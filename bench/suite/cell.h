@@ -22,12 +22,17 @@ struct FastNode {
 /// a section of two nodes, to ask for a page's node costs a cache miss.
 inline constexpr Bytes kNodeStep{std::uint64_t{128} << 20};
 
+/// Least size of a file of page counts. Every guest carries one of this size, in memory, so that
+/// the oracle's has no less of it free.
+inline constexpr Bytes kPageCountsSize{std::uint64_t{1} << 20};
+
 /// Where the parts of a run are.
 struct CellPlaces {
   std::string thermocline;  ///< the program itself
   std::string scripts;      ///< folder with bench/suite/guest
   std::string truth;        ///< file that the ground truth goes to
-  std::string page_counts;  ///< of the same workload and seed; for oracle-static
+  std::string page_counts;  ///< of the same workload and seed: written by all-fast
+  std::string carried;      ///< into the guest: page_counts for oracle-static, padding for others
   std::string program;      ///< that the workload drives; empty: none
 };
 

@@ -221,6 +221,7 @@ class Suite {
     }
     for (const Script& script : scripts())
       TC_TRY(write_whole((dir_ / "scripts" / script.name).string(), script.text));
+    TC_TRY(write_whole(padding_file().string(), std::string(kPageCountsSize.get(), '\n')));
     if (setting_.facts) {
       TC_ASSIGN(const std::string facts, setting_.facts());
       TC_TRY(write_whole((dir_ / kFactsName).string(), facts));
@@ -238,6 +239,9 @@ class Suite {
   [[nodiscard]] bool has_counts(const PlannedCell& cell) const {
     return fs::exists(counts_file(cell));
   }
+  [[nodiscard]] fs::path padding_file() const {
+    return fs::absolute(dir_ / "page-counts" / "none");
+  }
   static bool is_source(const PlannedCell& cell, const PlannedCell& of) {
     return cell.system.name == "all-fast" && cell.key.workload == of.key.workload &&
            cell.key.seed == of.key.seed;
@@ -250,6 +254,8 @@ class Suite {
     places.scripts = (here / "scripts").string();
     places.truth = (here / "cells" / (file_name(cell.key) + ".truth")).string();
     places.page_counts = counts_file(cell).string();
+    places.carried =
+        cell.system.script == "oracle-static" ? places.page_counts : padding_file().string();
     if (!cell.workload.program.empty())
       places.program = (lab::cache_dir() / "programs" / cell.workload.program).string();
     return places;
@@ -416,6 +422,7 @@ class Suite {
       std::string counts;
       for (const auto& [page, misses] : truth.pages)
         counts += fmt::format("{:x} {}\n", page, misses);
+      counts.resize(std::max<std::size_t>(counts.size(), kPageCountsSize.get()), '\n');
       TC_TRY(write_whole(at.page_counts, counts));
     }
     return read_cell(cell, sections_of(log), truth);

@@ -75,13 +75,14 @@ Result<std::vector<int>> where(System& system, int pid, std::span<const std::uin
   return nodes;
 }
 
-/// Lines "PAGE COUNT", hexadecimal and decimal; the highest count first.
+/// Lines "PAGE COUNT", hexadecimal and decimal, or empty; the highest count first.
 Result<std::vector<std::pair<std::uint64_t, std::uint64_t>>> read_counts(const std::string& file) {
   std::ifstream in(file);
   if (!in) return fail_errno(errno, "can't read " + file);
   std::vector<std::pair<std::uint64_t, std::uint64_t>> counts;
   for (std::string line; std::getline(in, line);) {
     const auto w = words(line);
+    if (w.empty()) continue;
     if (w.size() != 2) return fail(ErrorKind::kCorrupt, "{} has a line \"{}\"", file, line);
     TC_ASSIGN(const std::uint64_t page, parse_u64(w[0], 16));
     TC_ASSIGN(const std::uint64_t count, parse_u64(w[1]));

@@ -164,6 +164,7 @@ TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
   CellPlaces places;
   places.thermocline = "/bin/thermocline";
   places.scripts = "/x/scripts";
+  places.carried = "/x/none";
   places.truth = "/x/truth";
   const std::vector<std::string> words =
       cell_command(cells->back(), "cxl-asic", options.footprint, 0.5,
@@ -172,6 +173,7 @@ TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
   EXPECT_THAT(line, HasSubstr("/bin/thermocline lab run --kernel 6.12 --timing cxl-asic"));
   EXPECT_THAT(line, HasSubstr("--smp 1 --fast 128M --slow 512M"));
   EXPECT_THAT(line, HasSubstr("memmap=40K$131032K"));
+  EXPECT_THAT(line, HasSubstr("--with /x/none:/lab/page-counts"));
   EXPECT_THAT(line, HasSubstr("cell.sh numab tuned 37 gups-moving --footprint 160M --seed 2 "
                               "--duration 2.5 --samples 0.05 --set phases=2"));
 }
