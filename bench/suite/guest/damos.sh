@@ -2,10 +2,11 @@
 # DAMON's two-kdamond recipe, after HMSDK's capacity expansion: one watches the slow node and migrates what is hot to the fast
 # one, the other watches the fast node and migrates what is cold to the slow one. Physical addresses.
 # default: DAMON's intervals (5 ms, 100 ms, 1 s), 10 to 1000 regions, no demotion by reclaim.
-# tuned: 100 to 1000 regions; each way at most 64 MB/s, what is accessed most (or least) first; reclaim demotes, with watermarks
-# of 3 % of the node: without it a full fast node lets nothing in, as migrate_cold finds few regions without any access.
-# Tried on chase at 1:4, 2 to 3 s, and slower over the whole run: no quota (it moves without end), 256 MB/s, intervals of 1 and 2 ms (they find
-# more, but cost more than that brings), 10 regions, smaller watermarks.
+# tuned: each way at most 16 MB/s, what is accessed most (or least) first; reclaim demotes, with watermarks of 3 % of the node:
+# without it a full fast node lets nothing in, as migrate_cold finds few regions without any access.
+# Tried on chase, gups-moving and ycsb-b at 1:4: 64 MB/s with at least 100 regions (5 % faster on chase, 11 and 9 % slower on the others), 256 MB/s
+# (slower on all), 16 MB/s with at least 100 regions (slower on all); on chase alone no quota (it moves without end), intervals of 1 and
+# 2 ms (they find more, but cost more than that brings), smaller watermarks.
 # shellcheck shell=dash
 DAMON=/sys/kernel/mm/damon/admin/kdamonds
 node_range() { # NODE: first and last address of its memory
@@ -29,7 +30,7 @@ kdamond() { # INDEX NODE ACTION TARGET-NODE LEAST-ACCESSES MOST-ACCESSES LEAST-A
   echo 5000 >"$dir/monitoring_attrs/intervals/sample_us"
   echo 100000 >"$dir/monitoring_attrs/intervals/aggr_us"
   echo 1000000 >"$dir/monitoring_attrs/intervals/update_us"
-  echo "$regions" >"$dir/monitoring_attrs/nr_regions/min"
+  echo 10 >"$dir/monitoring_attrs/nr_regions/min"
   echo 1000 >"$dir/monitoring_attrs/nr_regions/max"
   echo 1 >"$dir/targets/nr_targets"
   echo 1 >"$dir/targets/0/regions/nr_regions"
@@ -57,9 +58,9 @@ kdamond() { # INDEX NODE ACTION TARGET-NODE LEAST-ACCESSES MOST-ACCESSES LEAST-A
   echo 4294967295 >"$pattern/age/max"
 }
 system_start() {
-  regions=10 quota=
+  quota=
   if [ "$POLICY" = tuned ]; then
-    regions=100 quota=6710886
+    quota=1677721
     echo 300 >/proc/sys/vm/watermark_scale_factor
     echo 1 >/sys/kernel/mm/numa/demotion_enabled
   fi
