@@ -239,9 +239,7 @@ class Suite {
   [[nodiscard]] bool has_counts(const PlannedCell& cell) const {
     return fs::exists(counts_file(cell));
   }
-  [[nodiscard]] fs::path padding_file() const {
-    return fs::absolute(dir_ / "page-counts" / "none");
-  }
+  [[nodiscard]] fs::path padding_file() const { return fs::absolute(dir_ / "padding"); }
   static bool is_source(const PlannedCell& cell, const PlannedCell& of) {
     return cell.system.name == "all-fast" && cell.key.workload == of.key.workload &&
            cell.key.seed == of.key.seed;
