@@ -128,13 +128,13 @@ CellRecord from_json(const json& line) {
   return record;
 }
 
-/// The newest record of each key.
+/// The newest record of each key, but what failed never hides what is done.
 void put(std::vector<CellRecord>& records, std::map<CellKey, std::size_t>& places,
          CellRecord record) {
   const auto [place, is_new] = places.try_emplace(record.key, records.size());
   if (is_new)
     records.push_back(std::move(record));
-  else
+  else if (record.done || !records[place->second].done)
     records[place->second] = std::move(record);
 }
 

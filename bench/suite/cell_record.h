@@ -90,9 +90,10 @@ struct FigureKey {
 [[nodiscard]] Result<CellRecord> parse_line(std::string_view line);
 
 struct Cells {
-  std::vector<CellRecord> records;  ///< one a key, the last of it; in the order of their first ones
-  std::vector<std::string> notes;   ///< what was left out and why, for the user
-  std::size_t whole_bytes = 0;      ///< length of the text up to the end of its last whole line
+  std::vector<CellRecord>
+      records;  ///< one a key, in the order of their first ones: the last done one, else the last
+  std::vector<std::string> notes;  ///< what was left out and why, for the user
+  std::size_t whole_bytes = 0;     ///< length of the text up to the end of its last whole line
 };
 
 /// A store's text. A last line without a newline is what a killed run leaves: dropped with a note.
@@ -113,7 +114,8 @@ class Store {
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
   /// The record of a cell that is done, or null. A failed one is worth another try.
   [[nodiscard]] const CellRecord* done(const CellKey& key) const;
-  /// On the disk when it returns, or not in the file at all.
+  /// On the disk when it returns, or not in the file at all. A failed record does not take the
+  /// place of a done one.
   [[nodiscard]] Status append(const CellRecord& record);
 
  private:

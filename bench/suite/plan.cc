@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/text.h"
@@ -211,6 +212,52 @@ Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
           if (!system.once) add(system, ratio.text(), ratio.fast_of(o.footprint));
     }
   return cells;
+}
+
+std::optional<CellKey> other_setting(const CellKey& key) {
+  if (key.seed <= 1) return std::nullopt;
+  const auto& all = suite_systems();
+  const auto own = std::find_if(all.begin(), all.end(),
+                                [&](const SuiteSystem& s) { return s.name == key.system; });
+  if (own == all.end()) return std::nullopt;
+  for (const SuiteSystem& other : all)
+    if (other.script == own->script && other.name != own->name && other.seeded && own->seeded) {
+      CellKey first = key;
+      first.system = other.name;
+      first.seed = 1;
+      return first;
+    }
+  return std::nullopt;
+}
+
+std::optional<double> too_far_behind(const CellRecord& seed1, const CellRecord& other) {
+  if (!seed1.done || !other.done || seed1.setting != other.setting) return std::nullopt;
+  const double whole = *other.ops_per_s / *seed1.ops_per_s - 1;
+  if (whole <= kCloseWithSeed1) return std::nullopt;
+  // The better setting counts for each measure by itself.
+  if (seed1.steady_ops_per_s && other.steady_ops_per_s &&
+      *other.steady_ops_per_s / *seed1.steady_ops_per_s - 1 <= kCloseWithSeed1)
+    return std::nullopt;
+  return whole;
+}
+
+std::vector<CellKey> without_unneeded(const std::vector<CellKey>& keys,
+                                      const std::vector<CellRecord>& records) {
+  std::map<CellKey, const CellRecord*> by_key;
+  for (const CellRecord& record : records) by_key[record.key] = &record;
+  std::vector<CellKey> needed;
+  for (const CellKey& key : keys) {
+    if (const auto other = other_setting(key)) {
+      CellKey first = key;
+      first.seed = 1;
+      const auto own_at = by_key.find(first), other_at = by_key.find(*other);
+      if (own_at != by_key.end() && other_at != by_key.end() &&
+          too_far_behind(*own_at->second, *other_at->second))
+        continue;
+    }
+    needed.push_back(key);
+  }
+  return needed;
 }
 
 }  // namespace thermocline::suite

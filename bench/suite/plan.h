@@ -76,6 +76,21 @@ struct PlannedCell {
 /// there is not, a ratio that leaves too little, a number that can't be. Reads the timing model.
 [[nodiscard]] Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& options);
 
+/// Further seeds of a rival's setting are run where it can be the better one: with seed 1 its whole
+/// or its settled part was faster than, or so close to, that of the rival's other setting.
+inline constexpr double kCloseWithSeed1 = 0.05;
+
+/// Seed 1 of the same cell with the rival's other setting ("numab" for "numab@tuned"). None for
+/// seed 1, and for systems of one setting.
+[[nodiscard]] std::optional<CellKey> other_setting(const CellKey& key);
+/// By how much the other setting was faster as a whole, 0.12 for 12 %, when further seeds of this
+/// one are not needed. None: they are, or it can't be told.
+[[nodiscard]] std::optional<double> too_far_behind(const CellRecord& seed1,
+                                                   const CellRecord& other);
+/// `keys` without further seeds that are not needed.
+[[nodiscard]] std::vector<CellKey> without_unneeded(const std::vector<CellKey>& keys,
+                                                    const std::vector<CellRecord>& records);
+
 /// Least fast memory that a guest can be given: below, the kernel's own lists and watermarks weigh
 /// more than what is measured.
 inline constexpr Bytes kLeastFast{std::uint64_t{8} << 20};

@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -17,6 +19,7 @@
 #include <thread>
 
 #include "base/output.h"
+#include "base/system.h"
 #include "base/text.h"
 #include "bench/suite/facts.h"
 #include "emulation/lab/files.h"
@@ -39,6 +42,8 @@ constexpr Bytes kKernelTakes = 100_MiB;
 constexpr Bytes kCloseEnough = 256_KiB;
 constexpr Bytes kStillFair = 1_MiB;
 constexpr int kMostProbes = 8;
+/// A probe that dies is tried so often again: a whole ratio hangs on it.
+constexpr int kProbeRetries = 2;
 
 std::string file_name(const CellKey& key) {
   std::string name = fmt::format("{}_{}_{}_{}_{}_{}_{}", key.workload, key.ratio, key.system,
@@ -48,38 +53,59 @@ std::string file_name(const CellKey& key) {
   return name;
 }
 
-/// A program that runs on its own, with its output in a file.
+/// A program that runs in a process group of its own, with its output in a file. It dies with us,
+/// however we do.
 class Child {
  public:
   static Result<Child> start(const std::vector<std::string>& words, const std::string& log) {
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(),
-                                       O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0666);
-    ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    // The signals that end the suite are handed on by it, once; and it has them blocked.
-    posix_spawnattr_t attributes;
-    ::posix_spawnattr_init(&attributes);
-    sigset_t none;
-    ::sigemptyset(&none);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setpgroup(&attributes, 0);
-    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    const auto failed = [&words](int error) {
+      return fail_errno(error, "can't start " + words[0]);
+    };
+    const UniqueFd in(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const UniqueFd out(
+        ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
+    if (!in) return failed(errno);
+    if (!out) return fail_errno(errno, "can't write " + log);
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) return failed(errno);
+    const UniqueFd told(ends[0]);
+    UniqueFd tell(ends[1]);
     std::vector<char*> arguments;
     for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
+    // The signals that end the suite are handed on by it, once; and it has them blocked.
+    sigset_t none;
+    ::sigemptyset(&none);
+    const pid_t parent = ::getpid();
     Child child;
-    const int error =
-        ::posix_spawn(&child.pid_, arguments[0], &actions, &attributes, arguments.data(), environ);
-    ::posix_spawn_file_actions_destroy(&actions);
-    ::posix_spawnattr_destroy(&attributes);
-    if (error != 0) return fail_errno(error, "can't start " + words[0]);
-    return child;
+    child.pid_ = ::fork();
+    if (child.pid_ < 0) return failed(errno);
+    if (child.pid_ == 0) {
+      // Only async-signal-safe calls from here.
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (::getppid() != parent) ::_exit(127);
+      ::setpgid(0, 0);
+      ::sigprocmask(SIG_SETMASK, &none, nullptr);
+      ::dup2(in.get(), STDIN_FILENO);
+      ::dup2(out.get(), STDOUT_FILENO);
+      ::dup2(out.get(), STDERR_FILENO);
+      ::execve(arguments[0], arguments.data(), environ);
+      const int error = errno;
+      (void)!::write(tell.get(), &error, sizeof error);
+      ::_exit(127);
+    }
+    tell.reset();
+    int error = 0;
+    ssize_t n = 0;
+    do n = ::read(told.get(), &error, sizeof error);
+    while (n < 0 && errno == EINTR);
+    if (n == 0) return child;
+    ::waitpid(child.pid_, nullptr, 0);
+    return failed(error);
   }
 
   void end() const { ::kill(pid_, SIGTERM); }
-  void wait() const { ::waitpid(pid_, nullptr, 0); }
+  void kill() const { ::kill(-pid_, SIGKILL); }
   /// Exit code, or 128 + signal; none while it runs.
   [[nodiscard]] std::optional<int> poll() const {
     int status = 0;
@@ -131,7 +157,12 @@ class Suite {
   /// Whatever ends a run early, no guest outlives it.
   ~Suite() {
     for (const Running& r : running_) r.child.end();
-    for (const Running& r : running_) r.child.wait();
+    const Clock::time_point last = Clock::now() + setting_.patience;
+    for (const Running& r : running_)
+      while (!r.child.poll()) {
+        if (Clock::now() >= last) r.child.kill();
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
   }
   Suite(const Suite&) = delete;
   Suite& operator=(const Suite&) = delete;
@@ -155,7 +186,9 @@ class Suite {
     if (outcome_.skipped != 0)
       say(fmt::format("{} of {} cells are there already", outcome_.skipped, cells.size()));
     while ((!waiting_.empty() && outcome_.signal == 0) || !running_.empty()) {
-      while (outcome_.signal == 0 && running_.size() < setting_.jobs && start_next()) {
+      while (outcome_.signal == 0 && running_.size() < setting_.jobs) {
+        TC_ASSIGN(const bool started, start_next());
+        if (!started) break;
       }
       if (running_.empty() && outcome_.signal == 0 && !waiting_.empty()) {
         // Nothing can start: the all-fast run that the oracle needs has failed.
@@ -164,11 +197,15 @@ class Suite {
         TC_TRY(keep_failure(cell, "its run with all memory on the fast node failed", "", 0));
         continue;
       }
-      if (const int signal = signals_.wait(std::chrono::milliseconds(100));
-          signal != 0 && outcome_.signal == 0) {
+      const int signal = signals_.wait(std::chrono::milliseconds(100));
+      const bool second = signal != 0 && outcome_.signal != 0;
+      if (signal != 0 && outcome_.signal == 0) {
         outcome_.signal = signal;
+        last_ = Clock::now() + setting_.patience;
         for (const Running& r : running_) r.child.end();
       }
+      if (second || (outcome_.signal != 0 && Clock::now() >= last_))
+        for (const Running& r : running_) r.child.kill();
       TC_TRY(look());
     }
     return outcome_;
@@ -188,6 +225,7 @@ class Suite {
     std::optional<FastNode> best;  ///< of all so far, and how far it was off
     Bytes off;
     int probes = 0;
+    int deaths = 0;  ///< of the same probe, one after another
     bool busy = false;
   };
 
@@ -266,17 +304,52 @@ class Suite {
     return fittings_[{cell.fast->get(), cell.workload.program}];
   }
 
+  [[nodiscard]] bool is_to_come(const CellKey& key) const {
+    const auto has_key = [&key](const auto& one) { return one.key == key; };
+    return std::any_of(waiting_.begin(), waiting_.end(), has_key) ||
+           std::any_of(running_.begin(), running_.end(),
+                       [&](const Running& r) { return has_key(r.cell); });
+  }
+
+  enum class Need { kYes, kNo, kNotKnownYet };
+  /// Of a further seed of a rival's setting; says why not.
+  [[nodiscard]] Need need_of(const PlannedCell& cell) const {
+    const auto other = other_setting(cell.key);
+    if (setting_.all_seeds || !other) return Need::kYes;
+    CellKey first = cell.key;
+    first.seed = 1;
+    if (is_to_come(first) || is_to_come(*other)) return Need::kNotKnownYet;
+    const CellRecord* const seed1 = store_.done(first);
+    const CellRecord* const rival = store_.done(*other);
+    if (seed1 == nullptr || rival == nullptr || seed1->setting != cell.setting) return Need::kYes;
+    const auto behind = too_far_behind(*seed1, *rival);
+    if (!behind) return Need::kYes;
+    say(fmt::format(
+        "{} {} {}, seed {}: not needed: the other setting was {:.0f} % faster with "
+        "seed 1",
+        cell.key.workload, cell.key.ratio, cell.key.system, cell.key.seed, 100 * *behind));
+    return Need::kNo;
+  }
+
   /// False when nothing that waits can be started now.
-  bool start_next() {
+  Result<bool> start_next() {
     for (std::size_t i = 0; i < waiting_.size(); ++i) {
       const PlannedCell cell = waiting_[i];
+      const Need need = need_of(cell);
+      if (need == Need::kNotKnownYet) continue;
+      if (need == Need::kNo) {
+        waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i--));
+        ++outcome_.not_needed;
+        --all_;
+        continue;
+      }
       if (cell.system.name == "oracle-static" && !has_counts(cell)) continue;
       FastNode node{in_steps(setting_.options.footprint + kRoomForAll), Bytes()};
       if (cell.fast) {
         Fitting& fit = fitting(cell);
         if (fit.busy) continue;
         if (!fit.node) {
-          start_probe(cell, fit);
+          TC_TRY(start_probe(cell, fit));
           return true;
         }
         node = *fit.node;
@@ -285,23 +358,23 @@ class Suite {
       const std::vector<std::string> command =
           cell_command(cell, setting_.options.timing, setting_.options.footprint,
                        setting_.options.length, node, places(cell));
-      start(cell, command, std::nullopt);
+      TC_TRY(start(cell, command, std::nullopt));
       return true;
     }
     return false;
   }
 
-  void start_probe(const PlannedCell& cell, Fitting& fit) {
+  Status start_probe(const PlannedCell& cell, Fitting& fit) {
     if (fit.probes == 0) {
       fit.next.size = in_steps(*cell.fast + kKernelTakes);
       fit.next.reserved = fit.next.size - (*cell.fast + kKernelTakes);
     }
     ++fit.probes;
     fit.busy = true;
-    start(cell,
-          probe_command(cell, setting_.options.timing, setting_.options.footprint, fit.next,
-                        places(cell)),
-          fit.next);
+    return start(cell,
+                 probe_command(cell, setting_.options.timing, setting_.options.footprint, fit.next,
+                               places(cell)),
+                 fit.next);
   }
 
   static Bytes in_steps(Bytes size) {
@@ -309,23 +382,19 @@ class Suite {
     return Bytes((size.get() + step - 1) / step * step);
   }
 
-  void start(const PlannedCell& cell, const std::vector<std::string>& command,
-             std::optional<FastNode> probed) {
+  Status start(const PlannedCell& cell, const std::vector<std::string>& command,
+               std::optional<FastNode> probed) {
     const fs::path log = dir_ / log_name(cell);
-    Result<Child> child = Child::start(command, log.string());
-    if (!child) {
-      pending_failure_ = child.error().message;
-      return;
-    }
+    TC_ASSIGN(const Child child, Child::start(command, log.string()));
     std::vector<std::string> quoted;
     for (const std::string& word : command) quoted.push_back(lab::shell_quote(word));
     (void)write_whole((dir_ / "cells" / (file_name(cell.key) + ".command")).string(),
                       fmt::format("{}\n", fmt::join(quoted, " ")));
-    running_.push_back({cell, *child, Clock::now(), probed});
+    running_.push_back({cell, child, Clock::now(), probed});
+    return {};
   }
 
   Status look() {
-    if (!pending_failure_.empty()) return fail(ErrorKind::kFailure, "{}", pending_failure_);
     for (std::size_t i = 0; i < running_.size(); ++i) {
       const auto code = running_[i].child.poll();
       if (!code) continue;
@@ -347,8 +416,14 @@ class Suite {
     fit.busy = false;
     TC_ASSIGN(const std::string log, lab::read_whole(dir_ / log_name(r.cell)));
     const Result<Bytes> free = fast_bytes_of(sections_of(log));
-    if (code != 0 || !free)
-      return give_up(fit, code != 0 ? last_words(log) : free.error().message, log_name(r.cell));
+    if (code != 0 || !free) {
+      const std::string why = code != 0 ? last_words(log) : free.error().message;
+      if (++fit.deaths > kProbeRetries) return give_up(fit, why, log_name(r.cell));
+      say(fmt::format("a probe of {} died and is tried again: {}", r.cell.key.ratio, why));
+      --fit.probes;
+      return {};
+    }
+    fit.deaths = 0;
     const Bytes want = *r.cell.fast;
     const Bytes off = *free > want ? *free - want : want - *free;
     if (!fit.best || off < fit.off) {
@@ -462,10 +537,10 @@ class Suite {
   std::vector<PlannedCell> waiting_;
   std::vector<Running> running_;
   std::map<std::pair<std::uint64_t, std::string>, Fitting> fittings_;
-  std::string pending_failure_;
   RunOutcome outcome_;
   std::size_t all_ = 0;
   Clock::time_point start_;
+  Clock::time_point last_;  ///< of the patience with cells that were asked to end
 };
 
 }  // namespace

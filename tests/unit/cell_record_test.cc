@@ -149,6 +149,16 @@ TEST(Cells, ALaterLineReplacesAnEarlierOne) {
   EXPECT_EQ(cells->records[1].key.seed, 2u);
 }
 
+TEST(Cells, AFailureNeverHidesWhatIsDone) {
+  const auto cells =
+      parse_cells(line_of(made_up_failure()) + line_of(made_up(made_up_failure().key.seed)) +
+                      line_of(made_up_failure()),
+                  "f");
+  ASSERT_TRUE(cells) << cells.error().message;
+  ASSERT_THAT(cells->records, SizeIs(1));
+  EXPECT_TRUE(cells->records[0].done);
+}
+
 TEST(Cells, OnlyATornLastLineIsForgiven) {
   const std::string whole = line_of(made_up(1));
   const std::string torn = line_of(made_up(2)).substr(0, 20);

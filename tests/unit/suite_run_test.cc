@@ -5,6 +5,8 @@
 #include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +14,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <set>
 #include <thread>
 
@@ -406,25 +409,36 @@ class SuiteRun : public testing::Test {
     std::ofstream(dir_ / "output") << kOutput;
     std::ofstream(dir_ / "thermocline") << R"SH(#!/bin/sh
 here=$(dirname "$0")
-truth= fast= reserved=0 system=
+truth= fast= reserved=0 system= policy=
 while [ $# -gt 0 ]; do
   case $1 in
   --fast) fast=${2%M} ;;
   --append) reserved=${2##*memmap=} reserved=${reserved%%K*} ;;
   --truth) truth=$2 ;;
-  */cell.sh) system=$2 ;;
+  */cell.sh) system=$2 policy=$3 ;;
   esac
   shift
 done
 echo "$system" >>"$here/calls"
 if [ "$system" = probe ]; then
+  if [ -s "$here/dying-probes" ]; then
+    sed -i 1d "$here/dying-probes"
+    echo "out of luck"
+    exit 1
+  fi
   echo "=== start"
   echo "fast_bytes $((((fast - 90) * 1024 - reserved) * 1024))"
   exit 0
 fi
 [ ! -e "$here/fail-$system" ] || { cat "$here/fail-$system"; exit 1; }
-[ ! -e "$here/hang-$system" ] || { touch "$here/hangs"; exec sleep 60; }
+[ ! -e "$here/hang-$system" ] || {
+  [ ! -e "$here/stubborn" ] || trap '' TERM
+  echo $$ >"$here/pid"
+  touch "$here/hangs"
+  exec sleep 60
+}
 cp "$here/truth" "$truth"
+[ ! -e "$here/output-$policy" ] || { cat "$here/output-$policy"; exit; }
 cat "$here/output"
 )SH";
     std::filesystem::permissions(dir_ / "thermocline", std::filesystem::perms::owner_all);
@@ -445,6 +459,35 @@ cat "$here/output"
   }
   [[nodiscard]] std::vector<CellRecord> records() const {
     return read_cells((dir_ / "out" / kStoreName).string())->records;
+  }
+  /// Runs until a cell hangs and SIGTERM comes, or two; the rest of the test's time is bounded.
+  Result<RunOutcome> run_until_signalled(int signals) {
+    // Every thread has it blocked, so that it waits for the run to look.
+    sigset_t set, before;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGTERM);
+    ::pthread_sigmask(SIG_BLOCK, &set, &before);
+    std::atomic<bool> ended = false;
+    std::thread signaller([this, &ended, signals] {
+      while (!ended && !std::filesystem::exists(dir_ / "hangs"))
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      for (int i = 0; i < signals && !ended; ++i) {
+        ::kill(::getpid(), SIGTERM);
+        if (i + 1 < signals) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      }
+    });
+    const auto outcome = run();
+    ended = true;
+    signaller.join();
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return outcome;
+  }
+  /// The stand-in's output, so much faster as a whole and once settled.
+  void set_output(const std::string& policy, int ops_per_s, int settled_samples) const {
+    std::string text = kOutput;
+    text.replace(text.find("\"ops_per_s\": 100"), 16, fmt::format("\"ops_per_s\": {}", ops_per_s));
+    text.replace(text.find("[3, 300]"), 8, fmt::format("[3, {}]", 150 + settled_samples));
+    std::ofstream(dir_ / ("output-" + policy)) << text;
   }
   [[nodiscard]] std::string calls() const {
     std::ifstream in(dir_ / "calls");
@@ -528,21 +571,7 @@ TEST_F(SuiteRun, SizesTheFastNode) {
 TEST_F(SuiteRun, ASignalEndsTheGuestsAndKeepsWhatIsDone) {
   options_.systems = {"all-fast", "numab"};
   std::ofstream(dir_ / "hang-numab") << "";
-  // Every thread has it blocked, so that it waits for the run to look.
-  sigset_t set, before;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &set, &before);
-  std::atomic<bool> ended = false;
-  std::thread signaller([this, &ended] {
-    while (!ended && !std::filesystem::exists(dir_ / "hangs"))
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (!ended) ::kill(::getpid(), SIGTERM);
-  });
-  const auto outcome = run();
-  ended = true;
-  signaller.join();
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const auto outcome = run_until_signalled(1);
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->signal, SIGTERM);
   EXPECT_EQ(outcome->done, 1u);
@@ -595,6 +624,107 @@ TEST_F(SuiteRun, TakesATimingModelFromAFile) {
   const auto outcome = run();
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->done, 4u) << said_;
+}
+
+TEST_F(SuiteRun, AGuestThatDoesNotEndIsKilled) {
+  options_.systems = {"numab"};
+  std::ofstream(dir_ / "hang-numab") << "";
+  std::ofstream(dir_ / "stubborn") << "";
+  const auto start = std::chrono::steady_clock::now();
+  setting_.patience = std::chrono::milliseconds(300);
+  EXPECT_EQ(run_until_signalled(1)->signal, SIGTERM);
+  std::filesystem::remove(dir_ / "hangs");
+  setting_.patience = std::chrono::minutes(5);
+  EXPECT_EQ(run_until_signalled(2)->signal, SIGTERM);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(50));
+}
+
+TEST_F(SuiteRun, NoGuestOutlivesARunThatIsKilled) {
+  options_.systems = {"numab"};
+  std::ofstream(dir_ / "hang-numab") << "";
+  const pid_t suite = ::fork();
+  ASSERT_GE(suite, 0);
+  if (suite == 0) {
+    (void)run();
+    ::_exit(0);
+  }
+  const auto within = [](const std::function<bool()>& condition) {
+    for (int i = 0; i < 3000 && !condition(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return condition();
+  };
+  const bool hung = within([this] { return std::filesystem::exists(dir_ / "hangs"); });
+  ::kill(suite, SIGKILL);
+  ::waitpid(suite, nullptr, 0);
+  ASSERT_TRUE(hung);
+  std::string pid;
+  std::ifstream(dir_ / "pid") >> pid;
+  // Gone, or dead and not yet collected: then it has no command line any more.
+  EXPECT_TRUE(within([&pid] {
+    std::string command;
+    std::ifstream(fmt::format("/proc/{}/cmdline", pid)) >> command;
+    return command.empty();
+  }));
+}
+
+TEST_F(SuiteRun, AProgramThatCantBeStartedEndsTheRun) {
+  std::filesystem::permissions(dir_ / "thermocline", std::filesystem::perms::owner_read);
+  const auto outcome = run();
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().message.find("can't start " + setting_.thermocline), 0u)
+      << outcome.error().message;
+  EXPECT_TRUE(records().empty());
+}
+
+TEST_F(SuiteRun, AProbeMayDieTwice) {
+  std::ofstream(dir_ / "dying-probes") << "1\n2\n";
+  EXPECT_EQ(run()->done, 4u);
+  EXPECT_THAT(said_, HasSubstr("a probe of 1:2 died and is tried again: out of luck"));
+  std::filesystem::remove_all(dir_ / "out");
+  std::ofstream(dir_ / "dying-probes") << "1\n2\n3\n";
+  options_.systems = {"numab"};
+  EXPECT_EQ(run()->failed, 1u);
+}
+
+TEST_F(SuiteRun, AFurtherSeedOfASlowerSettingIsNotNeeded) {
+  options_.systems = {"numab", "numab@tuned", "damos"};
+  options_.seeds = 3;
+  set_output("default", 100, 100);
+  set_output("tuned", 112, 112);
+  const auto outcome = run();
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->done, 7u) << said_;
+  EXPECT_EQ(outcome->not_needed, 2u);
+  EXPECT_THAT(said_, HasSubstr("chase 1:2 numab, seed 3: not needed: the other setting was 12 % "
+                               "faster with seed 1"));
+  std::vector<CellKey> expected;
+  const auto cells = plan_cells(options_);
+  for (const PlannedCell& cell : *cells) expected.push_back(cell.key);
+  EXPECT_EQ(without_unneeded(expected, records()).size(), 7u);
+  const auto again = run();
+  EXPECT_EQ(again->done, 0u);
+  EXPECT_EQ(again->skipped, 7u);
+  EXPECT_EQ(again->not_needed, 2u);
+  setting_.all_seeds = true;
+  EXPECT_EQ(run()->done, 2u);
+}
+
+TEST_F(SuiteRun, SeedsOfBothSettingsAreNeededWhenEitherCanBeTheBetterOne) {
+  options_.systems = {"numab", "numab@tuned"};
+  options_.seeds = 2;
+  setting_.jobs = 8;
+  set_output("default", 100, 100);
+  set_output("tuned", 104, 104);
+  EXPECT_EQ(run()->done, 4u) << "within 5 %";
+  std::filesystem::remove_all(dir_ / "out");
+  set_output("tuned", 112, 90);
+  EXPECT_EQ(run()->done, 4u) << "slower once settled";
+  std::filesystem::remove_all(dir_ / "out");
+  set_output("tuned", 90, 50);
+  EXPECT_EQ(run()->done, 3u) << "also when many run at a time";
+  std::filesystem::remove_all(dir_ / "out");
+  std::ofstream(dir_ / "output-default") << "=== start\n";
+  EXPECT_EQ(run()->failed, 2u) << "nothing to compare with";
 }
 
 TEST_F(SuiteRun, RefusesAFolderThatCantBeWritten) {

@@ -34,6 +34,7 @@ struct Options {
   std::string footprint = "160M";
   unsigned jobs = 2;
   bool smoke = false, full = false, list = false, json = false, again = false;
+  bool all_seeds = false;
 };
 
 struct ReportOptions {
@@ -84,7 +85,10 @@ void list(bool json) {
 Result<Summary> read_summary(const std::string& dir, const std::vector<CellKey>& expected) {
   TC_ASSIGN(const Cells cells, read_cells((fs::path(dir) / kStoreName).string()));
   for (const std::string& note : cells.notes) say(note);
-  return summarize(cells.records, expected.empty() ? every_combination(cells.records) : expected);
+  return summarize(cells.records,
+                   expected.empty()
+                       ? without_unneeded(every_combination(cells.records), cells.records)
+                       : expected);
 }
 
 Result<ReportHeader> read_header(const std::string& dir, const Summary& summary) {
@@ -182,6 +186,7 @@ Result<int> run_suite(Options& o, const std::string& command) {
   setting.version = version();
   setting.jobs = o.jobs;
   setting.again = o.again;
+  setting.all_seeds = o.all_seeds;
   setting.say = say;
   setting.facts = [&]() -> Result<std::string> {
     TC_ASSIGN(const ReportHeader header, gather_facts(*make_real_system(), command, o.suite.kernel,
@@ -195,13 +200,19 @@ Result<int> run_suite(Options& o, const std::string& command) {
   }
   std::vector<CellKey> expected;
   for (const PlannedCell& cell : cells) expected.push_back(cell.key);
+  if (!o.all_seeds) {
+    TC_ASSIGN(const Cells kept, read_cells((fs::path(o.out) / kStoreName).string()));
+    expected = without_unneeded(expected, kept.records);
+  }
   TC_ASSIGN(const Summary summary, read_summary(o.out, expected));
   TC_ASSIGN(const ReportHeader header, read_header(o.out, summary));
   const std::string page = (fs::path(o.out) / "report.html").string();
   TC_TRY(write_whole(page, report_html(summary, header)));
   if (o.json) print_line(json_text(summary_json(summary)));
-  say(fmt::format("{} cells done, {} were there already, {} failed; look at {}", outcome.done,
-                  outcome.skipped, outcome.failed, page));
+  say(fmt::format("{} cells done, {} were there already, {} failed{}; look at {}", outcome.done,
+                  outcome.skipped, outcome.failed,
+                  outcome.not_needed == 0 ? "" : fmt::format(", {} not needed", outcome.not_needed),
+                  page));
   return outcome.failed == 0 ? 0 : 1;
 }
 
@@ -222,6 +233,7 @@ std::string typed(const Options& o) {
   if (parse_bytes(o.footprint).value_or(Bytes()) != usual.footprint)
     add("--footprint " + o.footprint);
   if (o.suite.length != usual.length) add(fmt::format("--length {:g}", o.suite.length));
+  if (o.all_seeds) add("--all-seeds");
   add("--out " + o.out);
   return text;
 }
@@ -260,6 +272,8 @@ void register_bench(CLI::App& app, Context& context) {
   verb->add_option("--out", o->out, "folder of the results; a run goes on with what is there")
       ->type_name("DIR")
       ->capture_default_str();
+  verb->add_flag("--all-seeds", o->all_seeds,
+                 "also further seeds of a rival's setting that was slower with seed 1");
   verb->add_flag("--again", o->again,
                  "run finished cells again that had another footprint, length, timing model or "
                  "scripts");
