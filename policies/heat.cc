@@ -76,12 +76,6 @@ constexpr std::uint64_t kMemory = 16;
 /// Distances count for one in so many at least.
 constexpr std::uint64_t kMostDoubt = 3;
 
-/// Windows out of 1024 in which a page of steady heat is touched (heat/scale.h).
-constexpr std::uint64_t touched_share(unsigned heat) {
-  return heat < 64 ? heat * 1024u / (15 * kWindowSum)
-                   : std::min(1024u, (heat - 60u) * 1024u / kWindowSum);
-}
-
 using Histogram = std::array<PageCount, 256>;
 
 /// Heats of the last of the first `pages` pairs, when the hottest of the slow tier are paired with

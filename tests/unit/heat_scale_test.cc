@@ -24,6 +24,11 @@ TEST(HeatScale, WindowsOfAnEpochAddUp) {
   }
 }
 
+TEST(HeatScale, SteadyHeatTellsTheShareOfWindows) {
+  for (unsigned share = 0; share <= 1024; ++share)
+    EXPECT_NEAR(touched_share(steady_heat(share)), share, 24) << share;
+}
+
 TEST(HeatScale, AgeingKeepsTheOrder) {
   for (unsigned dither = 0; dither < kDitherSteps; ++dither) {
     EXPECT_EQ(aged(0, dither), 0);

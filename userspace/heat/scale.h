@@ -59,6 +59,12 @@ inline constexpr unsigned kDitherSteps = 16;
   return std::min({15 * kWindowSum * share / 1024, 60 + kWindowSum * share / 1024, kAlwaysHot});
 }
 
+/// The other way round: windows out of 1024 in which a page of that steady heat is touched.
+[[nodiscard]] constexpr unsigned touched_share(unsigned heat) {
+  return heat < kLongMemory ? heat * 1024u / (15 * kWindowSum)
+                            : std::min(1024u, (heat - 60u) * 1024u / kWindowSum);
+}
+
 /// How far heats are apart, in standard deviations of the noise that a sample of W windows an epoch
 /// has. The noise differs along the scale, so the distance is summed up along it: the difference of
 /// two positions. In integers, the same on every machine.
