@@ -13,8 +13,8 @@
 
 namespace thermocline::suite {
 
-/// A workload as the suite runs it: long enough for every system to settle, short enough for a cell
-/// to take about a minute of a host core.
+/// A workload as the suite runs it: long enough for the tuned systems to settle, short enough for a
+/// cell to take one to two minutes of a host core.
 struct SuiteWorkload {
   std::string name;
   double seconds;                     ///< of guest time, measured part
@@ -22,6 +22,9 @@ struct SuiteWorkload {
   bool huge_pages = false;
   bool core = true;       ///< in the published table
   std::string program{};  ///< that must be carried into the guest; empty: none
+  /// It does the same all the time, so that half the time tells what a placement that stays is
+  /// worth.
+  bool stationary = false;
 };
 
 /// A tiering system, or a bound to compare with.
@@ -36,6 +39,8 @@ struct SuiteSystem {
 
 [[nodiscard]] const std::vector<SuiteWorkload>& suite_workloads();
 [[nodiscard]] const std::vector<SuiteSystem>& suite_systems();
+/// Nothing moves in it, so the whole of a run is as steady as its end.
+[[nodiscard]] bool stands_still(std::string_view system);
 
 /// Fast to slow memory.
 struct Ratio {

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "base/text.h"
+#include "bench/suite/plan.h"
 
 namespace thermocline::suite {
 
@@ -26,12 +27,6 @@ double slow_for_fast(const std::string& ratio) {
 template <class Range>
 bool one_of(std::string_view name, const Range& names) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
-}
-
-/// Where nothing moves the whole is as steady as its end.
-bool stands_still(std::string_view system) {
-  return system == "all-fast" || system == "all-slow" || system == "first-touch" ||
-         system == "interleave" || system == "oracle-static";
 }
 
 bool good(const CellRecord& record) {

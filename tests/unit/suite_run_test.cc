@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <functional>
 #include <set>
 #include <thread>
@@ -156,6 +157,20 @@ TEST(SuitePlan, RefusesInOneSentence) {
   EXPECT_THAT(complaint(options), HasSubstr("no-such-model"));
 }
 
+TEST(SuitePlan, WhatNothingMovesRunsHalfAsLongWhereTheWorkloadIsAlwaysTheSame) {
+  SuiteOptions options;
+  options.workloads = {"chase", "gups-moving"};
+  options.ratios = {"1:4"};
+  options.systems = {"first-touch", "numab"};
+  const auto cells = plan_cells(options);
+  ASSERT_TRUE(cells);
+  std::map<std::string, double> seconds;
+  for (const PlannedCell& cell : *cells)
+    seconds[cell.key.workload + " " + cell.key.system] = cell.workload.seconds;
+  EXPECT_EQ(seconds["chase first-touch"] * 2, seconds["chase numab"]);
+  EXPECT_EQ(seconds["gups-moving first-touch"], seconds["gups-moving numab"]);
+}
+
 TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
   SuiteOptions options;
   options.workloads = {"gups-moving"};
@@ -178,7 +193,7 @@ TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
   EXPECT_THAT(line, HasSubstr("memmap=40K$131032K"));
   EXPECT_THAT(line, HasSubstr("--with /x/none:/lab/page-counts"));
   EXPECT_THAT(line, HasSubstr("cell.sh numab tuned 37 gups-moving --footprint 160M --seed 2 "
-                              "--duration 2.5 --samples 0.05 --set phases=2"));
+                              "--duration 2 --samples 0.05 --set phases=2"));
 }
 
 constexpr const char* kTruth =
