@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "base/text.h"
 #include "bench/suite/run.h"
@@ -91,29 +93,71 @@ Result<ReportHeader> gather_facts(const System& system, const std::string& comma
   return header;
 }
 
-std::string facts_json(const ReportHeader& header) {
-  Json json{{"command", header.command},
-            {"machine", header.machine},
-            {"timing_model", header.timing_model}};
-  json["facts"] = header.facts;
-  json["settings"] = header.settings;
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+std::string facts_json(const std::vector<RunFacts>& runs) {
+  Json all = Json::array();
+  for (const RunFacts& run : runs) {
+    Json json{{"date", run.date},
+              {"command", run.header.command},
+              {"machine", run.header.machine},
+              {"timing_model", run.header.timing_model}};
+    json["facts"] = run.header.facts;
+    json["settings"] = run.header.settings;
+    all.push_back(std::move(json));
+  }
+  return Json{{"runs", all}}.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-Result<ReportHeader> parse_facts(const std::string& text) {
+Result<std::vector<RunFacts>> parse_facts(const std::string& text) {
   using Pairs = std::vector<std::pair<std::string, std::string>>;
   try {
     const Json json = Json::parse(text);
-    ReportHeader header;
-    header.command = json.at("command").get<std::string>();
-    header.machine = json.at("machine").get<std::string>();
-    header.timing_model = json.at("timing_model").get<std::string>();
-    header.facts = json.at("facts").get<Pairs>();
-    header.settings = json.at("settings").get<Pairs>();
-    return header;
+    // A single run stood by itself before there were lists of them.
+    const Json all = json.contains("runs") ? json.at("runs") : Json::array({json});
+    std::vector<RunFacts> runs;
+    for (const Json& one : all) {
+      RunFacts& run = runs.emplace_back();
+      run.date = one.value("date", "");
+      run.header.command = one.at("command").get<std::string>();
+      run.header.machine = one.at("machine").get<std::string>();
+      run.header.timing_model = one.at("timing_model").get<std::string>();
+      run.header.facts = one.at("facts").get<Pairs>();
+      run.header.settings = one.at("settings").get<Pairs>();
+    }
+    if (!runs.empty()) return runs;
+    return fail(ErrorKind::kCorrupt, "these are no facts of a run: there is none");
   } catch (const Json::exception& e) {
     return fail(ErrorKind::kCorrupt, "these are no facts of a run: {}", e.what());
   }
+}
+
+void add_run(std::vector<RunFacts>& runs, const RunFacts& run) {
+  const auto all = [](const RunFacts& r) {
+    return std::tie(r.header.command, r.header.machine, r.header.timing_model, r.header.facts,
+                    r.header.settings);
+  };
+  if (std::none_of(runs.begin(), runs.end(),
+                   [&](const RunFacts& one) { return all(one) == all(run); }))
+    runs.push_back(run);
+}
+
+ReportHeader header_of(const std::vector<RunFacts>& runs) {
+  ReportHeader header = runs.back().header;
+  if (runs.size() == 1) {
+    if (!runs[0].date.empty()) header.facts.emplace_back("Begun", runs[0].date);
+    return header;
+  }
+  header.command.clear();
+  std::set<std::string> commands;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const RunFacts& run = runs[i];
+    if (commands.insert(run.header.command).second)
+      header.command += (i == 0 ? "" : "\n") + run.header.command;
+    std::string text = run.date.empty() ? "" : run.date + "; ";
+    text += run.header.machine;
+    for (const auto& [name, value] : run.header.facts) text += fmt::format("; {} {}", name, value);
+    header.facts.emplace_back(fmt::format("Run {}", i + 1), text + "; " + run.header.command);
+  }
+  return header;
 }
 
 }  // namespace thermocline::suite

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/system.h"
@@ -20,9 +21,21 @@ inline constexpr const char* kFactsName = "facts.json";
                                                 const std::string& timing,
                                                 const std::string& version);
 
-[[nodiscard]] std::string facts_json(const ReportHeader& header);
+/// A run that made cells, as the file keeps it.
+struct RunFacts {
+  std::string date;  ///< "2026-01-31", UTC; "" in files of builds that kept one run without it
+  ReportHeader header;
+};
+[[nodiscard]] std::string facts_json(const std::vector<RunFacts>& runs);
 /// kCorrupt when it isn't what facts_json() makes.
-[[nodiscard]] Result<ReportHeader> parse_facts(const std::string& text);
+[[nodiscard]] Result<std::vector<RunFacts>> parse_facts(const std::string& text);
+
+/// One more, unless there is one already that differs in nothing but the date.
+void add_run(std::vector<RunFacts>& runs, const RunFacts& run);
+
+/// For a page of all of them: every command, what is to be known of the last run, and where there
+/// are several, a line each.
+[[nodiscard]] ReportHeader header_of(const std::vector<RunFacts>& runs);
 
 /// Comment at the head of a script, without its first line: what it sets and why.
 [[nodiscard]] std::string head_comment(std::string_view script);

@@ -261,10 +261,28 @@ class Suite {
       TC_TRY(write_whole((dir_ / "scripts" / script.name).string(), script.text));
     TC_TRY(write_whole(padding_file().string(), std::string(kPageCountsSize.get(), '\n')));
     if (setting_.facts) {
-      TC_ASSIGN(const std::string facts, setting_.facts());
-      TC_TRY(write_whole((dir_ / kFactsName).string(), facts));
+      const fs::path file = dir_ / kFactsName;
+      std::string before;
+      if (fs::exists(file)) {
+        TC_ASSIGN(before, lab::read_whole(file));
+      }
+      TC_ASSIGN(facts_, setting_.facts(before));
+      if (before.empty()) TC_TRY(keep_facts());
     }
     return {};
+  }
+
+  Status keep_facts() {
+    if (facts_.empty()) return {};
+    TC_TRY(write_whole((dir_ / kFactsName).string(), facts_));
+    facts_.clear();
+    return {};
+  }
+
+  /// A run that makes no cells is none that the pages tell of.
+  Status keep(const CellRecord& record) {
+    TC_TRY(keep_facts());
+    return store_.append(record);
   }
 
   /// The timing model has no place in the name: it may be a path, and the setting tells it.
@@ -478,7 +496,7 @@ class Suite {
     record->setting = r.cell.setting;
     record->wall_s = wall_s;
     record->version = setting_.version;
-    TC_TRY(store_.append(*record));
+    TC_TRY(keep(*record));
     ++outcome_.done;
     tell(r.cell,
          fmt::format("{:.3g} op/s, {:.0f} % of misses on the fast node", *record->ops_per_s,
@@ -511,7 +529,7 @@ class Suite {
     record.log = log;
     record.wall_s = wall_s;
     record.version = setting_.version;
-    TC_TRY(store_.append(record));
+    TC_TRY(keep(record));
     ++outcome_.failed;
     tell(cell, "FAILED: " + record.error, wall_s);
     return {};
@@ -537,6 +555,7 @@ class Suite {
   std::vector<PlannedCell> waiting_;
   std::vector<Running> running_;
   std::map<std::pair<std::uint64_t, std::string>, Fitting> fittings_;
+  std::string facts_;  ///< still to be written
   RunOutcome outcome_;
   std::size_t all_ = 0;
   Clock::time_point start_;

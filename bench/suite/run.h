@@ -24,8 +24,9 @@ struct RunSetting {
   bool all_seeds = false;  ///< also those that are not needed (too_far_behind())
   /// From asking cells to end until they are killed.
   std::chrono::milliseconds patience{30'000};
-  /// What is written beside the records (kFactsName) as soon as the run has begun.
-  std::function<Result<std::string>()> facts;
+  /// What is written beside the records (kFactsName) when the run keeps its first one, or when
+  /// there is nothing yet; given what is there, "" for nothing.
+  std::function<Result<std::string>(const std::string&)> facts;
   /// A line for the user: what was done, what is left.
   std::function<void(const std::string&)> say;
 };

@@ -397,11 +397,17 @@ TEST(SuiteFacts, KeepWhatTheyAreGivenAndTheScriptsSayWhatTheySet) {
   header.machine = "a machine";
   header.facts = {{"QEMU", "10"}};
   header.settings = {{"numab", "with \"quotes\" | and bars"}};
-  const auto again = parse_facts(facts_json(header));
+  const auto again = parse_facts(facts_json({{"2026-01-31", header}}));
   ASSERT_TRUE(again);
-  EXPECT_EQ(again->facts, header.facts);
-  EXPECT_EQ(again->settings, header.settings);
-  for (const char* text : {"", "[]", "{}", "{\"command\": 1}"}) EXPECT_FALSE(parse_facts(text));
+  ASSERT_EQ(again->size(), 1u);
+  EXPECT_EQ(again->front().date, "2026-01-31");
+  EXPECT_EQ(again->front().header.facts, header.facts);
+  EXPECT_EQ(again->front().header.settings, header.settings);
+  for (const char* text :
+       {"", "[]", "{}", "{\"command\": 1}", "{\"runs\": []}", "{\"runs\": [{}]}"})
+    EXPECT_FALSE(parse_facts(text)) << text;
+  EXPECT_TRUE(parse_facts(R"({"command":"c","machine":"m","timing_model":"t","facts":[],)"
+                          R"("settings":[]})"));
   EXPECT_EQ(head_comment("# SPDX\n# One\n# two.\n# shellcheck x\n# three\n"), "One two.");
   for (const Script& script : scripts()) {
     EXPECT_THAT(head_comment(script.text), HasSubstr(" ")) << script.name;
@@ -409,6 +415,33 @@ TEST(SuiteFacts, KeepWhatTheyAreGivenAndTheScriptsSayWhatTheySet) {
       EXPECT_THAT(head_comment(script.text), HasSubstr("tuned:")) << script.name;
     }
   }
+}
+
+TEST(SuiteFacts, TellOfEveryRunThatDiffers) {
+  RunFacts first{"2026-01-01", {}};
+  first.header.command = "thermocline bench suite --workloads chase";
+  first.header.machine = "a machine";
+  first.header.facts = {{"Thermocline", "1"}};
+  std::vector<RunFacts> runs;
+  add_run(runs, first);
+  RunFacts later = first;
+  later.date = "2026-01-02";
+  add_run(runs, later);
+  EXPECT_EQ(runs.size(), 1u) << "only the date differs";
+  EXPECT_EQ(header_of(runs).command, first.header.command);
+  later.header.facts = {{"Thermocline", "2"}};
+  add_run(runs, later);
+  later.header.command = "thermocline bench suite --workloads bc";
+  add_run(runs, later);
+  const ReportHeader header = header_of(runs);
+  EXPECT_EQ(header.command,
+            "thermocline bench suite --workloads chase\nthermocline bench suite --workloads bc");
+  EXPECT_THAT(header.facts, Contains(Pair("Run 1",
+                                          "2026-01-01; a machine; Thermocline 1; "
+                                          "thermocline bench suite --workloads chase")));
+  EXPECT_THAT(header.facts, Contains(Pair("Run 3",
+                                          "2026-01-02; a machine; Thermocline 2; "
+                                          "thermocline bench suite --workloads bc")));
 }
 
 /// A folder of its own with a stand-in for `thermocline` that takes milliseconds instead of a
@@ -597,7 +630,7 @@ TEST_F(SuiteRun, FinishedCellsOfAnotherExperimentAreNoneOfThisOne) {
   ASSERT_TRUE(run());
   const std::string before = calls();
   const std::vector<CellRecord> old = records();
-  setting_.facts = [] { return std::string("of the refused run"); };
+  setting_.facts = [](const std::string&) { return std::string("of the refused run"); };
   options_.length = 0.5;
   const auto refused = run();
   ASSERT_FALSE(refused);
@@ -740,6 +773,22 @@ TEST_F(SuiteRun, SeedsOfBothSettingsAreNeededWhenEitherCanBeTheBetterOne) {
   std::filesystem::remove_all(dir_ / "out");
   std::ofstream(dir_ / "output-default") << "=== start\n";
   EXPECT_EQ(run()->failed, 2u) << "nothing to compare with";
+}
+
+TEST_F(SuiteRun, FactsAreOfRunsThatMadeCells) {
+  options_.systems = {"numab"};
+  setting_.facts = [](const std::string& before) { return before + "run\n"; };
+  const auto facts = [this] {
+    std::ifstream in(dir_ / "out" / kFactsName);
+    return std::string{std::istreambuf_iterator<char>(in), {}};
+  };
+  ASSERT_TRUE(run());
+  EXPECT_EQ(facts(), "run\n");
+  ASSERT_TRUE(run());
+  EXPECT_EQ(facts(), "run\n") << "nothing was left to do";
+  options_.systems = {"damos"};
+  ASSERT_TRUE(run());
+  EXPECT_EQ(facts(), "run\nrun\n");
 }
 
 TEST_F(SuiteRun, RefusesAFolderThatCantBeWritten) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `thermocline bench suite|report`: tiering systems beside each other in modelled guests, and the
 // pages that show what came out (bench/suite).
+#include <fmt/chrono.h>
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -35,6 +37,8 @@ struct Options {
   unsigned jobs = 2;
   bool smoke = false, full = false, list = false, json = false, again = false;
   bool all_seeds = false;
+  /// Of options with a default: whether they were given.
+  bool typed_ratios = false, typed_seeds = false, typed_length = false;
 };
 
 struct ReportOptions {
@@ -93,10 +97,10 @@ Result<Summary> read_summary(const std::string& dir, const std::vector<CellKey>&
 
 Result<ReportHeader> read_header(const std::string& dir, const Summary& summary) {
   TC_ASSIGN(const std::string text, lab::read_whole(fs::path(dir) / kFactsName));
-  Result<ReportHeader> header = parse_facts(text);
-  if (!header)
-    return fail(ErrorKind::kCorrupt, "{}/{}: {}", dir, kFactsName, header.error().message);
-  header->log_tails = read_log_tails(summary, dir);
+  const auto runs = parse_facts(text);
+  if (!runs) return fail(ErrorKind::kCorrupt, "{}/{}: {}", dir, kFactsName, runs.error().message);
+  ReportHeader header = header_of(*runs);
+  header.log_tails = read_log_tails(summary, dir);
   return header;
 }
 
@@ -126,14 +130,13 @@ Result<int> report(const ReportOptions& o) {
 }
 
 /// A small part of everything, for a test: it runs, it is whole, it can fail.
-void make_smoke(SuiteOptions& o) {
-  const SuiteOptions usual;
-  if (o.workloads.empty()) o.workloads = {"chase"};
-  if (o.ratios == usual.ratios) o.ratios = {"1:2"};
-  if (o.systems.empty())
-    o.systems = {"all-fast",         "all-slow",    "first-touch", "oracle-static",
-                 "thermocline:heat", "numab@tuned", "damos@tuned"};
-  if (o.length == usual.length) o.length = 0.2;
+void make_smoke(Options& o) {
+  if (o.suite.workloads.empty()) o.suite.workloads = {"chase"};
+  if (!o.typed_ratios) o.suite.ratios = {"1:2"};
+  if (o.suite.systems.empty())
+    o.suite.systems = {"all-fast",         "all-slow",    "first-touch", "oracle-static",
+                       "thermocline:heat", "numab@tuned", "damos@tuned"};
+  if (!o.typed_length) o.suite.length = 0.2;
 }
 
 /// What the guests need shows before the first one boots.
@@ -172,8 +175,8 @@ Result<int> run_suite(Options& o, const std::string& command) {
   if (o.smoke && o.full)
     return fail(ErrorKind::kUsage, "give --smoke or --full, not both: one is short, one is long");
   TC_ASSIGN(o.suite.footprint, parse_bytes(o.footprint));
-  if (o.smoke) make_smoke(o.suite);
-  if (o.full) o.suite.seeds = std::max(o.suite.seeds, 3u);
+  if (o.smoke) make_smoke(o);
+  if (o.full && !o.typed_seeds) o.suite.seeds = 3;
   if (o.jobs < 1 || o.jobs > 64) return fail(ErrorKind::kUsage, "--jobs must be 1 to 64");
   TC_ASSIGN(const std::vector<PlannedCell> cells, plan_cells(o.suite));
   TC_TRY(check_parts(cells, o.suite.kernel));
@@ -188,10 +191,18 @@ Result<int> run_suite(Options& o, const std::string& command) {
   setting.again = o.again;
   setting.all_seeds = o.all_seeds;
   setting.say = say;
-  setting.facts = [&]() -> Result<std::string> {
+  setting.facts = [&](const std::string& before) -> Result<std::string> {
+    std::vector<RunFacts> runs;
+    if (!before.empty()) {
+      auto there = parse_facts(before);
+      if (!there)
+        return fail(ErrorKind::kCorrupt, "{}/{}: {}", o.out, kFactsName, there.error().message);
+      runs = std::move(*there);
+    }
     TC_ASSIGN(const ReportHeader header, gather_facts(*make_real_system(), command, o.suite.kernel,
                                                       o.suite.timing, setting.version));
-    return facts_json(header);
+    add_run(runs, {fmt::format("{:%Y-%m-%d}", fmt::gmtime(std::time(nullptr))), header});
+    return facts_json(runs);
   };
   TC_ASSIGN(const RunOutcome outcome, run_cells(cells, setting));
   if (outcome.signal != 0) {
@@ -223,16 +234,15 @@ std::string typed(const Options& o) {
   const SuiteOptions usual;
   if (!o.suite.workloads.empty())
     add(fmt::format("--workloads {}", fmt::join(o.suite.workloads, ",")));
-  if (o.suite.ratios != usual.ratios)
-    add(fmt::format("--ratios {}", fmt::join(o.suite.ratios, ",")));
+  if (o.typed_ratios) add(fmt::format("--ratios {}", fmt::join(o.suite.ratios, ",")));
   if (!o.suite.systems.empty()) add(fmt::format("--systems {}", fmt::join(o.suite.systems, ",")));
   if (o.suite.timing != usual.timing) add("--timing " + o.suite.timing);
   if (o.suite.mode != usual.mode) add("--mode " + o.suite.mode);
   if (o.suite.kernel != usual.kernel) add("--kernel " + o.suite.kernel);
-  if (o.suite.seeds != usual.seeds) add(fmt::format("--seeds {}", o.suite.seeds));
+  if (o.typed_seeds) add(fmt::format("--seeds {}", o.suite.seeds));
   if (parse_bytes(o.footprint).value_or(Bytes()) != usual.footprint)
     add("--footprint " + o.footprint);
-  if (o.suite.length != usual.length) add(fmt::format("--length {:g}", o.suite.length));
+  if (o.typed_length) add(fmt::format("--length {:g}", o.suite.length));
   if (o.all_seeds) add("--all-seeds");
   add("--out " + o.out);
   return text;
@@ -251,7 +261,8 @@ void register_bench(CLI::App& app, Context& context) {
     return verb->add_option(option, into, about)->delimiter(',')->type_name("A,B,...");
   };
   names("--workloads", o->suite.workloads, "see --list (default: the core of the table)");
-  names("--ratios", o->suite.ratios, "of fast to slow memory")->capture_default_str();
+  const CLI::Option* const ratios =
+      names("--ratios", o->suite.ratios, "of fast to slow memory")->capture_default_str();
   names("--systems", o->suite.systems, "see --list (default: all)");
   verb->add_option("--timing", o->suite.timing, "memory-timing model: a preset or a file")
       ->type_name("MODEL")
@@ -262,12 +273,14 @@ void register_bench(CLI::App& app, Context& context) {
       ->type_name("MODE")
       ->capture_default_str();
   verb->add_option("--kernel", o->suite.kernel, "as of `lab run`")->capture_default_str();
-  verb->add_option("--seeds", o->suite.seeds,
-                   "repeats with another seed of load, page layout and start phase (--full: 3)")
-      ->capture_default_str();
+  const CLI::Option* const seeds =
+      verb->add_option("--seeds", o->suite.seeds,
+                       "repeats with another seed of load, page layout and start phase (--full: 3)")
+          ->capture_default_str();
   verb->add_option("--footprint", o->footprint, "of every workload")->capture_default_str();
-  verb->add_option("--length", o->suite.length, "of a measured part, as a factor")
-      ->capture_default_str();
+  const CLI::Option* const length =
+      verb->add_option("--length", o->suite.length, "of a measured part, as a factor")
+          ->capture_default_str();
   verb->add_option("--jobs", o->jobs, "cells at a time, a host core each")->capture_default_str();
   verb->add_option("--out", o->out, "folder of the results; a run goes on with what is there")
       ->type_name("DIR")
@@ -281,7 +294,10 @@ void register_bench(CLI::App& app, Context& context) {
   verb->add_flag("--full", o->full, "the published table, with three seeds: hours");
   verb->add_flag("--list", o->list, "workloads and systems, and nothing else");
   verb->add_flag("--json", o->json, "print JSON with stable keys");
-  verb->callback([&context, o] {
+  verb->callback([&context, o, ratios, seeds, length] {
+    o->typed_ratios = ratios->count() != 0;
+    o->typed_seeds = seeds->count() != 0;
+    o->typed_length = length->count() != 0;
     // As typed, for whoever wants the same again; names of folders are theirs.
     const std::string command = fmt::format("thermocline bench suite {}", typed(*o));
     context.action = [o, command] { return run_suite(*o, command); };
