@@ -329,24 +329,25 @@ class Suite {
                        [&](const Running& r) { return has_key(r.cell); });
   }
 
-  enum class Need { kYes, kNo, kNotKnownYet };
+  enum class Need { kNeeded, kNotNeeded, kNotKnownYet };
   /// Of a further seed of a rival's setting; says why not.
   [[nodiscard]] Need need_of(const PlannedCell& cell) const {
     const auto other = other_setting(cell.key);
-    if (setting_.all_seeds || !other) return Need::kYes;
+    if (setting_.all_seeds || !other) return Need::kNeeded;
     CellKey first = cell.key;
     first.seed = 1;
     if (is_to_come(first) || is_to_come(*other)) return Need::kNotKnownYet;
     const CellRecord* const seed1 = store_.done(first);
     const CellRecord* const rival = store_.done(*other);
-    if (seed1 == nullptr || rival == nullptr || seed1->setting != cell.setting) return Need::kYes;
+    if (seed1 == nullptr || rival == nullptr || seed1->setting != cell.setting)
+      return Need::kNeeded;
     const auto behind = too_far_behind(*seed1, *rival);
-    if (!behind) return Need::kYes;
+    if (!behind) return Need::kNeeded;
     say(fmt::format(
         "{} {} {}, seed {}: not needed: the other setting was {:.0f} % faster with "
         "seed 1",
         cell.key.workload, cell.key.ratio, cell.key.system, cell.key.seed, 100 * *behind));
-    return Need::kNo;
+    return Need::kNotNeeded;
   }
 
   /// False when nothing that waits can be started now.
@@ -355,7 +356,7 @@ class Suite {
       const PlannedCell cell = waiting_[i];
       const Need need = need_of(cell);
       if (need == Need::kNotKnownYet) continue;
-      if (need == Need::kNo) {
+      if (need == Need::kNotNeeded) {
         waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i--));
         ++outcome_.not_needed;
         --all_;
