@@ -7,6 +7,7 @@
 //                                    all-slow's slow-down - 1
 //   late                             whole - steady of ours, beyond the same of the other
 //   unexplained                      the rest
+// What can't be told says so and counts as 0, so that its time is in the rest.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -21,6 +22,15 @@ namespace {
 
 /// What a cell is lost to: those that the program would have been better off with.
 constexpr std::array<std::string_view, 3> kLosable{kBetterRival, "first-touch", "interleave"};
+
+/// Of CPU shares that are sampled every 50 us of a run of seconds, with room to spare.
+constexpr double kSamplingError = 0.005;
+
+/// What the daemon's own accounts leave of the overhead that was sampled.
+Cause::Part other_work(double beyond, double accounted, double time) {
+  if (accounted > beyond + kSamplingError) return {"other work", 0, "accounts disagree"};
+  return {"other work", std::max(0.0, beyond - accounted) * time};
+}
 
 void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
   const SystemFigures* ours = cell.find(kOurs);
@@ -50,19 +60,24 @@ void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
   const double its_time = one_cpu ? other->slowdown->value : 0;
   const double our_hits = *own.steady_fast_hit_ratio;
   const std::optional<double> its_hits = steady_hits(*other);
-  const double pages = its_hits ? (*its_hits - our_hits) * (slow->slowdown->value - 1) : 0;
+  const std::optional<double>& its_overhead = other->mean.overhead_cpu_share;
   const double late = (ours->slowdown->value - ours->steady_slowdown->value) -
                       (other->slowdown->value - other->steady_slowdown->value);
   cause.parts = {
-      {"scan", tracker * our_time}, {"decide", policy * our_time},
-      {"move", mover * our_time},   {"other work", (beyond - tracker - policy - mover) * our_time},
-      {"wrong pages", pages},       {"late", late}};
+      {"scan", tracker * our_time},
+      {"decide", policy * our_time},
+      {"move", mover * our_time},
+      other_work(beyond, tracker + policy + mover, our_time),
+      its_hits ? Cause::Part{"wrong pages", (*its_hits - our_hits) * (slow->slowdown->value - 1)}
+               : Cause::Part{"wrong pages", 0, "its hits not known"},
+      {"late", late}};
   const auto largest =
       std::max_element(cause.parts.begin(), cause.parts.end(),
                        [](const auto& a, const auto& b) { return a.slowdown < b.slowdown; });
   Cause::Part main = *largest;
-  cause.parts.push_back(
-      {"its own work", (usual - other->mean.overhead_cpu_share.value_or(usual)) * its_time});
+  cause.parts.push_back(its_overhead
+                            ? Cause::Part{"its own work", (usual - *its_overhead) * its_time}
+                            : Cause::Part{"its own work", 0, "not known"});
   double explained = 0;
   for (const Cause::Part& part : cause.parts) explained += part.slowdown;
   cause.parts.push_back({"unexplained", cause.excess - explained});
@@ -70,9 +85,9 @@ void decompose(Cause& cause, const Cell& cell, std::string_view mode) {
   cause.main = main.name;
 
   std::vector<std::string> numbers;
-  if (its_hits)
-    numbers.push_back(
-        fmt::format("steady hit ratio {:.1f} % against {:.1f} %", 100 * our_hits, 100 * *its_hits));
+  numbers.push_back(
+      fmt::format("steady hit ratio {:.1f} % against {}", 100 * our_hits,
+                  its_hits ? fmt::format("{:.1f} %", 100 * *its_hits) : "one that is not known"));
   if (const SystemFigures* oracle = cell.find("oracle-static"))
     if (const auto hits = steady_hits(*oracle))
       numbers.push_back(fmt::format("oracle {:.1f} %", 100 * *hits));

@@ -263,21 +263,26 @@ std::vector<std::pair<double, double>> steady_parts(double seconds,
 
 std::optional<double> reconverge_s(const Truth& truth) {
   if (truth.phases_ns.empty()) return std::nullopt;
-  const std::uint64_t start = truth.phases_ns.back(), length = truth.end_ns - start;
-  const auto last = truth.fast_share(truth.end_ns - length / 4, truth.end_ns);
-  if (!last) return std::nullopt;
-  // The lowest slice after the change is where it fell to.
-  double low = *last;
-  for (const Truth::Slice& slice : truth.slices)
-    if (slice.begin_ns >= start && slice.begin_ns < start + length / 2 && slice.all_misses != 0)
-      low = std::min(low, slice.fast_share());
-  const double enough = low + 0.9 * (*last - low);
-  std::uint64_t since = start;
-  for (const Truth::Slice& slice : truth.slices)
-    if (slice.begin_ns >= start && slice.end_ns <= truth.end_ns - length / 4 &&
-        slice.all_misses != 0 && slice.fast_share() < enough)
+  const std::uint64_t change = truth.phases_ns.back();
+  const std::uint64_t before =
+      truth.phases_ns.size() > 1 ? truth.phases_ns[truth.phases_ns.size() - 2] : 0;
+  const auto level = truth.fast_share((before + change) / 2, change);
+  if (!level) return std::nullopt;
+  const double target = 0.9 * *level;
+  std::uint64_t since = change;
+  bool reached = false;
+  unsigned below = 0;  // slices in a row
+  for (const Truth::Slice& slice : truth.slices) {
+    if (slice.begin_ns < change || slice.all_misses == 0) continue;
+    if (slice.fast_share() >= target) {
+      reached = true;
+      below = 0;
+    } else if (++below > 1 || !reached) {
       since = slice.end_ns;
-  return static_cast<double>(since - start) / 1e9;
+    }
+  }
+  if (!reached || below > 1) return std::nullopt;
+  return static_cast<double>(since - change) / 1e9;
 }
 
 Result<CellRecord> read_cell(const PlannedCell& cell, const Sections& sections,

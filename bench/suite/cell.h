@@ -60,8 +60,10 @@ using Sections = std::map<std::string, std::string>;
 [[nodiscard]] Result<CellRecord> read_cell(const PlannedCell& cell, const Sections& sections,
                                            const Truth& truth);
 
-/// Time from the last change of phase until the fast node's share of the misses stays above nine
-/// tenths of the way from where it fell to where it ended. None: no phases, or it never does.
+/// Time from the last change of phase until the fast node's share of the misses is again, and
+/// stays, nine tenths of what it was in the last half of the phase before; a single slice below
+/// that is no end of it. 0: it never fell, as of systems that move nothing. None: there is no
+/// change, or the share is not there at the end of the phase.
 [[nodiscard]] std::optional<double> reconverge_s(const Truth& truth);
 
 /// Parts of the run, in seconds since its start, in which systems count as settled: the last third,

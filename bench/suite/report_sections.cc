@@ -52,6 +52,7 @@ Tone tone_of(Verdict verdict) {
     case Verdict::kLoss:
       return Tone::kBad;
     case Verdict::kTie:
+    case Verdict::kUnclear:
       return Tone::kPlain;
     case Verdict::kUnknown:
       break;
@@ -74,6 +75,9 @@ std::string why_unknown(const Table& table, const Cell& cell, const std::string&
         return failure.key.workload == cell.workload && failure.key.ratio == cell.ratio &&
                named(failure.key.system);
       });
+  const bool it_ran = std::any_of(cell.systems.begin(), cell.systems.end(),
+                                  [&](const SystemFigures& f) { return named(f.system); });
+  if (we_ran && it_ran) return "no seed in common";
   return fmt::format("{} {}", we_ran ? opponent : "ours", failed ? "failed" : "has not run");
 }
 
@@ -87,6 +91,15 @@ TextCell versus_cell(const Table& table, const Cell& cell, const Comparison& com
   if (comparison.whole->system != comparison.opponent)
     result.note = comparison.whole->system + (result.note.empty() ? "" : ", ") + result.note;
   return result;
+}
+
+/// "at 1:2 3 of 14, at 1:4 ..."
+std::string by_ratio_text(const Coverage& core) {
+  std::vector<std::string> parts;
+  for (const auto& [ratio, complete] : core.by_ratio)
+    parts.push_back(
+        fmt::format("at {} {} of {}", ratio, complete, core.cells / core.by_ratio.size()));
+  return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 std::string_view measure_text(Measure measure) {
@@ -108,6 +121,8 @@ TextCell estimate_cell(const std::optional<Estimate>& estimate, bool percent) {
   if (estimate->interval)
     cell.note =
         fmt::format("{} to {}", text(estimate->interval->low), text(estimate->interval->high));
+  if (estimate->seeds == 1) cell.note = "one seed";
+  if (estimate->seeds > 1) cell.note += fmt::format(", {} seeds", estimate->seeds);
   return cell;
 }
 
@@ -137,6 +152,18 @@ std::string title_of(const Table& table) {
 
 std::vector<std::string> warnings_of(const Table& table) {
   std::vector<std::string> warnings;
+  if (table.core.complete < table.core.cells)
+    warnings.push_back(
+        fmt::format("Of {} core cells, {} have run with every system ({}): what is said of "
+                    "the core holds so far, for those that have run",
+                    table.core.cells, table.core.complete, by_ratio_text(table.core)));
+  else if (!table.core.whole)
+    warnings.push_back(
+        "Some seeds of core cells failed or are missing: what is said of the core "
+        "holds so far");
+  if (!table.core.absent.empty())
+    warnings.push_back(fmt::format("Core workloads that have no finished cell yet: {}",
+                                   fmt::join(table.core.absent, ", ")));
   if (!table.failed.empty())
     warnings.push_back(
         fmt::format("Cells that failed: {}; they are listed below", table.failed.size()));
@@ -156,14 +183,21 @@ std::vector<std::string> warnings_of(const Table& table) {
 Section goals_section(const Table& table) {
   Section section{"goals",
                   "Goals",
-                  "Over the core cells, the ratios 1:2, 1:4 and 1:8. A ratio above 1 says that "
-                  "Thermocline is faster. Behind a figure stands its 95 % interval.",
+                  fmt::format("Over the core: {} cells, of its workloads at the ratios 1:2, 1:4 "
+                              "and 1:8. A verdict is final when all of them have run with every "
+                              "system. A ratio above 1 says that Thermocline is faster. Behind a "
+                              "figure stands its 95 % interval.",
+                              table.core.cells),
                   {{"goal", false}, {"wanted"}, {"figure"}, {"verdict", false}, {"cells", false}},
                   {}};
   for (const Goal& goal : table.goals) {
     TextCell judged{"", {}, Tone::kDim};
-    if (goal.met)
-      judged = {*goal.met ? "met" : "missed", {}, *goal.met ? Tone::kGood : Tone::kBad};
+    if (goal.reached)
+      judged = {fmt::format("{}{}", goal.final ? "" : "so far: ", *goal.reached ? "met" : "missed"),
+                {},
+                !*goal.reached ? Tone::kBad
+                : goal.final   ? Tone::kGood
+                               : Tone::kPlain};
     else if (goal.wanted)
       judged.text = "not known";
     section.rows.push_back({word(goal.text),
@@ -176,8 +210,10 @@ Section goals_section(const Table& table) {
 Section scores_section(const Table& table) {
   Section section{"scores",
                   "Wins and losses",
-                  "Of the core cells. A win: the other takes more than 1.02 of our time; a loss: "
-                  "less than 0.98. Of each opponent the better setting counts in every cell.",
+                  "Of the core cells that have run. A win: the other takes more than 1.02 of our "
+                  "time; a loss: less than 0.98. With several seeds whose interval includes 1 it "
+                  "is not clear, and a tie; with one seed the figure decides. Of each opponent "
+                  "the better setting counts in every cell.",
                   {{"against", false},
                    {"measure", false},
                    {"wins"},
@@ -190,8 +226,10 @@ Section scores_section(const Table& table) {
     const auto count = [](std::size_t n, Tone tone) {
       return TextCell{std::to_string(n), {}, n > 0 ? tone : Tone::kDim, static_cast<double>(n)};
     };
+    TextCell ties = count(score.ties, Tone::kPlain);
+    if (score.unclear > 0) ties.note = fmt::format("{} not clear", score.unclear);
     section.rows.push_back({word(score.opponent), word(std::string(measure_text(score.measure))),
-                            count(score.wins, Tone::kGood), count(score.ties, Tone::kPlain),
+                            count(score.wins, Tone::kGood), std::move(ties),
                             count(score.losses, Tone::kBad), count(score.unknown, Tone::kPlain),
                             estimate_cell(score.ratio)});
   }
@@ -201,8 +239,9 @@ Section scores_section(const Table& table) {
 Section verdicts_section(const Table& table) {
   Section section{"verdicts",
                   "Every cell against every opponent",
-                  "The other's time ÷ ours, convergence counted; behind it, the setting that was "
-                  "better and the 95 % interval over seeds.",
+                  "The other's time ÷ ours, convergence counted, over the seeds that both have; "
+                  "behind it, the setting that was better, the 95 % interval and how many seeds. "
+                  "First-touch, interleave, the oracle and the bounds have one seed.",
                   {{"workload", false}, {"ratio"}},
                   {}};
   for (const std::string_view opponent : kOpponents)
@@ -211,12 +250,13 @@ Section verdicts_section(const Table& table) {
   for (const Cell& cell : table.cells) {
     auto& row = section.rows.emplace_back();
     row = {word(cell.workload), word(cell.ratio)};
+    if (!cell.core) row[1].note = "not core";
     for (const Comparison& comparison : cell.comparisons)
       row.push_back(versus_cell(table, cell, comparison));
     const auto& steady = cell.against(kBetterRival).steady;
     TextCell last = steady ? estimate_cell(steady->ratio) : TextCell{"–", {}, Tone::kDim};
     if (steady) {
-      last.note = steady->system;
+      last.note = fmt::format("{}, {}", steady->system, last.note);
       last.tone = tone_of(verdict(steady));
       last.text = fmt::format("{} {}", to_text(verdict(steady)), last.text);
     }
@@ -229,10 +269,12 @@ Section oracle_section(const Table& table) {
   Section section{
       "oracle",
       "Beside the best static placement",
-      "How much there is to win in a cell, and how much of it we win. No gap, no share.",
+      "How much there is to win in a cell, and how much of it we win. A cell without a gap has no "
+      "share of it; in the goals it counts with the others.",
       {{"workload", false},
        {"ratio"},
        {"better rival's time ÷ oracle's"},
+       {"steady"},
        {"gap closed"},
        {"steady"},
        {"oracle's time ÷ ours, steady"},
@@ -243,11 +285,12 @@ Section oracle_section(const Table& table) {
   for (const Cell& cell : table.cells) {
     const SystemFigures* oracle = cell.find("oracle-static");
     const SystemFigures* ours = cell.find(kOurs);
-    section.rows.push_back(
-        {word(cell.workload), word(cell.ratio), estimate_cell(cell.oracle_gain),
-         share(cell.gap_closed), share(cell.steady_gap_closed), estimate_cell(cell.of_oracle),
-         share(oracle ? steady_hits(*oracle) : std::nullopt),
-         share(ours ? steady_hits(*ours) : std::nullopt), word(cell.hot_set_fits ? "yes" : "no")});
+    section.rows.push_back({word(cell.workload), word(cell.ratio), estimate_cell(cell.oracle_gain),
+                            estimate_cell(cell.steady_oracle_gain), share(cell.gap_closed),
+                            share(cell.steady_gap_closed), estimate_cell(cell.of_oracle),
+                            share(oracle ? steady_hits(*oracle) : std::nullopt),
+                            share(ours ? steady_hits(*ours) : std::nullopt),
+                            word(cell.hot_set_fits ? "yes" : "no")});
   }
   return section;
 }
@@ -260,7 +303,8 @@ Section causes_section(const Table& table) {
       "units of all-fast's time and add up to what we take longer than the fastest of them: our "
       "CPU shares times our time (reference mode, where they take it from the program), less its "
       "own; the difference of the steady hit ratios times what all misses cost; late, which "
-      "steady state does not show; the rest is unexplained.",
+      "steady state does not show; the rest is unexplained. Where the daemon's own accounts exceed "
+      "the overhead that was sampled, they disagree and there is no figure for other work.",
       {{"workload", false},
        {"ratio"},
        {"its time ÷ ours"},
@@ -285,6 +329,8 @@ Section causes_section(const Table& table) {
                                      [&name](const auto& p) { return p.name == name; });
       if (part == cause.parts.end())
         row.push_back({"–", {}, Tone::kDim});
+      else if (!part->instead.empty())
+        row.push_back({part->instead, {}, Tone::kDim});
       else
         row.push_back({signed_text(part->slowdown),
                        {},
@@ -310,11 +356,13 @@ Section evidence_section(const Table& table) {
 }
 
 Section slowdowns_section(const Table& table, Measure measure) {
-  Section section{measure == Measure::kWhole ? "slowdowns" : "steady-slowdowns",
-                  fmt::format("Slow-down against all-fast, {}", measure_text(measure)),
-                  "Time an operation ÷ that of all-fast; behind it, the 95 % interval over seeds.",
-                  {{"workload", false}, {"ratio"}, {"share that is fast"}},
-                  {}};
+  Section section{
+      measure == Measure::kWhole ? "slowdowns" : "steady-slowdowns",
+      fmt::format("Slow-down against all-fast, {}", measure_text(measure)),
+      "Time an operation ÷ that of all-fast over the seeds that both have; behind it, the "
+      "95 % interval and how many seeds.",
+      {{"workload", false}, {"ratio"}, {"share that is fast"}},
+      {}};
   std::vector<std::string> systems = systems_of(table);
   std::erase(systems, "all-fast");
   for (const std::string& system : systems) section.columns.push_back({system});
@@ -415,23 +463,31 @@ std::vector<std::string> method_paragraphs() {
       "clock follows a model of caches and memory. The work of tracking, deciding and moving, "
       "ours and the rivals', runs in the same guest. In reference mode one vCPU does it all; "
       "in parallel mode helpers and kernel threads may use a vCPU of their own. A slow-down is "
-      "time an operation ÷ that of all-fast with the same seed, or with the mean of its "
-      "seeds; means over seeds and cells are geometric. Steady state is the last third of the "
+      "time an operation ÷ that of all-fast over the seeds that both have, or ÷ its mean when "
+      "they have none in common; means over seeds and cells are geometric. Steady state is the "
+      "last third of the "
       "measured part, or the last half of each phase; in it, systems that move nothing stand "
       "for their whole run when they have no figure of their own.",
-      "Rivals run at kernel defaults and tuned; the setting, and the rival, that is faster by "
-      "its mean over seeds counts in each cell and for each measure. That choice is kept "
-      "fixed when intervals are taken. A seed changes the workload, the page layout and the "
-      "start phase. An interval of one cell is Student's t over the seeds, seed by seed where "
-      "both systems have the same ones; a single seed is taken to vary as those of the other "
-      "system. An interval over cells is a nested bootstrap: 10,000 draws of workloads, of "
-      "their cells and of the cells' seeds, with replacement, from a fixed seed of the "
-      "generator; its percentiles 2.5 and 97.5. It says how far the figure hangs on these "
-      "workloads and seeds, not how other workloads would do.",
+      fmt::format(
+          "Two systems are compared over the seeds that both have, seed by seed: a seed changes "
+          "the "
+          "workload, the page layout and the start phase. Systems that move nothing have seed 1 "
+          "only. Rivals run at kernel defaults and tuned; the setting, and the rival, that is "
+          "faster by its mean over the seeds in common counts in each cell and for each measure. A "
+          "setting that takes more than {:.2f} of the other's time in seed 1 does not run the "
+          "other seeds. The choice is kept fixed when intervals are taken. An interval of one cell "
+          "is Student's t over the seeds; with one seed there is none. An interval over cells is a "
+          "nested bootstrap: 10,000 draws of workloads, of their cells and of the cells' seeds, "
+          "with replacement, from a fixed seed of the generator; its percentiles 2.5 and 97.5. It "
+          "says how far the figure hangs on these workloads and seeds, not how other workloads "
+          "would do.",
+          kSlowerBy),
       fmt::format(
           "The gap is the better rival's time less that of the best static placement (by exact "
-          "page counts), summed over the cells in units of all-fast's time; a policy that adapts "
-          "may close more than all of it. A hot set fits where that placement serves at least "
+          "page counts), in units of all-fast's time. What is closed of it is pooled: the sum over "
+          "the cells of the rival's time less ours ÷ the sum of the gaps, cells without a gap "
+          "included; a policy that adapts may close more than all of it. A hot set fits where that "
+          "placement serves at least "
           "{:.0f} % of the misses from the fast node.",
           100 * kHotSetFits)};
 }

@@ -30,11 +30,6 @@ double error_squared(const BySeed& values) {
   return sum / (n - 1) / n;
 }
 
-bool same_seeds(const BySeed& a, const BySeed& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](const auto& x, const auto& y) { return x.first == y.first; });
-}
-
 /// Not std::uniform_int_distribution, which every library does in its own way.
 class Dice {
  public:
@@ -46,37 +41,27 @@ class Dice {
   std::mt19937_64 engine_{kSeed};
 };
 
-struct Flat {
-  std::vector<double> values;
-  bool as_first = false;  ///< same seeds as the first system of the cell
-};
-
-using FlatCell = std::vector<Flat>;
+/// Values of every system, seed by seed in the same order.
+using FlatCell = std::vector<std::vector<double>>;
 
 FlatCell flat(const Sample& sample) {
   FlatCell cell;
   for (const BySeed& logs : sample.logs) {
-    Flat& system = cell.emplace_back();
-    for (const auto& [seed, value] : logs) system.values.push_back(value);
-    system.as_first = same_seeds(logs, sample.logs.front());
+    std::vector<double>& values = cell.emplace_back();
+    for (const auto& [seed, value] : logs) values.push_back(value);
   }
   return cell;
 }
 
 std::vector<double> drawn_means(const FlatCell& cell, Dice& dice) {
-  std::vector<double> sums(cell.size(), 0);
-  for (std::size_t n = cell.front().values.size(), i = 0; i < n; ++i) {
+  std::vector<double> means(cell.size(), 0);
+  const std::size_t n = cell.front().size();
+  for (std::size_t i = 0; i < n; ++i) {
     const std::size_t seed = dice.below(n);
     for (std::size_t s = 0; s < cell.size(); ++s)
-      if (cell[s].as_first) sums[s] += cell[s].values[seed];
+      means[s] += cell[s][seed] / static_cast<double>(n);
   }
-  for (std::size_t s = 0; s < cell.size(); ++s) {
-    const std::size_t n = cell[s].values.size();
-    if (!cell[s].as_first)
-      for (std::size_t i = 0; i < n; ++i) sums[s] += cell[s].values[dice.below(n)];
-    sums[s] /= static_cast<double>(n);
-  }
-  return sums;
+  return means;
 }
 
 }  // namespace
@@ -87,26 +72,29 @@ double mean(const BySeed& values) {
   return sum / static_cast<double>(values.size());
 }
 
-Estimate ratio_over_seeds(const BySeed& dividend, const BySeed& divisor) {
-  const double centre = mean(dividend) - mean(divisor);
-  Estimate result{std::exp(centre), std::nullopt};
-  if (std::max(dividend.size(), divisor.size()) < 2) return result;
-  std::size_t seeds = std::min(dividend.size(), divisor.size());
-  double squared = 0;
-  if (same_seeds(dividend, divisor)) {
-    BySeed differences;
-    for (const auto& [seed, value] : dividend) differences[seed] = value - divisor.at(seed);
-    squared = error_squared(differences);
-  } else if (seeds == 1) {
-    const BySeed& many = dividend.size() > 1 ? dividend : divisor;
-    seeds = many.size();
-    squared = error_squared(many) * static_cast<double>(1 + seeds);
-  } else {
-    squared = error_squared(dividend) + error_squared(divisor);
-  }
-  const double half = student_t(seeds - 1) * std::sqrt(squared);
+Estimate over_seeds(const BySeed& logs) {
+  const double centre = mean(logs);
+  Estimate result{std::exp(centre), std::nullopt, logs.size()};
+  if (logs.size() < 2) return result;
+  const double half = student_t(logs.size() - 1) * std::sqrt(error_squared(logs));
   result.interval = Interval{std::exp(centre - half), std::exp(centre + half)};
   return result;
+}
+
+std::vector<BySeed> over_common_seeds(const std::vector<BySeed>& logs) {
+  std::vector<BySeed> common(logs.size());
+  for (const auto& [seed, value] : logs.front())
+    if (std::all_of(logs.begin(), logs.end(),
+                    [seed = seed](const BySeed& one) { return one.contains(seed); }))
+      for (std::size_t i = 0; i < logs.size(); ++i) common[i][seed] = logs[i].at(seed);
+  return common;
+}
+
+std::optional<Estimate> ratio_over_seeds(const BySeed& dividend, const BySeed& divisor) {
+  std::vector<BySeed> common = over_common_seeds({dividend, divisor});
+  if (common[0].empty()) return std::nullopt;
+  for (auto& [seed, value] : common[0]) value -= common[1].at(seed);
+  return over_seeds(common[0]);
 }
 
 std::optional<Estimate> bootstrap(const std::vector<Sample>& samples, const Statistic& statistic) {
@@ -124,7 +112,7 @@ std::optional<Estimate> bootstrap(const std::vector<Sample>& samples, const Stat
   }
   const std::optional<double> value = statistic(means);
   if (!value) return std::nullopt;
-  Estimate result{*value, std::nullopt};
+  Estimate result{*value, std::nullopt, 0};
   if (!can_vary) return result;
 
   std::vector<std::vector<FlatCell>> groups;
@@ -142,8 +130,7 @@ std::optional<Estimate> bootstrap(const std::vector<Sample>& samples, const Stat
     }
     if (const auto drawn = statistic(means)) values.push_back(*drawn);
   }
-  // A statistic that most draws leave without meaning has no interval worth showing.
-  if (values.size() < kDraws / 2) return result;
+  if (values.size() < kDraws - kDraws / 100) return result;
   std::sort(values.begin(), values.end());
   const auto at = [&values](double share) {
     return values[static_cast<std::size_t>(

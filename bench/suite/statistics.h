@@ -3,6 +3,7 @@
 // gives the same bits, resampling included.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -21,6 +22,7 @@ struct Interval {
 struct Estimate {
   double value = 0;
   std::optional<Interval> interval;
+  std::size_t seeds = 0;  ///< that it is taken over; 0: over cells
 };
 
 /// Natural logarithms of a system's times, by seed. Means over seeds are geometric throughout, so
@@ -30,16 +32,21 @@ using BySeed = std::map<std::uint64_t, double>;
 /// Of at least one value.
 [[nodiscard]] double mean(const BySeed& values);
 
-/// exp(mean(dividend) - mean(divisor)). Interval: Student's t of the differences seed by seed when
-/// both have the same seeds; otherwise the two variances add up and the smaller number of seeds
-/// says how far to trust them. A single seed is taken to vary as those of the other side; with one
-/// seed on both there is no interval.
-[[nodiscard]] Estimate ratio_over_seeds(const BySeed& dividend, const BySeed& divisor);
+/// exp(mean), of at least one value. Interval: Student's t over the seeds; none for a single one.
+[[nodiscard]] Estimate over_seeds(const BySeed& logs);
+
+/// Each without the seeds that not all of them have: a seed is a workload and a page layout of its
+/// own, so systems are only compared where they had the same. All empty where they share none.
+[[nodiscard]] std::vector<BySeed> over_common_seeds(const std::vector<BySeed>& logs);
+
+/// over_seeds() of the differences, seed by seed, over the seeds that both have. None: no such.
+[[nodiscard]] std::optional<Estimate> ratio_over_seeds(const BySeed& dividend,
+                                                       const BySeed& divisor);
 
 /// One cell of those that a statistic is taken over.
 struct Sample {
   std::string group;         ///< cells of one group (a workload) resemble each other
-  std::vector<BySeed> logs;  ///< one for each system in question, in the same order in all samples
+  std::vector<BySeed> logs;  ///< one for each system in question, all with the same seeds
 };
 
 /// From the means over seeds, a row a cell; none where it has no meaning.
@@ -47,8 +54,9 @@ using Statistic = std::function<std::optional<double>(std::span<const std::vecto
 
 /// The statistic of all cells, and its interval by a nested bootstrap (percentiles of 10,000 draws,
 /// mt19937_64 with a fixed seed): draws with replacement as many groups as there are, of each as
-/// many cells as it has, of each cell as many seeds. Systems that have the same seeds as the first
-/// one are drawn the same, the others by themselves. No interval for a single cell of single seeds.
+/// many cells as it has, of each cell as many seeds, the same for all its systems. No interval for
+/// a single cell of single seeds, nor where more than 1 % of the draws leave the statistic without
+/// a meaning: those that are left would be a choice.
 [[nodiscard]] std::optional<Estimate> bootstrap(const std::vector<Sample>& samples,
                                                 const Statistic& statistic);
 

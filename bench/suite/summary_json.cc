@@ -15,11 +15,12 @@ Json to_json(const std::optional<double>& value) {
 
 Json to_json(const std::optional<Estimate>& estimate) {
   if (!estimate) return nullptr;
-  Json out{{"value", estimate->value}, {"low", nullptr}, {"high", nullptr}};
+  Json out{{"value", estimate->value}, {"low", nullptr}, {"high", nullptr}, {"seeds", nullptr}};
   if (estimate->interval) {
     out["low"] = estimate->interval->low;
     out["high"] = estimate->interval->high;
   }
+  if (estimate->seeds > 0) out["seeds"] = estimate->seeds;
   return out;
 }
 
@@ -38,7 +39,9 @@ Json key_json(const CellKey& key) {
 Json to_json(const Cause& cause) {
   Json parts = Json::array();
   for (const Cause::Part& part : cause.parts)
-    parts.push_back({{"part", part.name}, {"slowdown", part.slowdown}});
+    parts.push_back({{"part", part.name},
+                     {"slowdown", part.instead.empty() ? Json(part.slowdown) : Json(nullptr)},
+                     {"instead", part.instead.empty() ? Json(nullptr) : Json(part.instead)}});
   return {{"against", cause.against}, {"lost_to", cause.lost_to}, {"excess", cause.excess},
           {"parts", parts},           {"main", cause.main},       {"why", cause.why}};
 }
@@ -47,9 +50,11 @@ Json to_json(const Cell& cell) {
   Json out{{"workload", cell.workload},
            {"ratio", cell.ratio},
            {"core", cell.core},
+           {"complete", cell.complete},
            {"systems", Json::array()},
            {"against", Json::array()},
            {"oracle_gain", to_json(cell.oracle_gain)},
+           {"steady_oracle_gain", to_json(cell.steady_oracle_gain)},
            {"gap_closed", to_json(cell.gap_closed)},
            {"steady_gap_closed", to_json(cell.steady_gap_closed)},
            {"of_oracle", to_json(cell.of_oracle)},
@@ -68,21 +73,37 @@ Json to_json(const Cell& cell) {
 }
 
 Json to_json(const Table& table) {
-  Json out{{"timing", table.timing},  {"mode", table.mode},         {"kernel", table.kernel},
-           {"label", "modelled"},     {"versions", table.versions}, {"goals", Json::array()},
-           {"scores", Json::array()}, {"cells", Json::array()},     {"failed", Json::array()},
+  Json out{{"timing", table.timing},
+           {"mode", table.mode},
+           {"kernel", table.kernel},
+           {"label", "modelled"},
+           {"versions", table.versions},
+           {"core",
+            {{"cells", table.core.cells},
+             {"complete", table.core.complete},
+             {"absent", table.core.absent},
+             {"whole", table.core.whole}}},
+           {"goals", Json::array()},
+           {"scores", Json::array()},
+           {"cells", Json::array()},
+           {"failed", Json::array()},
            {"missing", Json::array()}};
+  const auto judged = [](const std::optional<bool>& reached, bool is_said) {
+    return reached && is_said ? Json(*reached) : Json(nullptr);
+  };
   for (const Goal& goal : table.goals)
     out["goals"].push_back({{"goal", goal.text},
                             {"wanted", to_json(goal.wanted)},
                             {"figure", to_json(goal.figure)},
-                            {"met", goal.met ? Json(*goal.met) : Json(nullptr)},
+                            {"met", judged(goal.reached, goal.final)},
+                            {"so_far", judged(goal.reached, !goal.final)},
                             {"detail", goal.detail}});
   for (const Score& score : table.scores)
     out["scores"].push_back({{"opponent", score.opponent},
                              {"steady", score.measure == Measure::kSteady},
                              {"wins", score.wins},
                              {"ties", score.ties},
+                             {"not_clear", score.unclear},
                              {"losses", score.losses},
                              {"unknown", score.unknown},
                              {"ratio", to_json(score.ratio)}});

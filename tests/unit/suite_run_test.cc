@@ -298,13 +298,30 @@ Truth shares(const std::vector<unsigned>& percent, std::uint64_t phase_ns) {
   return truth;
 }
 
-TEST(SuiteCell, ReconvergedWhenNineTenthsOfTheWayAreMade) {
-  // From 20 to 80: nine tenths are 74. The last slice below ends 300 ns after the change.
-  EXPECT_DOUBLE_EQ(
-      reconverge_s(shares({80, 80, 80, 20, 50, 70, 75, 80, 80, 80, 80}, 300)).value_or(-1), 300e-9);
-  EXPECT_FALSE(reconverge_s(Truth{}));
-  // Nothing fell: at once.
-  EXPECT_DOUBLE_EQ(reconverge_s(shares({80, 80, 80, 80, 80, 80}, 200)).value_or(-1), 0);
+TEST(SuiteCell, ReconvergedWhenNineTenthsOfTheLevelBeforeAreThere) {
+  const auto after = [](const std::vector<unsigned>& percent) {
+    // The first slice is not settled yet: the level is 80, nine tenths of it 72.
+    std::vector<unsigned> all{10, 10, 80, 80};
+    all.insert(all.end(), percent.begin(), percent.end());
+    return reconverge_s(shares(all, 400));
+  };
+  EXPECT_DOUBLE_EQ(after({20, 50, 70, 73, 80, 80}).value_or(-1), 300e-9);
+  EXPECT_DOUBLE_EQ(after({20, 73, 20, 80, 80}).value_or(-1), 100e-9) << "a single slice is a dip";
+  EXPECT_DOUBLE_EQ(after({20, 73, 20, 20, 80}).value_or(-1), 400e-9) << "two are not";
+  EXPECT_DOUBLE_EQ(after({20, 80, 80, 20}).value_or(-1), 100e-9) << "one at the end is a dip too";
+  EXPECT_DOUBLE_EQ(after({20, 20, 80}).value_or(-1), 200e-9);
+  // A system that settles lower than before has not re-converged, however flat it is there.
+  EXPECT_FALSE(after({60, 60, 60, 60}));
+  EXPECT_FALSE(after({20, 80, 20, 20})) << "and lost it again";
+  EXPECT_DOUBLE_EQ(after({80, 80}).value_or(-1), 0) << "it never fell";
+  EXPECT_FALSE(reconverge_s(Truth{})) << "no change";
+}
+
+TEST(SuiteCell, ReconvergenceIsOfTheLastChange) {
+  // Phases from 0, 200 and 400: the level is that of the second, 40, not the first's.
+  Truth truth = shares({80, 80, 10, 40, 10, 37, 40, 40}, 400);
+  truth.phases_ns = {200, 400};
+  EXPECT_DOUBLE_EQ(reconverge_s(truth).value_or(-1), 100e-9);
 }
 
 constexpr const char* kOutput =
