@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "base/text.h"
+#include "bench/suite/plan.h"
 
 namespace thermocline::suite {
 
@@ -474,14 +475,16 @@ std::vector<std::string> method_paragraphs() {
           "workload, the page layout and the start phase. Systems that move nothing have seed 1 "
           "only. Rivals run at kernel defaults and tuned; the setting, and the rival, that is "
           "faster by its mean over the seeds in common counts in each cell and for each measure. A "
-          "setting that takes more than {:.2f} of the other's time in seed 1 does not run the "
-          "other seeds. The choice is kept fixed when intervals are taken. An interval of one cell "
+          "setting that is more than {:.0f} % slower than the other in seed 1, as a whole and "
+          "settled, "
+          "need not run the other seeds. The choice is kept fixed when intervals are taken. An "
+          "interval of one cell "
           "is Student's t over the seeds; with one seed there is none. An interval over cells is a "
           "nested bootstrap: 10,000 draws of workloads, of their cells and of the cells' seeds, "
           "with replacement, from a fixed seed of the generator; its percentiles 2.5 and 97.5. It "
           "says how far the figure hangs on these workloads and seeds, not how other workloads "
           "would do.",
-          kSlowerBy),
+          100 * kCloseWithSeed1),
       fmt::format(
           "The gap is the better rival's time less that of the best static placement (by exact "
           "page counts), in units of all-fast's time. What is closed of it is pooled: the sum over "

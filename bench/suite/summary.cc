@@ -500,22 +500,6 @@ Table make_table(const TableKey& key, const std::vector<const CellRecord*>& reco
   return table;
 }
 
-/// A later seed of a rival's setting that was clearly slower than another one in the first seed.
-/// `done`: throughput of finished cells.
-bool need_not_run(const CellKey& cell, const std::map<CellKey, double>& done) {
-  if (cell.seed == 1 || !one_of(family_of(cell.system), kRivals)) return false;
-  CellKey first = cell;
-  first.seed = 1;
-  const auto own = done.find(first);
-  if (own == done.end()) return false;
-  return std::any_of(suite_systems().begin(), suite_systems().end(), [&](const SuiteSystem& other) {
-    if (family_of(other.name) != family_of(cell.system)) return false;
-    first.system = other.name;
-    const auto its = done.find(first);
-    return its != done.end() && its->second > kSlowerBy * own->second;
-  });
-}
-
 }  // namespace
 
 std::optional<double> steady_hits(const SystemFigures& figures) {
@@ -575,9 +559,6 @@ std::vector<CellKey> every_combination(const std::vector<CellRecord>& records) {
       seen.ratios.insert(record.key.ratio);
     seen.seeds[record.key.system].insert(record.key.seed);
   }
-  std::map<CellKey, double> done;
-  for (const CellRecord& record : records)
-    if (good(record)) done[record.key] = *record.ops_per_s;
   std::vector<CellKey> keys;
   for (const auto& [key, seen] : tables) {
     const auto& [timing, mode, kernel] = key;
@@ -587,9 +568,7 @@ std::vector<CellKey> every_combination(const std::vector<CellRecord>& records) {
             seen.bounds.contains(system) ? std::set<std::string>{"-"} : seen.ratios;
         for (const std::string& ratio : ratios)
           for (const std::uint64_t seed : seeds)
-            if (const CellKey cell{workload, ratio, system, timing, mode, kernel, seed};
-                !need_not_run(cell, done))
-              keys.push_back(cell);
+            keys.push_back({workload, ratio, system, timing, mode, kernel, seed});
       }
   }
   return keys;

@@ -30,9 +30,6 @@ inline constexpr std::string_view kCoreRatios[] = {"1:2", "1:4", "1:8"};
 /// Other's time ÷ ours above the first is a win, below the second a loss, unless several seeds
 /// leave open which of the two is faster.
 inline constexpr double kWinAbove = 1.02, kLossBelow = 0.98;
-/// A rival's setting that is slower than its other one by more than this in the first seed of a
-/// cell need not run the later seeds: it would not count.
-inline constexpr double kSlowerBy = 1.05;
 /// From here on the oracle shows that there is something to win.
 inline constexpr double kWorthwhile = 1.2;
 /// The hot set fits when the best static placement serves this share of the misses from the fast
@@ -175,7 +172,6 @@ struct Summary {
 
 /// Every workload at every ratio with every system that occur in `records`, for each timing model,
 /// mode and kernel, with all seeds that a system has anywhere; all-fast and all-slow once ("-").
-/// Without the seeds that need not run (kSlowerBy).
 [[nodiscard]] std::vector<CellKey> every_combination(const std::vector<CellRecord>& records);
 
 /// `expected`: the cells that should be there; which of them are not is said. A done record with a
