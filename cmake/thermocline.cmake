@@ -36,3 +36,16 @@ function(thermocline_layer name)
   add_library(thermocline_${name} STATIC ${ARG_SOURCES})
   target_link_libraries(thermocline_${name} PUBLIC thermocline_flags fmt::fmt ${ARG_DEPENDS})
 endfunction()
+
+# thermocline_texts(VARIABLE FOLDER file...)
+# Texts that are compiled in: sets VARIABLE to lines {"NAME", R"(TEXT)"}, of an array of pairs of
+# strings. A text that changes is read again.
+function(thermocline_texts variable folder)
+  set(lines "")
+  foreach(name ${ARGN})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${folder}/${name})
+    file(READ ${folder}/${name} text)
+    string(APPEND lines "    {\"${name}\", R\"TCTEXT(${text})TCTEXT\"},\n")
+  endforeach()
+  set(${variable} "${lines}" PARENT_SCOPE)
+endfunction()
