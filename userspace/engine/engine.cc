@@ -562,6 +562,7 @@ void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direct
       case MoveOutcome::kMoved:
         heat_.moved(move.asid, move.vpn, move.to, direction == Direction::kPromotion,
                     options_.cooldown);
+        if (!resting_.empty()) resting_.erase({move.asid, move.vpn});
         break;
       case MoveOutcome::kDenied:
       case MoveOutcome::kBusy:
@@ -599,7 +600,7 @@ void Engine::keep_resting() {
     if (resting.until >= epoch_) {
       heat_.rest(page.first, page.second, 2);  // ageing takes one off
     } else if (epoch_.get() - resting.until.get() > kLongestRest) {
-      it = resting_.erase(it);  // moved, or nobody wants it to
+      it = resting_.erase(it);  // gone, or nobody wants it moved
       continue;
     }
     ++it;
