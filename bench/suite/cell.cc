@@ -26,6 +26,20 @@ std::string mib(Bytes size) {
   return fmt::format("{}M", size.get() >> 20);
 }
 
+/// Twice what must go there, as the kernel swaps more than it has to; in steps that a device of
+/// persistent memory can have.
+Bytes swap_size(const PlannedCell& cell, Bytes footprint) {
+  constexpr double kStep = 32 << 20;
+  const double wanted = 2 * cell.workload.swapped * static_cast<double>(footprint.get());
+  return Bytes(static_cast<std::uint64_t>(std::ceil(wanted / kStep) * kStep));
+}
+
+/// What programs find on the slow node when some of the footprint is to be swapped.
+Bytes slow_of(const PlannedCell& cell, Bytes footprint) {
+  const double kept = (1 - cell.workload.swapped) * static_cast<double>(footprint.get());
+  return Bytes(static_cast<std::uint64_t>(kept)) - *cell.fast;
+}
+
 /// The guest of a cell. Root on ramfs: reclaim must not find the guest's programs and demote them,
 /// which would give the kernel's systems more room than others have. The DMA zone is reserved:
 /// it would be a large and special part of a small node.
@@ -38,6 +52,9 @@ std::vector<std::string> guest(const PlannedCell& cell, const std::string& timin
   if (node.reserved.get() != 0)
     append += fmt::format(" memmap={}K${}K", node.reserved.get() >> 10,
                           (node.size - node.reserved).get() >> 10);
+  // The first part of the slow node is persistent memory, and that is what swap lies on.
+  if (cell.swaps())
+    append += fmt::format(" memmap={}!{}", mib(swap_size(cell, footprint)), mib(node.size));
   std::vector<std::string> words{places.thermocline,
                                  "lab",
                                  "run",
@@ -61,8 +78,11 @@ std::vector<std::string> guest(const PlannedCell& cell, const std::string& timin
                                  places.scripts + ":" + kScripts,
                                  "--with",
                                  places.carried + ":/lab/page-counts"};
-  if (!places.program.empty())
-    for (const std::string& word : {std::string("--with"), places.program}) words.push_back(word);
+  const auto add = [&](std::initializer_list<std::string> more) {
+    words.insert(words.end(), more);
+  };
+  if (!places.program.empty()) add({"--with", places.program});
+  if (cell.swaps()) add({"--module", "nd_e820", "--module", "nd_pmem"});
   return words;
 }
 
@@ -205,9 +225,15 @@ std::vector<std::string> cell_command(const PlannedCell& cell, const std::string
   add({"--truth-profile", "50us"});
   // Another seed begins at another point of the tracker's period.
   const std::uint64_t delay_ms = (cell.key.seed - 1) * 37 % 100;
-  add({"--", "sh", fmt::format("{}/cell.sh", kScripts), cell.system.script, cell.system.policy,
-       std::to_string(delay_ms), cell.workload.name, "--footprint", mib(footprint), "--seed",
-       std::to_string(cell.key.seed), "--duration",
+  add({"--", "sh"});
+  if (cell.swaps())
+    add({fmt::format("{}/swap.sh", kScripts),
+         std::to_string(slow_of(cell, footprint).get() >> 10)});
+  else
+    add({fmt::format("{}/cell.sh", kScripts)});
+  add({cell.system.script, cell.system.policy, std::to_string(delay_ms),
+       cell.workload.runs.empty() ? cell.workload.name : cell.workload.runs, "--footprint",
+       mib(footprint), "--seed", std::to_string(cell.key.seed), "--duration",
        fmt::format("{:g}", cell.workload.seconds * length), "--samples", "0.05"});
   if (cell.workload.huge_pages) add({"--thp"});
   for (const std::string& setting : cell.workload.settings) add({"--set", setting});

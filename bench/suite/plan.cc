@@ -62,8 +62,12 @@ std::string setting_of(const SuiteOptions& o, const SuiteWorkload& workload,
                   workload.huge_pages));
   for (const std::string& one : workload.settings) add(one);
   add(timing_text);
+  const bool swaps = workload.swapped != 0 && !system.once;
+  if (swaps) add(fmt::format("swapped {}", workload.swapped));
   for (const Script& script : scripts())
-    if (script.name == "cell.sh" || script.name == system.script + ".sh") add(script.text);
+    if (script.name == "cell.sh" || script.name == system.script + ".sh" ||
+        (swaps && script.name == "swap.sh"))
+      add(script.text);
   return fmt::format("{:016x}", lab::fingerprint(text));
 }
 
@@ -99,6 +103,7 @@ const std::vector<SuiteWorkload>& suite_workloads() {
       {"ycsb-f", 5, {}, false, false},
       {"bfs", 4, {}, false, false},
       {"bc", 4, {}, false, false},
+      {"llm-decode-swap", 4, {}, false, false, "", false, "llm-decode", 0.25},
       {"memcached", 8, {}, false, false, "memcached"},
       {"sqlite", 8, {}, false, false, "sqlite3"},
   };
@@ -188,6 +193,18 @@ Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
                      [&](const Ratio& r) { return r.text() == ratio.text(); }))
       ratios.push_back(ratio);
   }
+  for (const SuiteWorkload& workload : workloads)
+    for (const Ratio& ratio : ratios) {
+      if (workload.swapped == 0) continue;
+      const auto kept = static_cast<std::uint64_t>((1 - workload.swapped) *
+                                                   static_cast<double>(o.footprint.get()));
+      if (kept < (ratio.fast_of(o.footprint) + kLeastFast).get())
+        return fail(
+            ErrorKind::kUsage,
+            "{} leaves {} with too little slow memory, as {:g} % of its footprint is to go to "
+            "swap: give a ratio with more slow memory",
+            ratio.text(), workload.name, 100 * workload.swapped);
+    }
   // The oracle looks at what a run on fast memory missed.
   const auto needs_all_fast = [](const SuiteSystem& s) { return s.name == "oracle-static"; };
   if (std::any_of(systems.begin(), systems.end(), needs_all_fast) &&

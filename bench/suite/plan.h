@@ -25,6 +25,10 @@ struct SuiteWorkload {
   /// It does the same all the time, so that half the time tells what a placement that stays is
   /// worth.
   bool stationary = false;
+  std::string runs{};  ///< the workload of `workload run` that it is, under a name of its own
+  /// Share of the footprint that neither node has room for, so that the kernel swaps it. Not where
+  /// one node has room for everything.
+  double swapped = 0;
 };
 
 /// A tiering system, or a bound to compare with.
@@ -74,6 +78,7 @@ struct PlannedCell {
   /// from build to build while those are.
   std::string setting;
   std::string all_fast_setting;  ///< of the all-fast cell of the same workload and seed
+  [[nodiscard]] bool swaps() const { return workload.swapped != 0 && !system.once; }
 };
 
 /// Every cell of the table in the order of running: seed by seed, so that a run that is cut short

@@ -17,6 +17,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "base/output.h"
 #include "base/system.h"
@@ -319,7 +320,7 @@ class Suite {
   }
 
   Fitting& fitting(const PlannedCell& cell) {
-    return fittings_[{cell.fast->get(), cell.workload.program}];
+    return fittings_[{cell.fast->get(), cell.workload.program, cell.swaps()}];
   }
 
   [[nodiscard]] bool is_to_come(const CellKey& key) const {
@@ -555,7 +556,7 @@ class Suite {
   Signals signals_;
   std::vector<PlannedCell> waiting_;
   std::vector<Running> running_;
-  std::map<std::pair<std::uint64_t, std::string>, Fitting> fittings_;
+  std::map<std::tuple<std::uint64_t, std::string, bool>, Fitting> fittings_;
   std::string facts_;  ///< still to be written
   RunOutcome outcome_;
   std::size_t all_ = 0;

@@ -183,7 +183,10 @@ TEST(Docs, EverySystemAndWorkloadOfTheSuiteIsDescribed) {
   for (const suite::SuiteSystem& system : suite::suite_systems())
     EXPECT_THAT(systems, testing::HasSubstr("`" + system.name + "`"));
   for (const suite::SuiteWorkload& workload : suite::suite_workloads())
-    EXPECT_THAT(workloads, testing::HasSubstr("| `" + workload.name + "` |"));
+    if (workload.runs.empty())
+      EXPECT_THAT(workloads, testing::HasSubstr("| `" + workload.name + "` |"));
+    else
+      EXPECT_THAT(systems, testing::HasSubstr("`" + workload.name + "`"));
 }
 
 }  // namespace

@@ -196,6 +196,50 @@ TEST(SuiteCell, CommandCanBePastedAndSaysEverything) {
                               "--duration 2 --samples 0.05 --set phases=2"));
 }
 
+TEST(SuiteCell, SwapLiesBelowBothNodes) {
+  SuiteOptions options;
+  options.workloads = {"llm-decode", "llm-decode-swap"};
+  options.ratios = {"1:4"};
+  options.systems = {"numab@tuned", "all-slow"};
+  const auto cells = plan_cells(options);
+  ASSERT_TRUE(cells);
+  std::map<std::string, std::string> lines;
+  for (const PlannedCell& cell : *cells)
+    lines[cell.key.workload + " " + cell.key.system] = fmt::format(
+        "{}", fmt::join(cell_command(cell, "cxl-asic", options.footprint, 1,
+                                     {Bytes(std::uint64_t{256} << 20), Bytes(40960)}, {}),
+                        " "));
+  const std::string& line = lines["llm-decode-swap numab@tuned"];
+  // Of 160 MiB a quarter is swapped, 32 MiB are on the fast node: 88 MiB are on the slow one.
+  EXPECT_THAT(line, HasSubstr("swap.sh 90112 numab tuned 0 llm-decode --footprint 160M"));
+  EXPECT_THAT(line, HasSubstr("memmap=96M!256M"));
+  EXPECT_THAT(line, HasSubstr("--module nd_pmem"));
+  // Nothing of it where one node has room for everything, or where it was not asked for.
+  for (const char* other :
+       {"llm-decode-swap all-slow", "llm-decode numab@tuned", "llm-decode all-slow"}) {
+    EXPECT_THAT(lines[other], HasSubstr("/cell.sh ")) << other;
+    EXPECT_THAT(lines[other], Not(HasSubstr("nd_pmem"))) << other;
+  }
+}
+
+TEST(SuitePlan, WhatIsSwappedChangesTheSettingAndLeavesRoomOnTheSlowNode) {
+  SuiteOptions options;
+  options.workloads = {"llm-decode", "llm-decode-swap"};
+  options.ratios = {"1:4"};
+  options.systems = {"numab", "all-slow"};
+  const auto cells = plan_cells(options);
+  ASSERT_TRUE(cells);
+  std::map<std::string, std::string> settings;
+  for (const PlannedCell& cell : *cells)
+    settings[cell.key.workload + " " + cell.key.system] = cell.setting;
+  EXPECT_NE(settings["llm-decode numab"], settings["llm-decode-swap numab"]);
+  EXPECT_EQ(settings["llm-decode all-slow"], settings["llm-decode-swap all-slow"]);
+  options.ratios = {"3:1"};
+  EXPECT_THAT(complaint(options), HasSubstr("llm-decode-swap with too little slow memory"));
+  options.workloads = {"llm-decode"};
+  EXPECT_EQ(complaint(options), "");
+}
+
 constexpr const char* kTruth =
     "thermocline-truth 1\n"
     "mode reference\n"

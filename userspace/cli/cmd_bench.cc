@@ -68,7 +68,8 @@ void list(bool json) {
                                   {"core", w.core},
                                   {"seconds", w.seconds},
                                   {"settings", w.settings},
-                                  {"huge_pages", w.huge_pages}});
+                                  {"huge_pages", w.huge_pages},
+                                  {"swapped", w.swapped}});
     for (const SuiteSystem& s : suite_systems())
       out["systems"].push_back({{"name", s.name}, {"about", s.about}, {"seeded", s.seeded}});
     print_line(json_text(out));
@@ -76,9 +77,10 @@ void list(bool json) {
   }
   print_line("WORKLOAD          GUEST TIME  TABLE     SETTINGS");
   for (const SuiteWorkload& w : suite_workloads())
-    print_line(fmt::format("{:<17} {:>8} s  {:<8}  {}{}", w.name, w.seconds,
-                           w.core ? "core" : "optional", fmt::join(w.settings, " "),
-                           w.huge_pages ? "huge pages" : ""));
+    print_line(fmt::format(
+        "{:<17} {:>8} s  {:<8}  {}{}{}", w.name, w.seconds, w.core ? "core" : "optional",
+        fmt::join(w.settings, " "), w.huge_pages ? "huge pages" : "",
+        w.swapped != 0 ? fmt::format("{}, {:g} % in swap", w.runs, 100 * w.swapped) : ""));
   print_line("\nSYSTEM                    WHAT IT IS");
   for (const SuiteSystem& s : suite_systems())
     print_line(fmt::format("{:<25} {}", s.name, s.about));
