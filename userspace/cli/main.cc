@@ -108,6 +108,7 @@ int run(int argc, char** argv) {
                        "show the version");
   Context context;
   register_bench(app, context);
+  register_doctor(app, context);
   register_emulate(app, context);
   register_lab(app, context);
   register_oracle(app, context);
