@@ -13,6 +13,7 @@
 #include "bench/suite/summary.h"
 #include "cli/emulate_report.h"
 #include "cli/oracle.h"
+#include "cli/trackers_report.h"
 #include "control/config.h"
 #include "control/status.h"
 #include "emulation/lab/machine.h"
@@ -55,6 +56,15 @@ void look_up(const nlohmann::json& node, const std::string& text, Lookup& result
     ++result.checked;
     look_up(value, text, result);
   }
+}
+
+TEST(Docs, EveryKeyOfTrackersIsInItsManPage) {
+  const TrackerFactory factory{"a", "b", {}, {}, {}};
+  const std::vector<cli::TrackerState> states{{&factory, ""}};
+  Lookup found;
+  look_up(cli::trackers_json(states), page("thermocline-trackers.1.scd"), found);
+  EXPECT_THAT(found.missing, testing::IsEmpty());
+  EXPECT_GT(found.checked, 10u);
 }
 
 TEST(Docs, EveryConfigKeyIsInItsTableOfTheManPage) {

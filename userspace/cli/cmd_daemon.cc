@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The verbs around the daemon: status, config show, check-config, policies, trackers.
+// The verbs around the daemon: status, config show, check-config, policies.
 #include <nlohmann/json.hpp>
 
 #include "base/system.h"
@@ -9,7 +9,6 @@
 #include "control/control_socket.h"
 #include "control/status.h"
 #include "policies/policy.h"
-#include "tracking/tracker.h"
 
 namespace thermocline::cli {
 
@@ -121,26 +120,6 @@ Result<int> list_policies(const Options& options) {
   return 0;
 }
 
-Result<int> list_trackers(const Options& options) {
-  const auto system = make_real_system();
-  json list = json::array();
-  std::vector<std::vector<std::string>> rows;
-  for (const TrackerFactory& tracker : tracker_factories()) {
-    const Status works = tracker.probe(*system);
-    const std::string why = works ? "" : works.error().message;
-    list.push_back({{"name", tracker.name},
-                    {"summary", tracker.summary},
-                    {"works_here", works.has_value()},
-                    {"why_not", why}});
-    rows.push_back({tracker.name, works ? "yes" : "no", tracker.summary});
-    if (!works) rows.push_back({"", "", "  " + why});
-  }
-  print_line(options.as_json
-                 ? json_text(list)
-                 : format_table({{"TRACKER"}, {"WORKS HERE"}, {"WHAT IT SEES"}}, rows, kLineWidth));
-  return 0;
-}
-
 }  // namespace
 
 void register_daemon_verbs(CLI::App& app, Context& context) {
@@ -159,8 +138,6 @@ void register_daemon_verbs(CLI::App& app, Context& context) {
   run(status, show_status);
 
   run(read_verb(app, *options, "policies", "the policies that are built in"), list_policies);
-  run(read_verb(app, *options, "trackers", "sources of access records, and which work here"),
-      list_trackers);
 
   CLI::App* config = app.add_subcommand("config", "the configuration");
   config->require_subcommand(1);

@@ -114,6 +114,7 @@ int run(int argc, char** argv) {
   register_oracle(app, context);
   register_report(app, context);
   register_tiers(app, context);
+  register_trackers(app, context);
   register_daemon_verbs(app, context);
 
   Result<int> result = 0;

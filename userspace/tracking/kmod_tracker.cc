@@ -134,6 +134,15 @@ TrackerFactory kmod_tracker_factory() {
   TrackerFactory factory;
   factory.name = "kmod";
   factory.summary = "accessed bits, read and cleared by thermocline.ko";
+  factory.abilities.one_pass = true;
+  factory.abilities.clears_ranges = true;
+  factory.abilities.knows_nodes = true;
+  factory.abilities.privilege = "CAP_SYS_ADMIN and the module";
+  factory.abilities.cannot_see =
+      "what a second MMU touches (a KVM guest, a device), hugetlbfs, and read() or write() of "
+      "files "
+      "that are not mapped; a touch through a translation that a CPU has cached, unless "
+      "tracker.flush is set";
   factory.probe = [](System& system) -> Status {
     TC_TRY(open_module(system));
     return {};

@@ -19,6 +19,10 @@ ScanStats& ScanStats::operator+=(const ScanStats& o) {
   return *this;
 }
 
+std::string_view to_string(TrackerAbilities::Grain grain) {
+  return grain == TrackerAbilities::Grain::kPage ? "page" : "mapping";
+}
+
 const std::vector<TrackerFactory>& tracker_factories() {
   static const std::vector<TrackerFactory> factories{kmod_tracker_factory()};
   return factories;

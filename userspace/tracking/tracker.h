@@ -7,8 +7,10 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -69,10 +71,41 @@ struct TrackerOptions {
   bool flush = false;
 };
 
+/// What a pass over 1 GiB of 4 KiB pages costs, in CPU time, and who says so.
+struct ScanCost {
+  Nanoseconds read_per_gib{};
+  Nanoseconds clear_per_gib{};  ///< on top of reading
+  std::string source;           ///< "measured on ...": costs differ between machines
+};
+
+/// What a source can and can't tell, wherever it runs. The compliance suite holds it to this.
+struct TrackerAbilities {
+  enum class Grain {
+    kPage,     ///< every entry of the page tables is told apart
+    kMapping,  ///< a whole mapping (a line of /proc/PID/maps) is: all touched, none touched,
+               ///< unknown
+  };
+  bool sees_reads = true;  ///< false: writes only; its records carry RecordView::writes_only
+  Grain grain = Grain::kPage;
+  /// A bit is cleared as it is read. If not, a touch between the reading and the clearing is lost.
+  bool one_pass = false;
+  /// A clearing scan clears in its ranges only. If not, in the whole address space.
+  bool clears_ranges = false;
+  /// A touch that follows a clear is seen even when the CPU still has the translation cached.
+  bool flushes = false;
+  bool knows_nodes = false;      ///< records tell each present page's node
+  std::optional<ScanCost> cost;  ///< nullopt: not measured on hardware
+  std::string privilege;         ///< what it needs of the user and the machine
+  std::string cannot_see;        ///< what stays unknown or unseen, for a person
+};
+
+[[nodiscard]] std::string_view to_string(TrackerAbilities::Grain grain);
+
 /// How a source is made, and whether it works here.
 struct TrackerFactory {
   std::string name;
   std::string summary;  ///< one line for `thermocline trackers`
+  TrackerAbilities abilities;
   /// Ok, or a sentence that says why it doesn't work here and what to do.
   std::function<Status(System&)> probe;
   std::function<Result<std::unique_ptr<Tracker>>(System&, const TrackerOptions&)> make;
