@@ -78,14 +78,20 @@ size_t thermocline_record_write(const struct thermocline_run *run,
 
 /**
  * struct thermocline_node_cache - which node a memory section (128 MiB) belongs to
+ * @scan: number of the scan call, never 0
+ * @slot: what was learned of memory section @section in call @scan; other calls' slots are empty. The
+ *	aligned 1 << @order pages around it are on @node
  *
  * Spares touching the struct page of every page. Kept for one scan call, so memory that is taken
  * away and comes back on another node can't be told wrongly for longer than that.
  */
 struct thermocline_node_cache {
+	u8 scan;
 	struct {
-		u32 tag; /* section number + 1; 0 = empty */
+		u32 section;
 		u16 node;
+		u8 order;
+		u8 scan;
 	} slot[1024];
 };
 

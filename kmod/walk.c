@@ -17,6 +17,7 @@
  * Nothing is ever split, faulted in, allocated or pinned here. What is written is page tables and, where
  * the kernel has it, the young flag of a page whose accessed bit was cleared.
  */
+#include <linux/bitops.h>
 #include <linux/dax.h>
 #include <linux/hugetlb_inline.h>
 #include <linux/memory_hotplug.h>
@@ -82,33 +83,74 @@ struct walk {
 
 /* ------------------------------------------------------------------ the node of a page --------- */
 
-/*
- * A section whose first and last page are of one node is of that node: firmware describes memory in
- * ranges of many sections. In any other section, each page is asked. The entry that names @pfn is
- * present and locked, so the page, and with it the section, can't go away meanwhile.
- */
-static noinline u16 learn_node(struct thermocline_node_cache *cache, unsigned long pfn)
-{
-	unsigned long section = pfn_to_section_nr(pfn);
-	struct page *head = pfn_to_online_page(section_nr_to_pfn(section));
-	struct page *tail = pfn_to_online_page(section_nr_to_pfn(section + 1) - 1);
-	u32 i = section % ARRAY_SIZE(cache->slot);
+/* All that an entry can name. */
+#define MAX_BLOCK_ORDER (52 - PAGE_SHIFT)
 
-	if (head && tail && page_to_nid(head) == page_to_nid(tail)) {
-		cache->slot[i].tag = section + 1;
-		cache->slot[i].node = page_to_nid(head);
+/*
+ * The largest aligned block of pages around @pfn that no other node reaches into is of the node of @pfn.
+ * Where nodes lie within each other's span, a section whose first and last page are of one node is of
+ * that node: firmware describes memory in ranges of many sections. In any other section, each page is
+ * asked. The entry that names @pfn is present and locked, so the page can't go away meanwhile.
+ *
+ * Say node 0 spans 0-66 GiB and node 1 66-130 GiB. Then a page at 5 GiB stands for 0-64 GiB, one at
+ * 65 GiB for 64-66, one at 70 for 68-72, and one at 90 for 80-96.
+ */
+static noinline u8 learn_node(struct thermocline_node_cache *cache, unsigned long pfn, u16 *node)
+{
+	const unsigned long section = pfn_to_section_nr(pfn);
+	const u32 i = section % ARRAY_SIZE(cache->slot);
+	u8 order = MAX_BLOCK_ORDER;
+	struct page *head, *tail;
+	int nid, other;
+
+	*node = nid = page_to_nid(pfn_to_page(pfn));
+	for_each_node_state(other, N_MEMORY) {
+		unsigned long start = node_start_pfn(other), end = node_end_pfn(other);
+		unsigned long nearest = pfn < start ? start : end - 1;
+
+		if (other == nid || start == end)
+			continue;
+		if (start <= pfn && pfn < end) {
+			order = 0;
+			break;
+		}
+		/* A block that holds both is of one order more than their highest unlike bit. */
+		order = min_t(u8, order, fls64(pfn ^ nearest) - 1);
 	}
-	return page_to_nid(pfn_to_page(pfn));
+	if (order < PFN_SECTION_SHIFT) {
+		head = pfn_to_online_page(section_nr_to_pfn(section));
+		tail = pfn_to_online_page(section_nr_to_pfn(section + 1) - 1);
+		if (!head || !tail || page_to_nid(head) != nid || page_to_nid(tail) != nid)
+			return 0;
+		order = PFN_SECTION_SHIFT;
+	}
+	cache->slot[i].section = section;
+	cache->slot[i].node = nid;
+	cache->slot[i].order = order;
+	cache->slot[i].scan = cache->scan;
+	return order;
 }
 
-static __always_inline u16 node_of(struct thermocline_node_cache *cache, unsigned long pfn)
+/* The node of a page, and the order of the aligned block around it that is on that node. */
+static __always_inline u8 find_node(struct thermocline_node_cache *cache, unsigned long pfn,
+				    u16 *node)
 {
 	u32 section = pfn_to_section_nr(pfn);
 	u32 i = section % ARRAY_SIZE(cache->slot);
 
-	if (likely(cache->slot[i].tag == section + 1))
-		return cache->slot[i].node;
-	return learn_node(cache, pfn);
+	if (unlikely(cache->slot[i].section != section || cache->slot[i].scan != cache->scan))
+		return learn_node(cache, pfn, node);
+	*node = cache->slot[i].node;
+	return cache->slot[i].order;
+}
+
+/* For a new scan. Emptying all of the cache would cost as much as reading some hundred entries. */
+static void forget_nodes(struct thermocline_node_cache *cache)
+{
+	if (unlikely(++cache->scan == 0)) {
+		memset(cache->slot, 0, sizeof(cache->slot));
+		cache->scan = 1;
+	}
 }
 
 /* ------------------------------------------------------------------ runs ----------------------- */
@@ -239,18 +281,20 @@ static bool is_told_in_part(const struct walk *w, unsigned long address)
 	       (w->range > w->ranges && range_end(w->range - 1) > address);
 }
 
-/* One huge page. False: no room, nothing read. */
-static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
+/* Huge pages whose entries are read in one hold of their lock. */
+#define LEAVES_AT_ONCE 32u
+
+/*
+ * Huge pages in a row, the first of them at w->address, until @end, or until something else comes.
+ * False: no room, nothing read.
+ */
+static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end)
 {
 	unsigned long address = w->address & PMD_MASK;
+	const bool placed = is_placed(vma), shareable = is_shareable(vma);
 	struct thermocline_run *run = &w->att->run;
-	bool placed = is_placed(vma);
-	bool young = false, dirty = false, zero;
 	spinlock_t *lock;
-	u32 word, i;
-	u64 bit;
-	u16 node = THERMOCLINE_NODE_NONE;
-	pmd_t pmd;
+	u32 room;
 
 	if (unlikely(is_told_in_part(w, address))) {
 		/* Records go up; the next pass tells it whole. */
@@ -265,104 +309,288 @@ static bool read_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 			return false;
 	}
 
-	lock = pmd_lock(w->mm, pmdp);
-	pmd = READ_ONCE(*pmdp);
-	if (unlikely(!pmd_present(pmd) || !pmd_leaf(pmd))) {
-		spin_unlock(lock);
-		return true; /* split or gone since: look at this address again */
-	}
-	zero = is_huge_zero(vma, pmd);
-	if (!zero) {
-		node = node_of(&w->att->nodes, pmd_pfn(pmd));
-		placed = placed || (is_shareable(vma) && is_shared(pmd_pfn(pmd)));
-		young = pmd_young(pmd) && !placed;
-		dirty = pmd_dirty(pmd);
-		if (young && w->clear) {
-			hand_on_young(pmd_pfn(pmd));
-			clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
-			w->cleared_any = true;
+	lock = pmd_lock(w->mm, pmdp); /* of all entries in this table */
+	for (room = min(LEAVES_AT_ONCE, THERMOCLINE_RUN_ENTRIES - run->count);
+	     room && address < end; room--, pmdp++, address += PMD_SIZE) {
+		const pmd_t pmd = READ_ONCE(*pmdp);
+		const u32 word = run->count / 64;
+		const u64 bit = 1ull << (run->count % 64);
+		bool observable = false, young = false;
+		u16 node = THERMOCLINE_NODE_NONE;
+
+		if (unlikely(!pmd_present(pmd) || !pmd_leaf(pmd)))
+			break; /* something else, or split since: the walk looks at this address again */
+		if (likely(!is_huge_zero(vma, pmd))) {
+			const unsigned long pfn = pmd_pfn(pmd);
+
+			find_node(&w->att->nodes, pfn, &node);
+			observable = !placed && (!shareable || !is_shared(pfn));
+			young = pmd_young(pmd) && observable;
+			if (pmd_dirty(pmd))
+				run->map[THERMOCLINE_DIRTY][word] |= bit;
+			if (young) {
+				run->map[THERMOCLINE_ACCESSED][word] |= bit;
+				w->scan->accessed++;
+				if (w->clear) {
+					hand_on_young(pfn);
+					clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
+					w->cleared_any = true;
+				}
+			}
 		}
+		run->map[THERMOCLINE_PRESENT][word] |= bit;
+		if (observable && (young || !w->second_mmu))
+			run->map[THERMOCLINE_OBSERVABLE][word] |= bit;
+		add_nodes(run, node, 1);
+		run->count++;
+		w->scan->entries++;
+		w->address = address + PMD_SIZE;
 	}
 	spin_unlock(lock);
-
-	i = run->count++;
-	word = i / 64;
-	bit = 1ull << (i % 64);
-	run->map[THERMOCLINE_PRESENT][word] |= bit;
-	if (young)
-		run->map[THERMOCLINE_ACCESSED][word] |= bit;
-	if (dirty)
-		run->map[THERMOCLINE_DIRTY][word] |= bit;
-	if (!zero && !placed && (young || !w->second_mmu))
-		run->map[THERMOCLINE_OBSERVABLE][word] |= bit;
-	add_nodes(run, node, 1);
-	w->scan->entries++;
-	w->scan->accessed += young;
-	w->address = address + PMD_SIZE;
 	return true;
 }
 
 /*
- * The entries of one table page, from ptep on; its lock is held. Here is where a scan spends its time, so
- * this is a function of its own, whose values fit the registers, and what an entry's flags tell is asked
- * before its page number, behind which (a hook for Xen) the compiler would work out the flags anew.
+ * Entries of 4 KiB pages are mostly like the one before. All that differ only in bits that mean nothing
+ * here, in those that are told entry by entry (accessed, dirty), and in the place of the page within a
+ * block of its node, are present or not, can be observed or not, and lie on the same node, all of them.
+ * So that is worked out for the first one only.
+ */
+#define TOLD_BITS ((u64)(_PAGE_ACCESSED | _PAGE_DIRTY))
+#define FREE_BITS (TOLD_BITS | (u64)(_PAGE_RW | _PAGE_SOFT_DIRTY))
+
+/* Entries of one cache line. */
+#define LINE 8u
+#define LINE_BITS 0xffull
+
+/* What a kind of entries has in common, besides its node. */
+#define KIND_PRESENT 1u /* they map a page */
+#define KIND_PLAIN 2u /* that is a page like any other, not a shared zero page */
+#define KIND_DIRTY 4u /* they are dirty by another bit than the CPU's, such as 6.12's "saved dirty" */
+
+/**
+ * struct kind - entries that are alike
+ * @mask: the bits that make them so; 0 in none
+ * @like: any of them & @mask
+ * @flags: KIND_*
+ * @node: where their pages lie
+ */
+struct kind {
+	u64 mask;
+	u64 like;
+	u32 flags;
+	u16 node;
+};
+
+/**
+ * struct stretch - entries of one table page that are of one kind, as far as they are read
+ * @kind: theirs, and that of the stretch before
+ * @first: the first entry on the node of @kind[0], which may be of an earlier stretch
+ * @word: the maps of the 64 entries under way, in which the stretch is taken to last until their end
+ */
+struct stretch {
+	struct kind kind[2];
+	u32 first;
+	struct {
+		u64 present;
+		u64 plain;
+		u64 dirty;
+	} word;
+};
+
+static __always_inline bool is_of(const struct kind *kind, u64 value)
+{
+	return (value & kind->mask) == kind->like;
+}
+
+static __always_inline void set_rest(u64 *word, u64 rest, bool value)
+{
+	*word = value ? *word | rest : *word & ~rest;
+}
+
+static __always_inline void set_rest_of_word(struct stretch *s, u64 rest)
+{
+	set_rest(&s->word.present, rest, s->kind[0].flags & KIND_PRESENT);
+	set_rest(&s->word.plain, rest, s->kind[0].flags & KIND_PLAIN);
+	set_rest(&s->word.dirty, rest, s->kind[0].flags & KIND_DIRTY);
+}
+
+static noinline void learn_kind(struct walk *w, struct kind *kind, pte_t pte)
+{
+	const u64 value = native_pte_val(pte);
+	u8 order = MAX_BLOCK_ORDER;
+
+	kind->node = THERMOCLINE_NODE_NONE;
+	kind->flags = 0;
+	if (!pte_present(pte)) {
+		kind->mask = _PAGE_PRESENT | _PAGE_PROTNONE;
+		kind->like = 0;
+		return;
+	}
+	kind->flags |= KIND_PRESENT;
+	if (!pte_special(pte)) {
+		kind->flags |= KIND_PLAIN;
+		if (pte_dirty(pte) && !(value & _PAGE_DIRTY))
+			kind->flags |= KIND_DIRTY;
+		order = find_node(&w->att->nodes, pte_pfn(pte), &kind->node);
+	}
+	/* An entry without access rights has its page number inverted. So have all that are like it. */
+	kind->mask = ~(FREE_BITS | ((1ull << order) - 1) << PAGE_SHIFT);
+	kind->like = value & kind->mask;
+	if (cpu_feature_enabled(X86_FEATURE_XENPV)) {
+		kind->mask = 0; /* its entries hold numbers of another kind */
+		kind->like = 1;
+	}
+}
+
+/* Entry @i of the table page isn't of the kind of those before it. Often two kinds take turns. */
+static __always_inline void begin_stretch(struct walk *w, struct stretch *s, pte_t pte, u32 i)
+{
+	struct thermocline_run *run = &w->att->run;
+	const struct kind before = s->kind[0];
+
+	if (is_of(&s->kind[1], native_pte_val(pte)))
+		s->kind[0] = s->kind[1];
+	else
+		learn_kind(w, &s->kind[0], pte);
+	s->kind[1] = before;
+
+	if (s->kind[0].flags != before.flags)
+		set_rest_of_word(s, ~0ull << (i % 64));
+	if (s->kind[0].node != before.node) {
+		if (i > s->first) {
+			run->nodes[run->node_runs].node = before.node;
+			run->nodes[run->node_runs++].count = i - s->first;
+		}
+		s->first = i;
+	}
+}
+
+/*
+ * A cache line of entries that are all of the stretch: their bits, or false if they aren't. Memory is
+ * mostly touched, or not, by the line; so is it written. That is told at once.
+ */
+static __always_inline bool read_line(pte_t *line, const struct kind *kind, u64 *accessed, u64 *dirty)
+{
+	u64 any = 0, all = ~0ull, value;
+	u32 i;
+
+#pragma GCC unroll 8
+	for (i = 0; i < LINE; i++) {
+		value = native_pte_val(ptep_get(line + i));
+		any |= value;
+		all &= value;
+	}
+	if (unlikely((any ^ all) & kind->mask || !is_of(kind, all)))
+		return false;
+	if (likely(!((any ^ all) & TOLD_BITS))) {
+		*accessed = all & _PAGE_ACCESSED ? LINE_BITS : 0;
+		*dirty = all & _PAGE_DIRTY ? LINE_BITS : 0;
+		return true;
+	}
+	*accessed = 0;
+	*dirty = 0;
+#pragma GCC unroll 8
+	for (i = LINE; i-- > 0;) {
+		value = native_pte_val(ptep_get(line + i));
+		*accessed = *accessed << 1 | (value >> _PAGE_BIT_ACCESSED & 1);
+		*dirty = *dirty << 1 | (value >> _PAGE_BIT_DIRTY & 1);
+	}
+	return true;
+}
+
+/* Up to a cache line of any entries, of which @line is number @i of the table page. */
+static noinline void read_unlike(struct walk *w, struct stretch *s, pte_t *line, u32 i, u32 count,
+				 u64 *accessed, u64 *dirty)
+{
+	u32 j;
+
+	*accessed = 0;
+	*dirty = 0;
+	for (j = 0; j < count; j++) {
+		const pte_t pte = ptep_get(line + j);
+		const u64 value = native_pte_val(pte);
+
+		if (!is_of(&s->kind[0], value))
+			begin_stretch(w, s, pte, i + j);
+		*accessed |= (value >> _PAGE_BIT_ACCESSED & 1) << j;
+		*dirty |= (value >> _PAGE_BIT_DIRTY & 1) << j;
+	}
+}
+
+/* Which of the pages @mask have no other owner. */
+static noinline u64 unshared(pte_t *ptep, u64 mask)
+{
+	u64 left, result = mask;
+
+	for (left = mask; left; left &= left - 1) {
+		const u32 i = __ffs64(left);
+
+		if (is_shared(pte_pfn(ptep_get(ptep + i))))
+			result &= ~(1ull << i);
+	}
+	return result;
+}
+
+static noinline void clear_accessed(pte_t *ptep, u64 mask)
+{
+	for (; mask; mask &= mask - 1) {
+		pte_t *const one = ptep + __ffs64(mask);
+
+		hand_on_young(pte_pfn(ptep_get(one)));
+		clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)one);
+	}
+}
+
+/*
+ * The entries of one table page, from ptep on; its lock is held, so they stay what they are but for their
+ * accessed and dirty bits. Here is where a scan spends its time. So it takes a cache line of entries at a
+ * time, and one by one only those of a line in which a stretch ends.
  */
 static noinline void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u32 count)
 {
+	static const struct kind none = { .like = 1, .node = THERMOCLINE_NODE_NONE };
 	struct thermocline_run *run = &w->att->run;
-	struct thermocline_node_cache *cache = &w->att->nodes;
-	const bool placed = is_placed(vma), clear = w->clear, shareable = is_shareable(vma);
+	const bool placed = is_placed(vma), shareable = is_shareable(vma);
 	const bool hidden = w->second_mmu || placed;
-	u32 i = 0, since = 0;
-	u16 node = THERMOCLINE_NODE_NONE;
+	struct stretch s = { .kind = { none, none } };
+	u32 begin, i;
 
-	while (i < count) {
-		const u32 word = i / 64, end = min(count, i + 64);
-		u64 present = 0, observable = 0, accessed = 0, dirty = 0, bit = 1;
+	for (begin = 0; begin < count; begin += 64, ptep += 64) {
+		const u32 n = min(count - begin, 64u), word = begin / 64;
+		const u64 valid = ~0ull >> (64 - n);
+		u64 accessed = 0, dirty = 0, observable;
 
-		for (; i < end; i++, ptep++, bit <<= 1) {
-			const pte_t pte = ptep_get(ptep);
-			u16 here = THERMOCLINE_NODE_NONE;
+		set_rest_of_word(&s, ~0ull);
+		for (i = 0; i < n; i += LINE) {
+			const u32 rest = min(n - i, LINE);
+			u64 line_accessed, line_dirty;
 
-			/* A PROT_NONE entry (a NUMA hint, or mprotect) is present, and its bit means the same. */
-			if (pte_present(pte)) {
-				present |= bit;
-				if (likely(!pte_special(pte))) {
-					const bool young = pte_young(pte) && !placed;
-					unsigned long pfn;
+			if (unlikely(rest < LINE ||
+				     !read_line(ptep + i, &s.kind[0], &line_accessed, &line_dirty)))
+				read_unlike(w, &s, ptep + i, begin + i, rest, &line_accessed,
+					    &line_dirty);
+			accessed |= line_accessed << i;
+			dirty |= line_dirty << i;
+		}
 
-					if (pte_dirty(pte))
-						dirty |= bit;
-					pfn = pte_pfn(pte);
-					here = node_of(cache, pfn);
-					if (likely(!shareable || !is_shared(pfn))) {
-						observable |= bit;
-						if (young) {
-							accessed |= bit;
-							if (clear) {
-								hand_on_young(pfn);
-								clear_bit(_PAGE_BIT_ACCESSED,
-									  (unsigned long *)ptep);
-							}
-						}
-					}
-				}
-			}
-			if (unlikely(here != node)) {
-				if (i > since)
-					add_nodes(run, node, i - since);
-				node = here;
-				since = i;
+		observable = placed ? 0 : s.word.plain & valid;
+		if (shareable)
+			observable = unshared(ptep, observable);
+		accessed &= observable;
+		if (accessed) {
+			w->scan->accessed += hweight64(accessed);
+			if (w->clear) {
+				clear_accessed(ptep, accessed);
+				w->cleared_any = true;
 			}
 		}
-		run->map[THERMOCLINE_PRESENT][word] = present;
+		run->map[THERMOCLINE_PRESENT][word] = s.word.present & valid;
 		run->map[THERMOCLINE_OBSERVABLE][word] = hidden ? accessed : observable;
 		run->map[THERMOCLINE_ACCESSED][word] = accessed;
-		run->map[THERMOCLINE_DIRTY][word] = dirty;
-		w->scan->accessed += hweight64(accessed);
-		w->cleared_any |= clear && accessed;
+		run->map[THERMOCLINE_DIRTY][word] = (dirty | s.word.dirty) & s.word.plain & valid;
 	}
-	add_nodes(run, node, count - since);
+	add_nodes(run, s.kind[0].node, count - s.first);
 	run->count = count;
 	w->scan->entries += count;
 }
@@ -415,7 +643,29 @@ static bool is_unscannable(struct vm_area_struct *vma)
 }
 
 /*
- * One step from w->address towards @end, within @vma: a hole, a huge page, or a table page.
+ * One step from w->address towards @end, within @vma and within the table of @pmdp: huge pages, a table
+ * page, or holes. False: no room for what is there.
+ */
+static bool step_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end)
+{
+	unsigned long next;
+	pmd_t pmd;
+
+	for (; w->address < end; w->address = next, pmdp++) {
+		next = pmd_addr_end(w->address, end);
+		pmd = READ_ONCE(*pmdp);
+		if (pmd_none(pmd) || !pmd_present(pmd))
+			continue; /* nothing, or a huge page in swap or under migration */
+		if (pmd_leaf(pmd))
+			return read_pmds(w, vma, pmdp, end);
+		if (likely(is_table(pmd)))
+			return read_table(w, vma, pmdp, next);
+	}
+	return true;
+}
+
+/*
+ * One step from w->address towards @end, within @vma: holes, huge pages, or a table page.
  * False: no room for what is there.
  */
 static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
@@ -424,7 +674,6 @@ static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
 	pgd_t *pgdp = pgd_offset(w->mm, address);
 	p4d_t *p4dp;
 	pud_t *pudp, pud;
-	pmd_t *pmdp, pmd;
 
 	/* Never the *_none_or_clear_bad() forms: they write to an entry that they don't like. */
 	if (pgd_none(*pgdp) || unlikely(pgd_bad(*pgdp))) {
@@ -445,20 +694,7 @@ static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
 			w->scan->skipped_pages += (w->address - address) >> PAGE_SHIFT;
 		return true;
 	}
-	pmdp = pmd_offset(&pud, address);
-	pmd = READ_ONCE(*pmdp);
-	end = pmd_addr_end(address, end);
-	if (pmd_none(pmd) || !pmd_present(pmd)) {
-		w->address = end; /* nothing, or a huge page in swap or under migration */
-		return true;
-	}
-	if (pmd_leaf(pmd))
-		return read_pmd(w, vma, pmdp);
-	if (unlikely(!is_table(pmd))) {
-		w->address = end;
-		return true;
-	}
-	return read_table(w, vma, pmdp, end);
+	return step_pmd(w, vma, pmd_offset(&pud, address), pud_addr_end(address, end));
 }
 
 /* The mmap lock has been held for long enough. */
@@ -571,7 +807,7 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 
 	if (w.clear)
 		w.stamp.flags |= THERMOCLINE_RECORD_CLEARED;
-	memset(&att->nodes, 0, sizeof(att->nodes));
+	forget_nodes(&att->nodes);
 	att->run.count = 0;
 
 	for (;;) {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scans of its own memory by thermocline.ko, each between the marks "begin" and "end" of the timing
-// model (emulation/timing/mark.h), so that the instructions of each are known exactly. Prints a
-// line a scan: "scan CASE UNITS ACCESSED". tests/lab/kmod-instructions.host makes the table of it.
+// Scans of its own memory by thermocline.ko and, to compare, reads of /proc/self/pagemap, each
+// between the marks "begin" and "end" of the timing model (emulation/timing/mark.h), so that the
+// instructions of each are known exactly. Prints a line a scan: "scan CASE UNITS ACCESSED".
+// tests/lab/kmod-instructions.host makes the table of it.
+#include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -47,9 +51,20 @@ class Memory {
   Memory& operator=(const Memory&) = delete;
   ~Memory() { munmap(base_, bytes_ + kHuge); }
 
-  void touch(std::uint64_t step) const {
-    for (std::uint64_t at = 0; at < bytes_; at += step)
+  void touch(std::uint64_t step, std::uint64_t from = 0) const {
+    for (std::uint64_t at = from; at < bytes_; at += step)
       *static_cast<volatile char*>(data_ + at) = 1;
+  }
+  /// To node 1, from node 0.
+  void move_every_other_page() const {
+    std::vector<void*> pages;
+    for (std::uint64_t at = 0; at < bytes_; at += 2 * kPage) pages.push_back(data_ + at);
+    const std::vector<int> node(pages.size(), 1);
+    std::vector<int> status(pages.size(), -1);
+    if (syscall(SYS_move_pages, 0, pages.size(), pages.data(), node.data(), status.data(),
+                MPOL_MF_MOVE) != 0 ||
+        status != node)
+      give_up("move_pages");
   }
   [[nodiscard]] thermocline_range range() const {
     return {reinterpret_cast<std::uintptr_t>(data_) / kPage, bytes_ / kPage};
@@ -93,13 +108,39 @@ class Scanner {
   std::vector<std::uint64_t> buffer_;
 };
 
+/// What there is without the module: which pages are there, without accessed bits.
+class Pagemap {
+ public:
+  Pagemap() : fd_(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) give_up("/proc/self/pagemap");
+  }
+  Pagemap(const Pagemap&) = delete;
+  Pagemap& operator=(const Pagemap&) = delete;
+  ~Pagemap() { close(fd_); }
+  /// All of `memory` by one call.
+  void read(const Memory& memory) {
+    const thermocline_range range = memory.range();
+    entries_.resize(range.count);
+    const std::size_t bytes = range.count * sizeof(entries_[0]);
+    thermocline_timing_mark("begin");
+    const ssize_t result =
+        pread(fd_, entries_.data(), bytes, static_cast<off_t>(range.first_page * 8));
+    thermocline_timing_mark("end");
+    if (result != static_cast<ssize_t>(bytes)) give_up("pagemap");
+  }
+
+ private:
+  int fd_;
+  std::vector<std::uint64_t> entries_;
+};
+
 }  // namespace
 
 int main() {
   constexpr std::uint32_t kClear = THERMOCLINE_SCAN_CLEAR;
   constexpr std::uint32_t kFlush = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
   Scanner scanner;
-  // One of this program's scans in three counts; "-" stands for those that prepare it.
+  Pagemap pagemap;
   // Every scan has its line; "-" stands for those that only prepare.
   const auto tell = [](const char* name, std::uint64_t units, const thermocline_scan& scan) {
     std::printf("scan %s %lu %llu\n", name, units, static_cast<unsigned long long>(scan.accessed));
@@ -116,6 +157,13 @@ int main() {
       tell(name, memory.bytes() / unit, scanner.scan(memory, flags));
     }
   };
+  const auto measure_pagemap = [&](const char* name, const Memory& memory, std::uint64_t unit) {
+    for (int i = 0; i < kRepeats; ++i) {
+      forget_everything();
+      pagemap.read(memory);
+      std::printf("scan %s %lu 0\n", name, memory.bytes() / unit);
+    }
+  };
 
   for (const std::uint64_t bytes : {8u << 20, 32u << 20}) {
     const Memory small(bytes, MADV_NOHUGEPAGE);
@@ -128,8 +176,10 @@ int main() {
     measure("read", small, kPage, kPage, 0);
     measure("none", small, kPage, 0, kClear);
     measure("sparse", small, kPage, 64 * kPage, kClear);
+    measure("half", small, kPage, 2 * kPage, kClear);
     measure("all", small, kPage, kPage, kClear);
     measure("all_flush", small, kPage, kPage, kFlush);
+    measure_pagemap("pagemap", small, kPage);
 
     const int fd = memfd_create("scan_cost", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0) give_up("memfd");
@@ -147,6 +197,13 @@ int main() {
     measure("huge_none", huge, kHuge, 0, kClear);
     measure("huge_sparse", huge, kHuge, 4 * kHuge, kClear);
     measure("huge_all", huge, kHuge, kHuge, kClear);
+    measure_pagemap("huge_pagemap", huge, kHuge);
+
+    // The most node runs that there can be. Last, as what is freed is then in no order any more.
+    const Memory mixed(bytes, MADV_NOHUGEPAGE);
+    mixed.touch(kPage);
+    mixed.move_every_other_page();
+    measure("mixed", mixed, kPage, 0, kClear);
   }
   return 0;
 }
