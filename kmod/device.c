@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <linux/compat.h>
 #include <linux/fs.h>
+#include <linux/log2.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -36,6 +37,7 @@ static long get_info(struct thermocline_info __user *arg)
 		.abi_version = THERMOCLINE_ABI_VERSION,
 		.record_version = THERMOCLINE_RECORD_VERSION,
 		.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH |
+			    THERMOCLINE_FEATURE_CONTINUOUS |
 			    (IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) ? THERMOCLINE_FEATURE_YOUNG : 0),
 		.max_lock_ns = THERMOCLINE_MAX_HOLD_NS,
 		.attachments = atomic_read(&attachments),
@@ -109,6 +111,7 @@ static long attach(struct thermocline_attachment *att, const struct thermocline_
 		return -ENOMEM;
 	}
 	att->mm = mm;
+	att->pid = request.pid;
 	att->asid = request.asid;
 	atomic_inc(&attachments);
 	return 0;
@@ -145,28 +148,43 @@ static bool ranges_are_valid(const struct thermocline_range *ranges, u32 count)
 	return true;
 }
 
-/*
- * How long the accessed bits that are about to be read could be set: since the last clearing pass
- * began. A pass is a call with resume_page 0 and the calls that resume it.
- */
-static u64 window(struct thermocline_attachment *att, const struct thermocline_scan *scan, u64 now)
+/* Copies and checks a list of ranges; NULL for none. */
+static struct thermocline_range *get_ranges(u64 user, u32 count)
 {
-	u64 since_cleared = att->cleared_ns ? now - att->cleared_ns : 0;
+	struct thermocline_range *ranges;
 
-	if (!(scan->flags & THERMOCLINE_SCAN_CLEAR))
-		return since_cleared;
-	if (!scan->resume_page) {
-		att->window_ns = since_cleared;
-		att->cleared_ns = now;
+	if (!count)
+		return NULL;
+	ranges = vmemdup_user(u64_to_user_ptr(user), count * sizeof(*ranges));
+	if (!IS_ERR(ranges) && !ranges_are_valid(ranges, count)) {
+		kvfree(ranges);
+		return ERR_PTR(-EINVAL);
 	}
-	return att->window_ns;
+	return ranges;
+}
+
+/* The user's buffer, as a sink. */
+struct buffer {
+	struct thermocline_sink sink;
+	u8 __user *at;
+};
+
+static int buffer_put(struct thermocline_sink *sink, const void *records, size_t bytes)
+{
+	struct buffer *buffer = container_of(sink, struct buffer, sink);
+
+	if (copy_to_user(buffer->at, records, bytes))
+		return -EFAULT;
+	buffer->at += bytes;
+	return 0;
 }
 
 static long scan(struct thermocline_attachment *att, struct thermocline_scan __user *arg)
 {
-	struct thermocline_range *ranges = NULL;
+	struct buffer buffer = { .sink.put = buffer_put };
+	struct thermocline_range *ranges;
 	struct thermocline_scan request;
-	u64 began = ktime_get_ns(), window_ns;
+	u64 window_ns;
 	long err;
 
 	if (copy_from_user(&request, arg, sizeof(request)))
@@ -175,16 +193,11 @@ static long scan(struct thermocline_attachment *att, struct thermocline_scan __u
 		return -EINVAL;
 	if (!att->mm)
 		return -ENOTCONN;
-	if (request.range_count) {
-		ranges = vmemdup_user(u64_to_user_ptr(request.ranges),
-				      request.range_count * sizeof(*ranges));
-		if (IS_ERR(ranges))
-			return PTR_ERR(ranges);
-		if (!ranges_are_valid(ranges, request.range_count)) {
-			err = -EINVAL;
-			goto out;
-		}
-	}
+	if (att->thread)
+		return READ_ONCE(att->gone) ? -ESRCH : -EBUSY;
+	ranges = get_ranges(request.ranges, request.range_count);
+	if (IS_ERR(ranges))
+		return PTR_ERR(ranges);
 	request.bytes = 0;
 	request.records = 0;
 	request.entries = 0;
@@ -193,17 +206,194 @@ static long scan(struct thermocline_attachment *att, struct thermocline_scan __u
 	request.max_lock_ns = 0;
 	request.lock_drops = 0;
 
-	window_ns = window(att, &request, began);
-	err = thermocline_walk(att, &request, ranges, request.window_ns ?: window_ns);
-	request.elapsed_ns = ktime_get_ns() - began;
+	buffer.sink.room = request.buffer_size;
+	buffer.at = u64_to_user_ptr(request.buffer);
+	window_ns = request.window_ns;
+	err = thermocline_walk(att, &request, ranges, &buffer.sink);
+	request.window_ns = window_ns; /* the call that resumes this one says the same */
 	if (!err && copy_to_user(arg, &request, sizeof(request)))
 		err = -EFAULT;
-out:
 	kvfree(ranges);
 	return err;
 }
 
+/* ------------------------------------------------------------------ START, CONFIGURE, STOP ----- */
+
+static bool schedule_is_valid(const struct thermocline_schedule *schedule)
+{
+	if (schedule->flags & ~THERMOCLINE_SCHEDULE_FLAGS_ALL)
+		return false;
+	if ((schedule->flags & THERMOCLINE_SCAN_FLUSH) &&
+	    !(schedule->flags & THERMOCLINE_SCAN_CLEAR))
+		return false;
+	if (schedule->windows > THERMOCLINE_SCHEDULE_MAX_WINDOWS ||
+	    schedule->range_count > THERMOCLINE_SCAN_MAX_RANGES)
+		return false;
+	if (schedule->windows ? schedule->window_ns < THERMOCLINE_SCHEDULE_MIN_WINDOW_NS ||
+					schedule->window_ns > THERMOCLINE_SCHEDULE_MAX_NS :
+				schedule->window_ns != 0)
+		return false;
+	if (schedule->period_ns && (schedule->period_ns < THERMOCLINE_SCHEDULE_MIN_PERIOD_NS ||
+				    schedule->period_ns > THERMOCLINE_SCHEDULE_MAX_NS))
+		return false;
+	if (schedule->budget_ppm && (schedule->budget_ppm < THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM ||
+				     schedule->budget_ppm > 1000000))
+		return false;
+	if (schedule->burst_ns > THERMOCLINE_SCHEDULE_MAX_NS ||
+	    (schedule->burst_ns && !schedule->budget_ppm))
+		return false;
+	return schedule->nice >= 0 && schedule->nice <= MAX_NICE && !schedule->reserved0 &&
+	       is_zero(schedule->reserved, sizeof(schedule->reserved));
+}
+
+/* What the thread is to do, checked; or an error. */
+static struct thermocline_plan *make_plan(const struct thermocline_schedule *schedule)
+{
+	struct thermocline_plan *plan;
+	struct thermocline_range *ranges;
+
+	if (!schedule_is_valid(schedule))
+		return ERR_PTR(-EINVAL);
+	ranges = get_ranges(schedule->ranges, schedule->range_count);
+	if (IS_ERR(ranges))
+		return ERR_CAST(ranges);
+	plan = kmalloc(sizeof(*plan), GFP_KERNEL_ACCOUNT);
+	if (!plan) {
+		kvfree(ranges);
+		return ERR_PTR(-ENOMEM);
+	}
+	plan->schedule = *schedule;
+	plan->ranges = ranges;
+	return plan;
+}
+
+/* Puts @ring, whose reference it takes, in the place of the one before. */
+static void set_ring(struct thermocline_attachment *att, struct thermocline_ring *ring)
+{
+	struct thermocline_ring *old;
+
+	spin_lock(&att->ring_lock);
+	old = att->ring;
+	att->ring = ring;
+	spin_unlock(&att->ring_lock);
+	if (!old)
+		return;
+	/* No thread runs yet, so nobody else counts. */
+	thermocline_ring_stats(old, &att->totals);
+	thermocline_ring_put(old);
+}
+
+static long start(struct thermocline_attachment *att, struct thermocline_start __user *arg)
+{
+	struct thermocline_start request;
+	struct thermocline_ring *ring;
+	struct thermocline_plan *plan;
+	long err;
+
+	if (copy_from_user(&request, arg, sizeof(request)))
+		return -EFAULT;
+	if (request.map_bytes || !is_zero(request.reserved, sizeof(request.reserved)) ||
+	    !is_power_of_2(request.ring_bytes) || request.ring_bytes < THERMOCLINE_RING_MIN_BYTES ||
+	    request.ring_bytes > THERMOCLINE_RING_MAX_BYTES)
+		return -EINVAL;
+	plan = make_plan(&request.schedule);
+	if (IS_ERR(plan))
+		return PTR_ERR(plan);
+	err = -ENOTCONN;
+	if (!att->mm)
+		goto free_plan;
+	err = -EBUSY;
+	if (att->thread)
+		goto free_plan;
+	err = -ESRCH;
+	if (!atomic_read(&att->mm->mm_users))
+		goto free_plan;
+	err = -ENOMEM;
+	ring = thermocline_ring_create(request.ring_bytes, &att->wait);
+	if (!ring)
+		goto free_plan;
+	/* Before the thread is there: an error leaves nothing that runs. */
+	request.map_bytes = thermocline_ring_map_bytes(ring);
+	err = -EFAULT;
+	if (copy_to_user(arg, &request, sizeof(request)))
+		goto put_ring;
+	err = thermocline_thread_create(att, ring, plan);
+	if (err)
+		goto put_ring;
+	set_ring(att, ring);
+	thermocline_thread_run(att->thread);
+	return 0;
+
+put_ring:
+	thermocline_ring_put(ring);
+free_plan:
+	thermocline_plan_free(plan);
+	return err;
+}
+
+static long configure(struct thermocline_attachment *att,
+		      const struct thermocline_schedule __user *arg)
+{
+	struct thermocline_schedule schedule;
+	struct thermocline_plan *plan;
+
+	if (copy_from_user(&schedule, arg, sizeof(schedule)))
+		return -EFAULT;
+	plan = make_plan(&schedule);
+	if (IS_ERR(plan))
+		return PTR_ERR(plan);
+	if (!att->thread || READ_ONCE(att->gone)) {
+		thermocline_plan_free(plan);
+		return att->thread ? -ESRCH : -ENOTCONN;
+	}
+	thermocline_thread_configure(att->thread, plan);
+	return 0;
+}
+
+static long stop(struct thermocline_attachment *att)
+{
+	if (!att->thread)
+		return -ENOTCONN;
+	thermocline_thread_stop(att);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ STATS ---------------------- */
+
+static long get_stats(struct thermocline_attachment *att, struct thermocline_stats __user *arg)
+{
+	struct thermocline_stats stats;
+	u32 i;
+
+	thermocline_thread_stats(att, &stats);
+	if (att->ring)
+		thermocline_ring_stats(att->ring, &stats);
+	for (i = 0; i < THERMOCLINE_STATS_HOLDS; i++)
+		stats.holds[i] = READ_ONCE(att->holds[i]);
+	return copy_to_user(arg, &stats, sizeof(stats)) ? -EFAULT : 0;
+}
+
 /* ------------------------------------------------------------------ the device ----------------- */
+
+static long locked_ioctl(struct thermocline_attachment *att, unsigned int cmd, void __user *user)
+{
+	switch (cmd) {
+	case THERMOCLINE_IOC_ATTACH:
+		return attach(att, user);
+	case THERMOCLINE_IOC_SCAN:
+		return scan(att, user);
+	case THERMOCLINE_IOC_START:
+		return start(att, user);
+	case THERMOCLINE_IOC_STOP:
+		return stop(att);
+	case THERMOCLINE_IOC_CONFIGURE:
+		return configure(att, user);
+	case THERMOCLINE_IOC_STATS:
+		return get_stats(att, user);
+	default:
+		return -ENOTTY;
+	}
+}
 
 static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
@@ -213,13 +403,51 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (cmd == THERMOCLINE_IOC_INFO)
 		return get_info(user);
-	if (cmd != THERMOCLINE_IOC_ATTACH && cmd != THERMOCLINE_IOC_SCAN)
-		return -ENOTTY;
 	if (mutex_lock_killable(&att->lock))
 		return -EINTR;
-	err = cmd == THERMOCLINE_IOC_ATTACH ? attach(att, user) : scan(att, user);
+	err = locked_ioctl(att, cmd, user);
 	mutex_unlock(&att->lock);
 	return err;
+}
+
+/* The ring as it is now, with a reference; NULL when there is none. */
+static struct thermocline_ring *get_ring(struct thermocline_attachment *att)
+{
+	struct thermocline_ring *ring;
+
+	spin_lock(&att->ring_lock);
+	ring = att->ring;
+	if (ring)
+		refcount_inc(&ring->users);
+	spin_unlock(&att->ring_lock);
+	return ring;
+}
+
+static int device_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct thermocline_ring *ring = get_ring(file->private_data);
+	int err;
+
+	if (!ring)
+		return -ENOTCONN;
+	err = thermocline_ring_map(ring, vma);
+	thermocline_ring_put(ring);
+	return err;
+}
+
+static __poll_t device_poll(struct file *file, poll_table *table)
+{
+	struct thermocline_attachment *att = file->private_data;
+	__poll_t events = 0;
+
+	poll_wait(file, &att->wait, table);
+	spin_lock(&att->ring_lock);
+	if (att->ring && thermocline_ring_is_ready(att->ring))
+		events |= EPOLLIN | EPOLLRDNORM;
+	spin_unlock(&att->ring_lock);
+	if (READ_ONCE(att->gone))
+		events |= EPOLLHUP;
+	return events;
 }
 
 static int device_open(struct inode *inode, struct file *file)
@@ -232,6 +460,9 @@ static int device_open(struct inode *inode, struct file *file)
 	if (!att)
 		return -ENOMEM;
 	mutex_init(&att->lock);
+	spin_lock_init(&att->ring_lock);
+	spin_lock_init(&att->totals_lock);
+	init_waitqueue_head(&att->wait);
 	file->private_data = att;
 	return nonseekable_open(inode, file);
 }
@@ -240,6 +471,10 @@ static int device_release(struct inode *inode, struct file *file)
 {
 	struct thermocline_attachment *att = file->private_data;
 
+	if (att->thread)
+		thermocline_thread_stop(att);
+	if (att->ring)
+		thermocline_ring_put(att->ring);
 	if (att->mm) {
 		mmdrop(att->mm);
 		atomic_dec(&attachments);
@@ -253,6 +488,8 @@ static const struct file_operations device_operations = {
 	.owner = THIS_MODULE, /* an open file keeps the module in place */
 	.open = device_open,
 	.release = device_release,
+	.mmap = device_mmap,
+	.poll = device_poll,
 	.unlocked_ioctl = device_ioctl,
 	.compat_ioctl = compat_ptr_ioctl, /* the structures are the same for 32-bit programs */
 };

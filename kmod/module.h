@@ -2,15 +2,20 @@
 /*
  * What the parts of thermocline.ko share.
  *
- * device.c owns /dev/thermocline and the attachments, walk.c reads page tables, record.c writes
- * records. Calls go in that order only, and nothing here is seen by user space (uapi/thermocline.h is).
+ * device.c owns /dev/thermocline and the attachments, thread.c scans by itself, walk.c reads page
+ * tables, ring.c takes records to where user space maps them, record.c writes them. Calls go in that
+ * order only, and nothing here is seen by user space (uapi/thermocline.h is).
  */
 #ifndef THERMOCLINE_MODULE_H
 #define THERMOCLINE_MODULE_H
 
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 
 #include "uapi/thermocline.h"
 
@@ -96,9 +101,86 @@ struct thermocline_node_cache {
 };
 
 /**
+ * struct thermocline_sink - where a walk puts its records
+ * @put: takes whole records; the mmap lock isn't held. Return: 0, or -errno, which ends the walk
+ * @room: bytes that it takes in this walk
+ */
+struct thermocline_sink {
+	int (*put)(struct thermocline_sink *sink, const void *records, size_t bytes);
+	u64 room;
+};
+
+/* ---------------------------------------------------------------- the ring (ring.c) ------------ */
+
+/**
+ * struct thermocline_ring - records on their way to user space; see struct thermocline_ring_header
+ * @sink: what the walk is given
+ * @users: the attachment, and whoever is mapping it at the moment; mappings hold its pages, not it
+ * @pages: header and data, each once
+ * @page_count: of @pages
+ * @wait: whoever polls
+ * @header: first page of the kernel's mapping; read only where user space writes
+ * @data: the data, twice
+ * @size: bytes of data, a power of two
+ * @lock: what follows, against poll and STATS; positions only move forward
+ * @produced: bytes published
+ * @consumed: last good position of user space
+ * @boundary: @produced at the end of the last finished round
+ * @dropped_records: counters, as in struct thermocline_stats, like the following
+ * @dropped_bytes: of the ring
+ * @dropped_marks: of the ring
+ * @overflows: of the ring
+ * @bad_positions: of the ring
+ * @rounds: finished with this ring
+ * @overflowing: the last put found no room
+ */
+struct thermocline_ring {
+	struct thermocline_sink sink;
+	refcount_t users;
+	struct page **pages;
+	u32 page_count;
+	wait_queue_head_t *wait;
+	struct thermocline_ring_header *header;
+	u8 *data;
+	u64 size;
+	spinlock_t lock;
+	u64 produced;
+	u64 consumed;
+	u64 boundary;
+	u64 dropped_records;
+	u64 dropped_bytes;
+	u64 dropped_marks;
+	u64 overflows;
+	u64 bad_positions;
+	u64 rounds;
+	bool overflowing;
+};
+
+/** thermocline_ring_create() - a ring of @size bytes, a power of two, or NULL; @wait is woken. Sleeps. */
+struct thermocline_ring *thermocline_ring_create(u64 size, wait_queue_head_t *wait);
+/** thermocline_ring_put() - gives back a reference. Sleeps. */
+void thermocline_ring_put(struct thermocline_ring *ring);
+/** thermocline_ring_map() - what mmap(2) does; needs no lock of the attachment. Return: 0, -EINVAL, -ENOMEM... */
+int thermocline_ring_map(struct thermocline_ring *ring, struct vm_area_struct *vma);
+/** thermocline_ring_map_bytes() - length of a mapping */
+u64 thermocline_ring_map_bytes(const struct thermocline_ring *ring);
+/** thermocline_ring_mark() - publishes a mark; @ends_round wakes whoever waits for the round. By the producer. */
+void thermocline_ring_mark(struct thermocline_ring *ring, const struct thermocline_mark *mark,
+			   bool ends_round);
+/** thermocline_ring_is_ready() - there is something that poll tells of */
+bool thermocline_ring_is_ready(struct thermocline_ring *ring);
+/** thermocline_ring_stats() - adds the ring's counters */
+void thermocline_ring_stats(struct thermocline_ring *ring, struct thermocline_stats *stats);
+
+/* ---------------------------------------------------------------- attachments ------------------ */
+
+struct thermocline_thread;
+
+/**
  * struct thermocline_attachment - one open file bound to one address space
  * @lock: serialises the ioctls of the file
  * @mm: the address space; holds mm_count, not mm_users, so its memory goes when its processes go
+ * @pid: the process, for the name of the thread
  * @asid: identity in the records
  * @sequence: of the next record
  * @cleared_ns: begin of the last clearing pass; 0 = none
@@ -106,10 +188,20 @@ struct thermocline_node_cache {
  * @run: the run being gathered
  * @nodes: see above
  * @bounce: THERMOCLINE_BOUNCE_BYTES
+ * @holds: holds of the mmap lock, as in struct thermocline_stats
+ * @thread: scans by itself; NULL = none. While it is there, what stands before it, from @sequence on, is
+ *	the thread's alone, and the file refuses synchronous scans
+ * @ring_lock: @ring; mmap and poll can't take @lock, under which the mmap lock is taken and scans are long
+ * @ring: of the last START, or NULL; holds a reference
+ * @wait: whoever polls
+ * @gone: the thread found the address space gone
+ * @totals_lock: @totals
+ * @totals: of finished passes, and of threads and rings that are no more
  */
 struct thermocline_attachment {
 	struct mutex lock;
 	struct mm_struct *mm;
+	pid_t pid;
 	u64 asid;
 	u64 sequence;
 	u64 cleared_ns;
@@ -117,19 +209,58 @@ struct thermocline_attachment {
 	struct thermocline_run run;
 	struct thermocline_node_cache nodes;
 	u64 *bounce;
+	u64 holds[THERMOCLINE_STATS_HOLDS];
+	struct thermocline_thread *thread;
+	spinlock_t ring_lock;
+	struct thermocline_ring *ring;
+	wait_queue_head_t wait;
+	bool gone;
+	spinlock_t totals_lock;
+	struct thermocline_stats totals;
 };
 
 /**
  * thermocline_walk() - does what a checked SCAN asks for
- * @att: attachment, locked by the caller
- * @scan: in and out as in the uapi header
+ * @att: attachment, locked by the caller, or its thread
+ * @scan: in and out as in the uapi header, but @window_ns is out as well: what the records say, and
+ *	@buffer and @buffer_size aren't looked at
  * @ranges: scan->range_count ranges, sorted, not overlapping, below TASK_SIZE_MAX
- * @window_ns: for the records
+ * @sink: where the records go
  *
  * Takes mm_users and the mmap lock for one hold at a time. Sleeps.
- * Return: 0, -ESRCH, -EFAULT, -EINTR
+ * Return: 0, -ESRCH, -EINTR, or what the sink says
  */
 int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan *scan,
-		     const struct thermocline_range *ranges, u64 window_ns);
+		     const struct thermocline_range *ranges, struct thermocline_sink *sink);
+
+/* ---------------------------------------------------------------- the thread (thread.c) -------- */
+
+/**
+ * struct thermocline_plan - a checked schedule, and its ranges
+ * @schedule: its @ranges pointer isn't used any more
+ * @ranges: kvmalloc'ed, or NULL
+ */
+struct thermocline_plan {
+	struct thermocline_schedule schedule;
+	struct thermocline_range *ranges;
+};
+
+/** thermocline_plan_free() - @plan may be NULL */
+void thermocline_plan_free(struct thermocline_plan *plan);
+
+/**
+ * thermocline_thread_create() - makes att->thread, which doesn't run yet; att->lock is held, there is none
+ * Return: 0, and @plan is the thread's; @ring must outlive it; -ENOMEM, -EINTR
+ */
+int thermocline_thread_create(struct thermocline_attachment *att, struct thermocline_ring *ring,
+			      struct thermocline_plan *plan);
+/** thermocline_thread_run() - lets it begin */
+void thermocline_thread_run(struct thermocline_thread *thread);
+/** thermocline_thread_configure() - @plan, now the thread's, from the next round on; att->lock is held */
+void thermocline_thread_configure(struct thermocline_thread *thread, struct thermocline_plan *plan);
+/** thermocline_thread_stop() - ends att->thread and waits for it; att->lock is held, or nobody else is left */
+void thermocline_thread_stop(struct thermocline_attachment *att);
+/** thermocline_thread_stats() - all but the ring's counters and the holds; att->lock is held */
+void thermocline_thread_stats(struct thermocline_attachment *att, struct thermocline_stats *stats);
 
 #endif /* THERMOCLINE_MODULE_H */

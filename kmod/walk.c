@@ -20,6 +20,7 @@
 #include <linux/bitops.h>
 #include <linux/dax.h>
 #include <linux/hugetlb_inline.h>
+#include <linux/log2.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
@@ -31,7 +32,6 @@
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/timekeeping.h>
-#include <linux/uaccess.h>
 #include <linux/version.h>
 
 #include <asm/tlbflush.h>
@@ -61,7 +61,7 @@ static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
  * @left: ranges from there on; more() first
  * @address: where the walk stands
  * @used: bytes of records in the bounce buffer
- * @room: bytes left in the user's buffer, those in the bounce buffer already taken off
+ * @room: bytes that the sink still takes, those in the bounce buffer already taken off
  * @now: the clock, at most one table page old
  */
 struct walk {
@@ -750,7 +750,8 @@ static void walk_locked(struct walk *w, u64 since)
 /* One hold of the address space and of its mmap lock. */
 static int walk_once(struct walk *w)
 {
-	u64 since;
+	u64 since, held;
+	u32 bucket;
 
 	if (!mmget_not_zero(w->mm))
 		return -ESRCH;
@@ -761,7 +762,10 @@ static int walk_once(struct walk *w)
 	since = w->now = ktime_get_ns();
 	walk_locked(w, since);
 	mmap_read_unlock(w->mm);
-	w->scan->max_lock_ns = max(w->scan->max_lock_ns, ktime_get_ns() - since);
+	held = ktime_get_ns() - since;
+	w->scan->max_lock_ns = max(w->scan->max_lock_ns, held);
+	bucket = min_t(u32, ilog2(held | 1), THERMOCLINE_STATS_HOLDS - 1);
+	WRITE_ONCE(w->att->holds[bucket], w->att->holds[bucket] + 1);
 	/* May be the last user, who frees the memory of a process that exited under the walk. */
 	mmput(w->mm);
 	return 0;
@@ -784,24 +788,41 @@ static void flush(struct mm_struct *mm)
 	on_each_cpu_mask(mm_cpumask(mm), flush_here, NULL, true);
 }
 
+/*
+ * How long the accessed bits that are about to be read could be set: since the last clearing pass
+ * began. A pass is a call with resume_page 0 and the calls that resume it.
+ */
+static u64 window(struct thermocline_attachment *att, const struct thermocline_scan *scan, u64 now)
+{
+	u64 since_cleared = att->cleared_ns ? now - att->cleared_ns : 0;
+
+	if (!(scan->flags & THERMOCLINE_SCAN_CLEAR))
+		return since_cleared;
+	if (!scan->resume_page) {
+		att->window_ns = since_cleared;
+		att->cleared_ns = now;
+	}
+	return att->window_ns;
+}
+
 int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan *scan,
-		     const struct thermocline_range *ranges, u64 window_ns)
+		     const struct thermocline_range *ranges, struct thermocline_sink *sink)
 {
 	const struct thermocline_range everything = { .count = TASK_SIZE_MAX >> PAGE_SHIFT };
-	u8 __user *out = u64_to_user_ptr(scan->buffer);
+	const u64 began = ktime_get_ns(), window_ns = window(att, scan, began);
 	struct walk w = {
 		.att = att,
 		.mm = att->mm,
 		.scan = scan,
 		.stamp.asid = att->asid,
 		.stamp.epoch = scan->epoch,
-		.stamp.window_ns = window_ns,
+		.stamp.window_ns = scan->window_ns ?: window_ns,
 		.clear = scan->flags & THERMOCLINE_SCAN_CLEAR,
 		.ranges = scan->range_count ? ranges : &everything,
 		.range = scan->range_count ? ranges : &everything,
 		.left = scan->range_count ?: 1,
 		.address = scan->resume_page << PAGE_SHIFT,
-		.room = scan->buffer_size,
+		.room = sink->room,
 	};
 	int err = 0;
 
@@ -814,12 +835,10 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 		err = walk_once(&w);
 		if (err)
 			break;
-		/* The buffer may lie in the address space that is walked: copy without its lock. */
-		if (w.used && copy_to_user(out, att->bounce, w.used)) {
-			err = -EFAULT;
+		/* User memory may lie in the address space that is walked: hand on without its lock. */
+		err = sink->put(sink, att->bounce, w.used);
+		if (err)
 			break;
-		}
-		out += w.used;
 		scan->bytes += w.used;
 		w.used = 0;
 		if (!more(&w) || w.room < THERMOCLINE_RUN_MAX_BYTES)
@@ -833,6 +852,8 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 	}
 	if (w.cleared_any && (scan->flags & THERMOCLINE_SCAN_FLUSH))
 		flush(w.mm);
+	scan->window_ns = w.stamp.window_ns;
+	scan->elapsed_ns = ktime_get_ns() - began;
 	scan->resume_page = more(&w) ? w.address >> PAGE_SHIFT : 0;
 	return err;
 }

@@ -142,6 +142,8 @@ struct thermocline_info {
  * without that flag (no CONFIG_PAGE_IDLE_FLAG) the pages of a scanned process look unused to reclaim.
  */
 #define THERMOCLINE_FEATURE_YOUNG (1ull << 2)
+/** A thread of the module's own can scan, and publish its records in a ring: THERMOCLINE_IOC_START. */
+#define THERMOCLINE_FEATURE_CONTINUOUS (1ull << 4)
 
 /**
  * struct thermocline_attach - bind this open file to one address space
@@ -236,9 +238,9 @@ struct thermocline_range {
  * seen, as with any list that is read while it changes.
  *
  * Errors: EINVAL bad flags, reserved bits, ranges, alignment or sizes; ENOTCONN not attached; ESRCH
- * the address space is gone (exit or exec); EFAULT bad pointer; ENOMEM; EINTR a fatal signal. After an
- * error nothing is told about the records of the call: what they cleared is lost, and the sequence
- * of the next record shows how many there were.
+ * the address space is gone (exit or exec); EBUSY the file's thread runs (THERMOCLINE_IOC_START); EFAULT
+ * bad pointer; ENOMEM; EINTR a fatal signal. After an error nothing is told about the records of the
+ * call: what they cleared is lost, and the sequence of the next record shows how many there were.
  */
 struct thermocline_scan {
 	__u32 flags;
@@ -261,9 +263,251 @@ struct thermocline_scan {
 	__u64 reserved[4];
 };
 
+/* ---------------------------------------------------------------- continuous mode -------------- */
+
+/*
+ * A thread of the module scans in rounds. A round is one pass over the ranges, and then @windows more,
+ * each @window_ns after the end of the one before; between rounds the thread sleeps. What it finds
+ * goes to a ring that is mapped with mmap(2).
+ */
+
+/** struct thermocline_schedule.flags, besides THERMOCLINE_SCAN_*: begin a round now. */
+#define THERMOCLINE_SCHEDULE_ROUND (1u << 16)
+#define THERMOCLINE_SCHEDULE_FLAGS_ALL (THERMOCLINE_SCAN_FLAGS_ALL | THERMOCLINE_SCHEDULE_ROUND)
+
+#define THERMOCLINE_SCHEDULE_MAX_WINDOWS 64u
+#define THERMOCLINE_SCHEDULE_MIN_WINDOW_NS 100000ull /* 100 us */
+#define THERMOCLINE_SCHEDULE_MIN_PERIOD_NS 1000000ull /* 1 ms */
+#define THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM 100u
+#define THERMOCLINE_SCHEDULE_MAX_NS 3600000000000ull /* 1 h: of a window, a period, a burst */
+
+/**
+ * struct thermocline_schedule - what the thread of an attachment does
+ * @flags: in: THERMOCLINE_SCAN_*, for every pass, and THERMOCLINE_SCHEDULE_ROUND
+ * @windows: in: passes of a round after its first, 0..THERMOCLINE_SCHEDULE_MAX_WINDOWS
+ * @window_ns: in: from the end of a pass to the begin of the next one of its round;
+ *	THERMOCLINE_SCHEDULE_MIN_WINDOW_NS..MAX_NS, or 0 when @windows is 0
+ * @period_ns: in: from the begin of a round to the begin of the next; MIN_PERIOD_NS..MAX_NS, or
+ *	0 = a round begins only when it is asked for (THERMOCLINE_SCHEDULE_ROUND). A round that takes
+ *	longer than the period is followed by the next one; none is made up for.
+ * @epoch: in: epoch in the records of the next round; each round after it counts one more
+ * @range_count: in: as in struct thermocline_scan
+ * @ranges: in: as in struct thermocline_scan; copied
+ * @budget_ppm: in: CPU time that the thread may take, in millionths of one CPU, MIN_BUDGET_PPM..1000000;
+ *	0 = any. Kept by beginning rounds later; a round that has begun isn't drawn out, as that would
+ *	spoil its windows. The CPU time of other CPUs that THERMOCLINE_SCAN_FLUSH interrupts isn't counted.
+ * @nice: in: nice value of the thread, 0..19
+ * @burst_ns: in: CPU time that is saved up at most while the thread takes less than its budget, and
+ *	with which it starts; 0..MAX_NS, and 0 when @budget_ppm is
+ * @reserved: in: 0
+ */
+struct thermocline_schedule {
+	__u32 flags;
+	__u32 windows;
+	__u64 window_ns;
+	__u64 period_ns;
+	__u64 epoch;
+	__u64 ranges;
+	__u32 range_count;
+	__u32 budget_ppm;
+	__u64 burst_ns;
+	__s32 nice;
+	__u32 reserved0;
+	__u64 reserved[4];
+};
+
+/** Bytes of records that a ring holds: a power of two between these. */
+#define THERMOCLINE_RING_MIN_BYTES (64u << 10)
+#define THERMOCLINE_RING_MAX_BYTES (64u << 20)
+
+/**
+ * struct thermocline_start - begin to scan continuously
+ * @schedule: in
+ * @ring_bytes: in: THERMOCLINE_RING_MIN_BYTES..MAX_BYTES, a power of two
+ * @map_bytes: out: length to give to mmap(2), with offset 0 and MAP_SHARED
+ * @reserved: in: 0
+ *
+ * Each START makes a new ring: map it after the call. The mapping of an older one stays what it was.
+ * The thread goes when STOP is called, when the file is closed for good (a descriptor that was dup'ed
+ * or inherited, and a mapping, keep it open), and by itself when the address space is gone.
+ * Errors: EINVAL a value out of its bounds, unknown flags, reserved bits, bad ranges; ENOTCONN not
+ * attached; EBUSY it runs already (STOP first, also after the address space is gone); ESRCH the address
+ * space is gone; EFAULT; ENOMEM; EINTR a fatal signal.
+ */
+struct thermocline_start {
+	struct thermocline_schedule schedule;
+	__u64 ring_bytes;
+	__u64 map_bytes;
+	__u64 reserved[4];
+};
+
+/**
+ * struct thermocline_ring_header - the first page of the mapping
+ * @data_offset: bytes from the begin of the mapping to the data
+ * @data_bytes: the ring's size, a power of two
+ * @produced: bytes that were ever published; the kernel's position
+ * @dropped_records: records that found no room
+ * @dropped_bytes: their bytes
+ * @overflows: times that the ring went from having room to having none
+ * @rounds: rounds that were finished, each with the mark of its last pass
+ * @consumed: bytes that were ever taken out; user space's position, at most @produced
+ * @doorbell: unread bytes at which poll(2) wakes before the round is over; 0 or more than half of the
+ *	ring = half of it
+ *
+ * The kernel writes what stands before @consumed and never reads it; it reads @consumed and @doorbell,
+ * and trusts neither: a position that isn't between the last good one and @produced is passed over and
+ * counted (@bad_positions of the STATS). Whatever user space writes to the mapping spoils its own data
+ * only. @consumed and @doorbell have a cache line of their own.
+ *
+ * The data is mapped twice, one right behind the other: what begins at data_offset +
+ * (position % data_bytes) is in one piece, wherever the ring ends, so there is no padding and no
+ * record that must be put together.
+ *
+ * To read: load @produced with acquire; what lies between @consumed and it is whole; be done with it;
+ * then store @consumed with release. Between records there are marks (struct thermocline_mark).
+ * Everything in the ring begins with the magic, version, header_size and size of struct
+ * thermocline_record and is 8-byte aligned.
+ *
+ * A record for which there is no room is dropped; older ones are never overwritten. Its sequence number
+ * is used up, so the gap tells how many there were and where. Marks have room of their own, for those of
+ * one round; only if that is used up, too, are marks lost.
+ *
+ * poll(2): EPOLLIN while records or marks of a finished round are unread, or as many bytes as
+ * @doorbell says; EPOLLHUP when the address space is gone (noticed at the next pass, and between rounds
+ * within a second, or ten while the budget holds them back). Nothing before the first START.
+ */
+struct thermocline_ring_header {
+	__u64 data_offset;
+	__u64 data_bytes;
+	__u64 produced;
+	__u64 dropped_records;
+	__u64 dropped_bytes;
+	__u64 overflows;
+	__u64 rounds;
+	__u64 reserved0[9];
+	__u64 consumed;
+	__u64 doorbell;
+	__u64 reserved1[14];
+};
+
+#define THERMOCLINE_MARK_MAGIC 0x314d4354u /* "TCM1" */
+#define THERMOCLINE_MARK_VERSION 1
+
+/**
+ * struct thermocline_mark - stands in the ring behind the records of a pass
+ * @magic: THERMOCLINE_MARK_MAGIC
+ * @version: THERMOCLINE_MARK_VERSION
+ * @header_size: sizeof(struct thermocline_mark)
+ * @size: bytes of the whole mark, a multiple of 8
+ * @flags: THERMOCLINE_RECORD_CLEARED when the pass cleared
+ * @asid: as in the records
+ * @epoch: as in the records of the pass
+ * @sequence: of the next record
+ * @began_ns: CLOCK_MONOTONIC at which the pass began, nanoseconds
+ * @elapsed_ns: how long it took
+ * @window_ns: as in the records of the pass
+ * @entries: as in struct thermocline_scan, like the following
+ * @accessed: entries found accessed
+ * @skipped_pages: pages of areas that can't be scanned
+ * @max_lock_ns: longest single hold of the mmap lock
+ * @records: records of the pass, those that were dropped included
+ * @dropped_records: of these, the dropped ones
+ * @bytes: of the records that were not dropped
+ * @pass: 0 for the first pass of a round, whose window was the time between rounds
+ * @windows: number of the round's last pass
+ */
+struct thermocline_mark {
+	__le32 magic;
+	__le16 version;
+	__le16 header_size;
+	__le32 size;
+	__le32 flags;
+	__le64 asid;
+	__le64 epoch;
+	__le64 sequence;
+	__le64 began_ns;
+	__le64 elapsed_ns;
+	__le64 window_ns;
+	__le64 entries;
+	__le64 accessed;
+	__le64 skipped_pages;
+	__le64 max_lock_ns;
+	__le64 records;
+	__le64 dropped_records;
+	__le64 bytes;
+	__le32 pass;
+	__le32 windows;
+};
+
+/** struct thermocline_stats.state */
+#define THERMOCLINE_STATE_IDLE 0 /* no thread: never started, or stopped */
+#define THERMOCLINE_STATE_RUNNING 1
+#define THERMOCLINE_STATE_GONE 2 /* the address space is gone, and the thread with it */
+
+#define THERMOCLINE_STATS_HOLDS 32u
+
+/**
+ * struct thermocline_stats - what an attachment has done, all its STARTs together
+ * @state: out: THERMOCLINE_STATE_*
+ * @tid: out: id of the running thread, for those who want to pin or watch it; 0 = none, or not visible
+ *	in the caller's pid namespace
+ * @rounds: out: finished rounds
+ * @passes: out: finished passes
+ * @entries: out: entries looked at, as in struct thermocline_scan
+ * @accessed: out: entries found accessed
+ * @records: out: records made, dropped ones included
+ * @skipped_pages: out: pages of areas that can't be scanned, all passes together
+ * @cpu_ns: out: CPU time of the threads
+ * @walk_ns: out: time between begin and end of passes
+ * @stretched_ns: out: time that rounds began late to keep the budget
+ * @max_lock_ns: out: longest single hold of the mmap lock
+ * @lock_drops: out: times that the lock was let go within a pass
+ * @dropped_records: out: records that found no room in the ring
+ * @dropped_bytes: out: their bytes
+ * @dropped_marks: out: marks that found none
+ * @overflows: out: times that a ring went from having room to having none
+ * @bad_positions: out: times that a @consumed was passed over because it can't be
+ * @holds: out: holds of the mmap lock, synchronous scans included: holds[i] lasted 2^i nanoseconds or
+ *	more, and less than twice that; the last one is for everything longer
+ * @reserved: out: 0
+ */
+struct thermocline_stats {
+	__u32 state;
+	__s32 tid;
+	__u64 rounds;
+	__u64 passes;
+	__u64 entries;
+	__u64 accessed;
+	__u64 records;
+	__u64 skipped_pages;
+	__u64 cpu_ns;
+	__u64 walk_ns;
+	__u64 stretched_ns;
+	__u64 max_lock_ns;
+	__u64 lock_drops;
+	__u64 dropped_records;
+	__u64 dropped_bytes;
+	__u64 dropped_marks;
+	__u64 overflows;
+	__u64 bad_positions;
+	__u64 holds[THERMOCLINE_STATS_HOLDS];
+	__u64 reserved[8];
+};
+
 #define THERMOCLINE_IOC_TYPE 0xb7
 #define THERMOCLINE_IOC_INFO _IOR(THERMOCLINE_IOC_TYPE, 0x00, struct thermocline_info)
 #define THERMOCLINE_IOC_ATTACH _IOW(THERMOCLINE_IOC_TYPE, 0x01, struct thermocline_attach)
 #define THERMOCLINE_IOC_SCAN _IOWR(THERMOCLINE_IOC_TYPE, 0x02, struct thermocline_scan)
+/* Errors: see struct thermocline_start. */
+#define THERMOCLINE_IOC_START _IOWR(THERMOCLINE_IOC_TYPE, 0x03, struct thermocline_start)
+/* Ends the thread and waits for it; what it published can still be read. ENOTCONN when there is none. */
+#define THERMOCLINE_IOC_STOP _IO(THERMOCLINE_IOC_TYPE, 0x04)
+/*
+ * Another schedule, all of it, from the next round on: a round under way ends as it began. Errors: EINVAL
+ * as for START; ENOTCONN no thread; ESRCH the address space is gone; EFAULT; ENOMEM; EINTR.
+ */
+#define THERMOCLINE_IOC_CONFIGURE _IOW(THERMOCLINE_IOC_TYPE, 0x05, struct thermocline_schedule)
+/* Errors: EFAULT; EINTR. */
+#define THERMOCLINE_IOC_STATS _IOR(THERMOCLINE_IOC_TYPE, 0x06, struct thermocline_stats)
 
 #endif /* THERMOCLINE_UAPI_H */

@@ -2,10 +2,13 @@
 #include "device.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -114,6 +117,97 @@ Pass Device::scan(std::uint32_t flags, const std::vector<Range>& ranges, std::si
     pass.lock_drops += call.lock_drops;
   } while (call.resume_page != 0);
   return pass;
+}
+
+int Device::start(thermocline_start& start) const {
+  return control(THERMOCLINE_IOC_START, &start);
+}
+
+int Device::round(thermocline_schedule schedule) const {
+  schedule.flags |= THERMOCLINE_SCHEDULE_ROUND;
+  return control(THERMOCLINE_IOC_CONFIGURE, &schedule);
+}
+
+thermocline_stats Device::stats() const {
+  thermocline_stats stats{};
+  if (control(THERMOCLINE_IOC_STATS, &stats) != 0) stats.state = ~0u;
+  return stats;
+}
+
+int Device::poll(int milliseconds) const {
+  pollfd what{fd_.get(), POLLIN, 0};
+  return ::poll(&what, 1, milliseconds) < 0 ? -errno : what.revents;
+}
+
+Ring::Ring(const Device& device, std::uint64_t map_bytes) : map_bytes_(map_bytes) {
+  void* p = mmap(nullptr, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, device.fd(), 0);
+  if (p == MAP_FAILED)
+    error_ = errno;
+  else
+    header_ = static_cast<thermocline_ring_header*>(p);
+}
+
+Ring::~Ring() {
+  if (header_ != nullptr) munmap(header_, map_bytes_);
+}
+
+std::uint64_t Ring::unread() const {
+  return __atomic_load_n(&header_->produced, __ATOMIC_ACQUIRE) - header_->consumed;
+}
+
+bool Ring::refuse(std::string why) {
+  malformed_ = std::move(why);
+  return false;
+}
+
+bool Ring::take(std::vector<RingPass>& passes, bool expand) {
+  const std::uint64_t size = header_->data_bytes;
+  if (header_->data_offset + 2 * size != map_bytes_) return refuse("the header doesn't fit");
+  const auto* data = reinterpret_cast<const std::byte*>(header_) + header_->data_offset;
+  const std::uint64_t produced = __atomic_load_n(&header_->produced, __ATOMIC_ACQUIRE);
+  std::uint64_t at = header_->consumed;
+  if (produced - at > size) return refuse("more was produced than the ring holds");
+  while (at < produced) {
+    const std::byte* here = data + at % size;
+    const std::uint64_t left = produced - at;
+    thermocline_mark& mark = open_.mark;
+    if (left < 16) return refuse("a frame is cut");
+    std::memcpy(&mark, here, 16);
+    if (mark.size % 8 != 0 || mark.size < 16 || mark.size > left) return refuse("a bad size");
+    const bool is_mark = mark.magic == THERMOCLINE_MARK_MAGIC;
+    std::uint64_t sequence = 0;
+    if (is_mark) {
+      if (mark.size != sizeof(mark)) return refuse("a mark of another size");
+      std::memcpy(&mark, here, sizeof(mark));
+      sequence = mark.sequence;
+    } else {
+      RecordReader reader(std::span(here, mark.size));
+      const auto record = reader.next();
+      if (!record) return refuse(reader.error() ? reader.error()->message : "no record");
+      sequence = record->sequence;
+      if (expand) expand_record(*record, open_.pages);
+      ++open_.records;
+    }
+    if (!started_) next_sequence_ = sequence;
+    started_ = true;
+    if (sequence < next_sequence_) return refuse("the sequence goes back");
+    open_.missing += sequence - next_sequence_;
+    next_sequence_ = sequence + (is_mark ? 0 : 1);
+    at += mark.size;
+    if (!is_mark) continue;
+    passes.push_back(std::move(open_));
+    open_ = {};
+  }
+  __atomic_store_n(&header_->consumed, at, __ATOMIC_RELEASE);
+  return true;
+}
+
+thermocline_start valid_start() {
+  thermocline_start start{};
+  start.schedule.flags = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
+  start.schedule.epoch = 1;
+  start.ring_bytes = 1 << 20;
+  return start;
 }
 
 thermocline_scan valid_scan(std::vector<std::uint64_t>& buffer) {

@@ -55,6 +55,14 @@ class Device {
   /// 0 or the errno. `ticks` 0 = read them from /proc.
   [[nodiscard]] int attach(pid_t pid, std::uint64_t asid = 1, std::uint64_t ticks = 0) const;
   /// `expand` false: records are counted and checked, pages stays empty.
+  /// 0 or the errno; `start.map_bytes` is set.
+  [[nodiscard]] int start(thermocline_start& start) const;
+  [[nodiscard]] int stop() const { return control(THERMOCLINE_IOC_STOP, nullptr); }
+  /// Asks for a round; 0 or the errno.
+  [[nodiscard]] int round(thermocline_schedule schedule) const;
+  [[nodiscard]] thermocline_stats stats() const;
+  /// Waits until poll(2) tells one of `events`; what it told, 0 after `milliseconds`.
+  [[nodiscard]] int poll(int milliseconds) const;
   [[nodiscard]] Pass scan(std::uint32_t flags, const std::vector<Range>& ranges = {},
                           std::size_t buffer_bytes = 1 << 20, std::uint64_t window_ns = 0,
                           bool expand = true) const;
@@ -64,7 +72,44 @@ class Device {
   int error_ = 0;
 };
 
+/// A pass as the ring tells it: what stood before its mark.
+struct RingPass {
+  thermocline_mark mark{};
+  Pages pages;                ///< present entries only; empty when not expanded
+  std::uint64_t records = 0;  ///< that were in the ring
+  std::uint64_t missing = 0;  ///< sequence numbers that were not
+};
+
+/// The mapping of a thread's ring, read with bare loads and stores.
+class Ring {
+ public:
+  /// Maps what the last START made; mapped() tells whether that worked, error() the errno.
+  Ring(const Device& device, std::uint64_t map_bytes);
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  ~Ring();
+  [[nodiscard]] bool mapped() const { return header_ != nullptr; }
+  [[nodiscard]] int error() const { return error_; }
+  [[nodiscard]] thermocline_ring_header* header() const { return header_; }
+  [[nodiscard]] std::uint64_t unread() const;
+  /// Takes out what is there; whole passes are appended to `passes`, the rest is kept for the next
+  /// call. False when something isn't as the interface says; malformed() tells what.
+  [[nodiscard]] bool take(std::vector<RingPass>& passes, bool expand = true);
+  [[nodiscard]] const std::string& malformed() const { return malformed_; }
+
+ private:
+  bool refuse(std::string why);
+  thermocline_ring_header* header_ = nullptr;
+  std::uint64_t map_bytes_, next_sequence_ = 0;
+  int error_ = 0;
+  bool started_ = false;
+  RingPass open_;
+  std::string malformed_;
+};
+
 /// Most of a request, ready to be broken by a test.
 [[nodiscard]] thermocline_scan valid_scan(std::vector<std::uint64_t>& buffer);
+/// A START of rounds of one pass, that clear and flush, one when asked for.
+[[nodiscard]] thermocline_start valid_start();
 
 }  // namespace thermocline::labtest

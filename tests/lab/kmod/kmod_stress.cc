@@ -5,12 +5,14 @@
 //
 // A round is one process that maps, unmaps, protects, moves, splits, collapses and swaps memory in
 // two threads, forks children that do the same, and then exits, is killed, or execs, while three
-// threads attach to it and its children and scan, and another keeps trying to unload the module. At
+// threads attach to it and its children and scan, or let the module's own thread scan and read its
+// ring, and another keeps trying to unload the module. At
 // the end of each round the module is unloaded and loaded again. Afterwards the kernel must have
 // raised no warning, and as many mm_structs, task_structs and page tables must exist as before; and
 // what is hard to get right must have happened: page tables taken away by a collapse, unloads
 // between opens. Exit status: 0 all held, 1 something did not, 2 usage.
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -52,7 +54,7 @@ struct Shared {
 
 struct Totals {
   std::atomic<std::uint64_t> opens{0}, attaches{0}, gone_at_attach{0}, scans{0}, gone_at_scan{0},
-      records{0}, busy_unloads{0}, unloads{0}, failures{0};
+      records{0}, starts{0}, passes{0}, hang_ups{0}, busy_unloads{0}, unloads{0}, failures{0};
 };
 Totals totals;
 
@@ -205,6 +207,40 @@ void scan_target(const Device& device, std::mt19937& random, bool own_sequence) 
     complain("a scan is wrong: %s", pass.malformed.c_str());
 }
 
+/// Lets the module's thread scan for a moment; ends it in one of the ways there are.
+void follow_target(const Device& device, std::mt19937& random) {
+  thermocline_start start = valid_start();
+  if (random() % 2) start.schedule.flags = THERMOCLINE_SCAN_CLEAR;
+  if (random() % 2) start.schedule.period_ns = 1'000'000;
+  start.schedule.windows = static_cast<std::uint32_t>(random() % 4);
+  start.schedule.window_ns = start.schedule.windows != 0 ? 200'000 : 0;
+  start.ring_bytes = THERMOCLINE_RING_MIN_BYTES << random() % 5;
+  if (const int error = device.start(start); error != 0) {
+    if (error != ESRCH && error != ENOTCONN) complain("can't start: %s", std::strerror(error));
+    return;
+  }
+  ++totals.starts;
+  Ring ring(device, start.map_bytes);
+  if (!ring.mapped()) {
+    complain("can't map the ring: %s", std::strerror(ring.error()));
+    return;
+  }
+  std::vector<RingPass> passes;
+  for (unsigned i = 0; i < 1 + random() % 8; ++i) {
+    const int error = device.round(start.schedule);
+    if (error != 0 && error != ESRCH) complain("can't ask for a round: %s", std::strerror(error));
+    const int events = device.poll(static_cast<int>(random() % 20));
+    if (!ring.take(passes, false)) complain("a ring is wrong: %s", ring.malformed().c_str());
+    if ((events & POLLHUP) != 0) {
+      ++totals.hang_ups;
+      break;
+    }
+  }
+  totals.passes += passes.size();
+  // Otherwise the file is closed, and perhaps the mapping after it, while the thread runs.
+  if (random() % 2 && device.stop() != 0) complain("the thread can't be stopped");
+}
+
 /// Attaches to what there is and scans it a few times, until told to stop.
 void scanner(Shared& shared, const std::atomic<bool>& stop, unsigned seed) {
   std::mt19937 random(seed);
@@ -226,6 +262,10 @@ void scanner(Shared& shared, const std::atomic<bool>& stop, unsigned seed) {
     const int error = ticks == 0 ? ESRCH : device.attach(pid, 1, ticks);
     if (error != 0 && error != ESRCH) complain("can't attach: %s", std::strerror(error));
     ++(error == 0 ? totals.attaches : totals.gone_at_attach);
+    if (error == 0 && random() % 3 == 0) {
+      follow_target(device, random);
+      continue;
+    }
     if (error == 0 && random() % 4 == 0) {  // two threads on one file
       std::mt19937 other_random(random());
       std::thread other([&] { scan_target(device, other_random, false); });
@@ -408,6 +448,8 @@ int run(unsigned rounds) {
       "%lu records\n",
       totals.opens.load(), totals.attaches.load(), totals.gone_at_attach.load(),
       totals.scans.load(), totals.gone_at_scan.load(), totals.records.load());
+  std::printf("%lu threads started, %lu passes read from their rings, %lu hung up\n",
+              totals.starts.load(), totals.passes.load(), totals.hang_ups.load());
   std::printf("%lu unloads between opens, %lu refused as busy\n", totals.unloads.load(),
               totals.busy_unloads.load());
   compare("mm_struct", before.mm_structs, after.mm_structs, kTolerance.mm_structs);
@@ -418,6 +460,9 @@ int run(unsigned rounds) {
   compare("anonymous memory, KiB", before.anon_kib, after.anon_kib, kTolerance.anon_kib);
   if (totals.attaches == 0 || totals.scans < rounds || totals.records < rounds)
     complain("the scanners did next to nothing");
+  if (totals.starts < rounds / 4 || totals.passes < rounds)
+    complain("the module's threads did next to nothing");
+  if (totals.hang_ups == 0) complain("no process was gone before the thread that scanned it");
   if (shared->file_collapses == 0) complain("no file mapping was collapsed");
   if (totals.unloads == 0) complain("the module was never unloaded between opens");
 
