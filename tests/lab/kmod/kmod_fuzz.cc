@@ -1,0 +1,770 @@
+// SPDX-License-Identifier: Apache-2.0
+// An ioctl fuzzer for thermocline.ko: threads that make valid and broken requests in random order,
+// on files that they share, close under each other and hand to children, while the scanned
+// processes map, fork, exec and die and another thread unloads the module whenever nothing is open.
+//
+//   kmod_fuzz MODULE.ko [CALLS [SEED]]      default: 20 000 calls; 1 000 000 when TC_SOAK is 1
+//
+// Every broken request names the branch it is for, and its errno is checked. At the end each branch
+// and race is printed with how often it came; none may be missing, and half of the calls must have
+// reached the walk. Exit status: 0 all held, 1 something did not, 2 usage.
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+#include <random>
+#include <shared_mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "device.h"
+
+namespace thermocline::labtest {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kEndPage = 0x7ffffffff000ull / kPage;  // TASK_SIZE_MAX with four levels
+constexpr unsigned kThreads = 4;
+constexpr unsigned kTargets = 3;
+constexpr std::uint64_t kTargetBytes = 4 << 20;
+constexpr std::size_t kFiles = 6;
+constexpr std::uint64_t kUndisturbed = 30;  ///< calls between two attempts to unload the module
+constexpr int kFirstShared = 500;           ///< number of a shared file, at least
+
+std::atomic<std::uint64_t> failures{0};
+
+template <class... Args>
+void complain(const char* format, Args... args) {
+  std::fprintf(stderr, format, args...);
+  std::fputc('\n', stderr);
+  ++failures;
+}
+
+// ------------------------------------------------------------------ what is counted
+
+/// Branches of the module and races, each to be met.
+constexpr const char* kMet[] = {
+    "open",
+    "open: refused without privilege",
+    "attach",
+    "attach: EBUSY, attached already",
+    "attach: EFAULT",
+    "attach: EINVAL, asid",
+    "attach: EINVAL, flags",
+    "attach: EINVAL, process id",
+    "attach: EINVAL, reserved",
+    "attach: ESRCH, a kernel thread",
+    "attach: ESRCH, another start time",
+    "attach: ESRCH, no such process",
+    "attach: ESRCH, the id of a thread",
+    "attach: ESRCH, the process ended meanwhile",
+    "scan",
+    "scan: EFAULT, the buffer",
+    "scan: EFAULT, the buffer was unmapped meanwhile",
+    "scan: EFAULT, the ranges",
+    "scan: EFAULT, the request",
+    "scan: EINVAL, a flush without clearing",
+    "scan: EINVAL, a range beyond the end",
+    "scan: EINVAL, a range that wraps",
+    "scan: EINVAL, a small buffer",
+    "scan: EINVAL, an empty range",
+    "scan: EINVAL, an unaligned buffer",
+    "scan: EINVAL, flags",
+    "scan: EINVAL, ranges that overlap",
+    "scan: EINVAL, reserved",
+    "scan: EINVAL, reserved0",
+    "scan: EINVAL, resume_page",
+    "scan: EINVAL, too many ranges",
+    "scan: ENOTCONN",
+    "scan: ESRCH, the process is gone",
+    "scan: the buffer was full",
+    "info",
+    "info: EFAULT",
+    "ENOTTY, no such request",
+    "race: a caller is killed in its scan",
+    "race: a child uses its parent's file",
+    "race: a file closed by another thread",
+    "race: a scanned process is killed",
+    "race: the buffer is unmapped after it was written",
+    "race: opened while the module is unloaded",
+    "race: two descriptors of one file",
+    "unload",
+    "unload: refused, in use",
+};
+
+class Counters {
+ public:
+  void met(const char* name) {
+    for (std::size_t i = 0; i < std::size(kMet); ++i)
+      if (std::strcmp(kMet[i], name) == 0) {
+        ++counts_[i];
+        return;
+      }
+    complain("\"%s\" is not in the list of what is to be met", name);
+  }
+  /// Prints all; the number of those that never came.
+  unsigned print() {
+    unsigned missing = 0;
+    for (std::size_t i = 0; i < std::size(kMet); ++i) {
+      std::printf("  %9lu  %s\n", counts_[i].load(), kMet[i]);
+      missing += counts_[i] == 0;
+    }
+    return missing;
+  }
+
+ private:
+  std::array<std::atomic<std::uint64_t>, std::size(kMet)> counts_{};
+};
+Counters counters;
+std::atomic<std::uint64_t> calls{0}, walks{0};
+
+std::uint64_t pointer(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p);
+}
+
+// ------------------------------------------------------------------ the processes that are scanned
+
+/// Changes its memory, forks, execs and ends, again and again in new processes.
+[[noreturn]] void be_target(unsigned seed) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  std::mt19937 random(seed);
+  for (unsigned n = 0; n < 40; ++n) {
+    char* const p = static_cast<char*>(
+        mmap(nullptr, kTargetBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (p == MAP_FAILED) _exit(1);
+    if (random() % 2) madvise(p, kTargetBytes, MADV_HUGEPAGE);
+    for (std::uint64_t i = 0; i < kTargetBytes; i += kPage * (1 + random() % 4)) p[i] = 1;
+    switch (random() % 6) {
+      case 0:
+        madvise(p + random() % (kTargetBytes / kPage) * kPage, kPage, MADV_DONTNEED);
+        break;
+      case 1:
+        mprotect(p, kTargetBytes / 2, PROT_NONE);
+        break;
+      case 2: {
+        const pid_t child = fork();
+        if (child == 0) {
+          p[0] = 2;
+          _exit(0);
+        }
+        if (child > 0) waitpid(child, nullptr, 0);
+        break;
+      }
+      case 3:
+        madvise(p, kTargetBytes, MADV_PAGEOUT);
+        break;
+      default:
+        break;
+    }
+    usleep(static_cast<useconds_t>(random() % 3000));
+    munmap(p, kTargetBytes);
+  }
+  if (random() % 2)
+    execl("/proc/self/exe", "kmod_fuzz", "--target", std::to_string(seed + 1000).c_str(), nullptr);
+  _exit(0);
+}
+
+/// Some processes at a time; each that ends is replaced.
+class Targets {
+ public:
+  explicit Targets(unsigned seed) : seed_(seed) {
+    for (auto& pid : pids_) pid = spawn();
+  }
+  ~Targets() {
+    for (auto& pid : pids_) end(pid);
+  }
+  Targets(const Targets&) = delete;
+  Targets& operator=(const Targets&) = delete;
+  [[nodiscard]] pid_t pid(unsigned i) const { return pids_[i % kTargets]; }
+  /// Called by one thread.
+  void renew(std::mt19937& random) {
+    for (auto& pid : pids_) {
+      if (random() % 16 == 0) {
+        kill(pid, SIGKILL);
+        counters.met("race: a scanned process is killed");
+      }
+      int status = 0;
+      if (waitpid(pid, &status, WNOHANG) == pid) pid = spawn();
+    }
+  }
+
+ private:
+  pid_t spawn() {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      execl("/proc/self/exe", "kmod_fuzz", "--target", std::to_string(++seed_).c_str(), nullptr);
+      _exit(1);
+    }
+    ++seed_;
+    return pid;
+  }
+  static void end(pid_t pid) {
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+  }
+  unsigned seed_;
+  std::array<std::atomic<pid_t>, kTargets> pids_{};
+};
+
+// ------------------------------------------------------------------ the files
+
+/// Files that the threads share. One may be closed while another thread is inside a call on it, or
+/// about to begin one: their numbers are from a range of their own, so that whatever has such a
+/// number is a file of the device.
+class Files {
+ public:
+  /// -1 when there is none at that place.
+  [[nodiscard]] int at(unsigned i) const { return fds_[i % kFiles]; }
+  void replace(unsigned i, int fd) {
+    const int before = fds_[i % kFiles].exchange(fd);
+    if (before >= 0) close(before);
+  }
+  void close_all() {
+    for (unsigned i = 0; i < kFiles; ++i) replace(i, -1);
+  }
+
+ private:
+  std::array<std::atomic<int>, kFiles> fds_{-1, -1, -1, -1, -1, -1};
+};
+
+/// Everything that opens files holds it shared; who unloads the module holds it alone, and is let
+/// in first: threads that come and go would keep him out for ever.
+std::shared_mutex module_lock;
+std::atomic<bool> module_wanted{false};
+
+// ------------------------------------------------------------------ requests
+
+class Fuzzer {
+ public:
+  Fuzzer(Files& files, const Targets& targets, unsigned seed)
+      : files_(files), targets_(targets), random_(seed) {
+    none_ = mmap(nullptr, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
+
+  void step() {
+    while (module_wanted) std::this_thread::yield();
+    const std::shared_lock guard(module_lock);
+    ++calls;
+    const auto choice = below(100);
+    if (choice < 8) {
+      open_file();
+    } else if (choice < 10) {
+      attach_to(file());
+    } else if (choice < 15) {
+      broken_attach();
+    } else if (choice < 24) {
+      broken_scan();
+    } else if (choice < 27) {
+      others();
+    } else if (choice < 28) {
+      killed_in_a_scan();
+    } else {
+      scan();
+    }
+  }
+
+ private:
+  std::uint64_t below(std::uint64_t n) { return random_() % n; }
+  /// One that is open, or -1.
+  int file() {
+    int fd = -1;
+    for (unsigned i = 0, first = static_cast<unsigned>(below(kFiles)); i < kFiles && fd < 0; ++i)
+      fd = files_.at(first + i);
+    return fd;
+  }
+  /// None while the module is being unloaded and loaded.
+  static UniqueFd open_device() {
+    UniqueFd fd(open(THERMOCLINE_DEVICE, O_RDWR | O_CLOEXEC));
+    if (fd) return fd;
+    if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+      counters.met("race: opened while the module is unloaded");
+    else
+      complain("the device can't be opened: %s", std::strerror(errno));
+    return fd;
+  }
+
+  /// errno of a request, or 0. EBADF and ENOTCONN can come to any: others close and open files.
+  static int control(int fd, unsigned long request, void* argument) {
+    return ioctl(fd, request, argument) < 0 ? errno : 0;
+  }
+  static bool is_unfit(int error) { return error == EBADF || error == ENOTCONN; }
+  /// A request that must fail: with one of these, in this branch.
+  void expect(const char* branch, int error, int wanted) {
+    if (error == wanted)
+      counters.met(branch);
+    else if (error != EBADF)
+      complain("%s: wanted errno %d (%s), got %d (%s)", branch, wanted, std::strerror(wanted),
+               error, std::strerror(error));
+  }
+
+  void open_file() {
+    const auto place = static_cast<unsigned>(below(kFiles));
+    if (below(8) == 0 && file() >= 0) {
+      const int copy = fcntl(file(), F_DUPFD_CLOEXEC, kFirstShared);
+      if (copy >= 0) {
+        files_.replace(place, copy);
+        counters.met("race: two descriptors of one file");
+      }
+      return;
+    }
+    const UniqueFd own = open_device();
+    if (!own) return;
+    counters.met("open");
+    files_.replace(place, fcntl(own.get(), F_DUPFD_CLOEXEC, kFirstShared));
+    if (below(8) != 0) attach_to(files_.at(place));
+  }
+
+  thermocline_attach valid_attach() {
+    thermocline_attach request{};
+    const pid_t pid = targets_.pid(static_cast<unsigned>(below(kTargets)));
+    request.pid = pid;
+    request.start_ticks = start_ticks(pid);
+    request.asid = 1 + below(100);
+    return request;
+  }
+  void attach_to(int fd) {
+    thermocline_attach request = valid_attach();
+    const int error = control(fd, THERMOCLINE_IOC_ATTACH, &request);
+    if (error == 0)
+      counters.met("attach");
+    else if (error == EBUSY)
+      counters.met("attach: EBUSY, attached already");
+    else if (error == ESRCH)
+      counters.met("attach: ESRCH, the process ended meanwhile");
+    else if (error != EBADF)
+      complain("attach: %s", std::strerror(error));
+  }
+
+  void broken_attach() {
+    const UniqueFd own = open_device();  // nobody else's: never EBUSY
+    if (!own) return;
+    thermocline_attach request = valid_attach();
+    const char* branch = "";
+    int wanted = EINVAL;
+    void* argument = &request;
+    switch (below(9)) {
+      case 0:
+        branch = "attach: EFAULT";
+        wanted = EFAULT;
+        argument = none_;
+        break;
+      case 1:
+        branch = "attach: EINVAL, process id";
+        request.pid = -static_cast<std::int32_t>(below(1000));
+        break;
+      case 2:
+        branch = "attach: EINVAL, flags";
+        request.flags = 1u << below(32);
+        break;
+      case 3:
+        branch = "attach: EINVAL, asid";
+        request.asid = 0;
+        break;
+      case 4:
+        branch = "attach: EINVAL, reserved";
+        request.reserved[below(2)] = 1ull << below(64);
+        break;
+      case 5:
+        branch = "attach: ESRCH, no such process";
+        wanted = ESRCH;
+        request.pid = 0x3fffffff;
+        break;
+      case 6:
+        branch = "attach: ESRCH, a kernel thread";
+        wanted = ESRCH;
+        request.pid = 2;
+        request.start_ticks = start_ticks(2);
+        break;
+      case 7:
+        branch = "attach: ESRCH, the id of a thread";
+        wanted = ESRCH;
+        request.pid = static_cast<std::int32_t>(gettid());
+        request.start_ticks = start_ticks(getpid());
+        break;
+      default:
+        branch = "attach: ESRCH, another start time";
+        wanted = ESRCH;
+        request.start_ticks += 1 + below(1000);
+        break;
+    }
+    expect(branch, control(own.get(), THERMOCLINE_IOC_ATTACH, argument), wanted);
+  }
+
+  /// As many as fit of ranges anywhere.
+  void fill_ranges() {
+    ranges_.clear();
+    std::uint64_t at = below(2) ? below(1 << 20) : 0x7f0000000ull + below(1 << 26);
+    const std::uint64_t wanted = 1 + below(below(20) == 0 ? THERMOCLINE_SCAN_MAX_RANGES : 40);
+    while (ranges_.size() < wanted) {
+      const std::uint64_t count = 1 + below(below(2) ? 600 : 3000000);
+      if (at + count >= kEndPage) break;
+      ranges_.push_back({at, count});
+      at += count + below(1000);
+    }
+    if (ranges_.empty()) ranges_.push_back({1, 1});
+  }
+
+  thermocline_scan some_scan() {
+    static constexpr std::array<std::size_t, 4> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 8192, 65536,
+                                                         1 << 18};
+    static constexpr std::array<std::uint32_t, 3> kFlags{
+        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH};
+    buffer_.resize(kBuffers[below(kBuffers.size())] / 8);
+    thermocline_scan call = valid_scan(buffer_);
+    call.flags = kFlags[below(kFlags.size())];
+    if (below(3) != 0) {
+      fill_ranges();
+      call.ranges = pointer(ranges_.data());
+      call.range_count = static_cast<std::uint32_t>(ranges_.size());
+    }
+    call.epoch = random_();
+    call.window_ns = below(2) ? 0 : random_();
+    if (below(4) == 0) call.resume_page = below(kEndPage);
+    return call;
+  }
+
+  void scan() {
+    thermocline_scan call = some_scan();
+    if (below(16) == 0) return scan_into_a_hole(call);
+    const int fd = file();
+    for (unsigned n = 0; n < 4; ++n) {  // a pass is rarely wanted whole
+      const int error = control(fd, THERMOCLINE_IOC_SCAN, &call);
+      if (error == 0) {
+        ++walks;
+        counters.met("scan");
+        if (call.bytes > buffer_.size() * 8) complain("a scan wrote more than the buffer holds");
+        if (call.resume_page == 0) return;
+        counters.met("scan: the buffer was full");
+        if (n < 3) ++calls;
+      } else if (error == ESRCH) {
+        ++walks;
+        counters.met("scan: ESRCH, the process is gone");
+        return;
+      } else if (is_unfit(error)) {
+        counters.met(error == ENOTCONN ? "scan: ENOTCONN"
+                                       : "race: a file closed by another thread");
+        if (error == ENOTCONN)
+          attach_to(fd);
+        else
+          open_file();
+        return;
+      } else {
+        return complain("a scan failed: %s", std::strerror(error));
+      }
+    }
+  }
+
+  /// The buffer is taken away by another thread while the module writes to it.
+  void scan_into_a_hole(thermocline_scan& call) {
+    constexpr std::size_t kBytes = 1 << 16;
+    void* const at =
+        mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    call.buffer = pointer(at);
+    call.buffer_size = kBytes;
+    std::thread thief([at] { munmap(at, kBytes); });
+    const int error = control(file(), THERMOCLINE_IOC_SCAN, &call);
+    thief.join();
+    if (error == 0 || error == ESRCH || error == EFAULT) ++walks;
+    if (error == EFAULT)
+      counters.met("scan: EFAULT, the buffer was unmapped meanwhile");
+    else if (error == 0)
+      counters.met("race: the buffer is unmapped after it was written");
+    else if (error != ESRCH && !is_unfit(error))
+      complain("a scan into a hole: %s", std::strerror(error));
+  }
+
+  void broken_scan() {
+    thermocline_scan call = some_scan();
+    void* argument = &call;
+    const char* branch = "";
+    int wanted = EINVAL;
+    const int fd = file();
+    if (call.range_count == 0) {
+      fill_ranges();
+      call.ranges = pointer(ranges_.data());
+      call.range_count = static_cast<std::uint32_t>(ranges_.size());
+    }
+    const std::size_t victim = below(ranges_.size());
+    switch (below(15)) {
+      case 0:
+        branch = "scan: EFAULT, the request";
+        wanted = EFAULT;
+        argument = none_;
+        break;
+      case 1:
+        branch = "scan: EINVAL, flags";
+        call.flags |= 1u << (16 + below(16));
+        break;
+      case 2:
+        branch = "scan: EINVAL, a flush without clearing";
+        call.flags = THERMOCLINE_SCAN_FLUSH;
+        break;
+      case 3:
+        branch = "scan: EINVAL, too many ranges";
+        call.range_count =
+            THERMOCLINE_SCAN_MAX_RANGES + 1 + static_cast<std::uint32_t>(below(1000));
+        break;
+      case 4:
+        branch = "scan: EINVAL, an unaligned buffer";
+        call.buffer += 1 + below(7);
+        break;
+      case 5:
+        branch = "scan: EINVAL, a small buffer";
+        call.buffer_size = below(THERMOCLINE_SCAN_MIN_BUFFER);
+        break;
+      case 6:
+        branch = "scan: EINVAL, resume_page";
+        call.resume_page = kEndPage + below(1ull << 40);
+        break;
+      case 7:
+        branch = "scan: EINVAL, reserved";
+        call.reserved[0] = 1ull << below(64);
+        break;
+      case 8:
+        branch = "scan: EINVAL, reserved0";
+        call.reserved0 = 1u << below(32);
+        break;
+      case 9:
+        branch = "scan: EFAULT, the ranges";
+        wanted = EFAULT;
+        call.ranges = pointer(none_);
+        break;
+      case 10:
+        branch = "scan: EINVAL, an empty range";
+        ranges_[victim].count = 0;
+        break;
+      case 11:
+        branch = "scan: EINVAL, ranges that overlap";
+        ranges_.push_back({ranges_.back().first_page + ranges_.back().count - 1, 2});
+        call.ranges = pointer(ranges_.data());
+        call.range_count = static_cast<std::uint32_t>(ranges_.size());
+        if (call.range_count > THERMOCLINE_SCAN_MAX_RANGES) return;
+        break;
+      case 12:
+        branch = "scan: EINVAL, a range beyond the end";
+        ranges_.back().first_page = kEndPage + below(1ull << 50);
+        break;
+      case 13:
+        branch = "scan: EINVAL, a range that wraps";
+        ranges_[victim].count = ~0ull - below(1000);
+        break;
+      default: {
+        branch = "scan: EFAULT, the buffer";
+        call.buffer = pointer(none_);
+        call.buffer_size = kPage;
+        call.range_count = 0;
+        call.resume_page = 0;
+        const int error = control(fd, THERMOCLINE_IOC_SCAN, argument);
+        if (error == EFAULT) ++walks;
+        if (error != ESRCH && error != ENOTCONN) expect(branch, error, EFAULT);
+        return;
+      }
+    }
+    const int error = control(fd, THERMOCLINE_IOC_SCAN, argument);
+    // Ranges are looked at when there is something to scan.
+    if (error == ENOTCONN) return;
+    expect(branch, error, wanted);
+  }
+
+  void others() {
+    thermocline_info info{};
+    switch (below(4)) {
+      case 0:
+        if (const int error = control(file(), THERMOCLINE_IOC_INFO, &info); error == 0)
+          counters.met("info");
+        else if (error != EBADF)
+          complain("info: %s", std::strerror(error));
+        break;
+      case 1:
+        expect("info: EFAULT", control(file(), THERMOCLINE_IOC_INFO, none_), EFAULT);
+        break;
+      case 2: {
+        const unsigned long request = _IOC(_IOC_READ | _IOC_WRITE, 0xb7, 0x70 + below(16), 64);
+        expect("ENOTTY, no such request", control(file(), request, &info), ENOTTY);
+        break;
+      }
+      default:
+        without_privilege();
+        break;
+    }
+  }
+
+  /// A child that scans with a file of its parent's, and one that has no right to open its own.
+  void without_privilege() {
+    const int fd = file();
+    const pid_t child = fork();
+    if (child == 0) {
+      std::vector<std::uint64_t> buffer(THERMOCLINE_SCAN_MIN_BUFFER / 8);
+      thermocline_scan call = valid_scan(buffer);
+      (void)control(fd, THERMOCLINE_IOC_SCAN, &call);
+      if (setuid(65534) != 0) _exit(2);
+      const int own = open(THERMOCLINE_DEVICE, O_RDWR);
+      const bool gone = errno == ENOENT || errno == ENODEV || errno == ENXIO;
+      _exit(own < 0 && (errno == EACCES || errno == EPERM) ? 0 : own < 0 && gone ? 3 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (status == 0)
+      counters.met("open: refused without privilege");
+    else if (WEXITSTATUS(status) != 3)
+      complain("a child without privilege ended with %#x", status);
+    counters.met("race: a child uses its parent's file");
+  }
+
+  /// A child that scans without end is killed at some moment.
+  void killed_in_a_scan() {
+    const int fd = file();
+    if (fd < 0) return;
+    const pid_t child = fork();
+    if (child == 0) {
+      std::vector<std::uint64_t> buffer(1 << 13);
+      for (;;) {
+        thermocline_scan call = valid_scan(buffer);
+        call.flags = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
+        if (control(fd, THERMOCLINE_IOC_SCAN, &call) != 0) usleep(100);
+      }
+    }
+    usleep(static_cast<useconds_t>(below(2000)));
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    counters.met("race: a caller is killed in its scan");
+  }
+
+  Files& files_;
+  const Targets& targets_;
+  std::mt19937_64 random_;
+  void* none_;
+  std::vector<std::uint64_t> buffer_;
+  std::vector<thermocline_range> ranges_;
+};
+
+// ------------------------------------------------------------------ the module
+
+std::string module_bytes;
+
+int load_module() {
+  return syscall(SYS_init_module, module_bytes.data(), module_bytes.size(), "") < 0 ? errno : 0;
+}
+int unload_module() {
+  return syscall(SYS_delete_module, "thermocline", O_NONBLOCK) < 0 ? errno : 0;
+}
+
+/// Tries at any time; now and then closes all files first, so that it can.
+void unload_now_and_then(Files& files, std::mt19937& random) {
+  if (const int error = unload_module(); error == 0) {
+    counters.met("unload");  // nothing was open just then
+    usleep(1000);            // time for others to miss it
+    if (const int loaded = load_module(); loaded != 0)
+      complain("the module can't be loaded again: %s", std::strerror(loaded));
+  } else if (error == EWOULDBLOCK || error == EBUSY) {
+    counters.met("unload: refused, in use");
+  } else {
+    complain("unloading: %s", std::strerror(error));
+  }
+  if (random() % 32 != 0) return;
+  module_wanted = true;
+  const std::unique_lock guard(module_lock);
+  module_wanted = false;
+  files.close_all();
+  const int error = unload_module();
+  // A child that was killed may still be about to close its copy of a file.
+  if (error == 0) {
+    counters.met("unload");
+    const UniqueFd none(open(THERMOCLINE_DEVICE, O_RDWR | O_CLOEXEC));
+    if (!none) counters.met("race: opened while the module is unloaded");
+    if (const int loaded = load_module(); loaded != 0)
+      complain("the module can't be loaded again: %s", std::strerror(loaded));
+  } else if (error != EWOULDBLOCK && error != EBUSY) {
+    complain("unloading: %s", std::strerror(error));
+  }
+}
+
+int run(std::uint64_t wanted, unsigned seed) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  std::printf("%lu calls, seed %u\n", wanted, seed);
+  if (const int error = load_module(); error != 0) {
+    complain("the module can't be loaded: %s", std::strerror(error));
+    return 1;
+  }
+  Files files;
+  {
+    Targets targets(seed);
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < kThreads; ++i)
+      threads.emplace_back([&files, &targets, &stop, seed, i] {
+        Fuzzer fuzzer(files, targets, seed * 16 + i);
+        while (!stop) fuzzer.step();
+      });
+    std::mt19937 random(seed);
+    std::uint64_t told = 0;
+    // By calls, not by time: how often they are disturbed is the same on a slow machine.
+    for (std::uint64_t next = 0; calls < wanted;) {
+      usleep(1000);
+      if (calls < next) continue;
+      next = calls + kUndisturbed;
+      targets.renew(random);
+      unload_now_and_then(files, random);
+      if (calls / 100000 != told) std::printf("%lu calls\n", 100000 * (told = calls / 100000));
+    }
+    stop = true;
+    for (std::thread& thread : threads) thread.join();
+    files.close_all();
+  }
+  usleep(200000);
+  if (const int error = unload_module(); error != 0)
+    complain("the module can't be unloaded at the end: %s", std::strerror(error));
+
+  std::printf("%lu calls, %lu of them reached the walk\n", calls.load(), walks.load());
+  if (const unsigned missing = counters.print(); missing != 0)
+    complain("%u branches never came", missing);
+  if (walks * 2 < calls) complain("less than half of the calls reached the walk");
+  std::ifstream file("/proc/sys/kernel/tainted");
+  std::uint64_t tainted = 0;
+  file >> tainted;
+  constexpr std::uint64_t kBad =
+      1u << 5 | 1u << 7 | 1u << 9 | 1u << 14;  // bad page, oops, WARN, lock-up
+  if ((tainted & kBad) != 0) complain("the kernel is tainted: %#lx", tainted & kBad);
+  std::printf(failures == 0 ? "fuzz: all held\n" : "fuzz: FAILED\n");
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace thermocline::labtest
+
+int main(int argc, char** argv) {
+  using namespace thermocline::labtest;
+  if (argc == 3 && std::strcmp(argv[1], "--target") == 0)
+    be_target(static_cast<unsigned>(std::strtoul(argv[2], nullptr, 10)));
+  if (argc < 2 || argc > 4) {
+    std::fprintf(stderr, "usage: kmod_fuzz MODULE.ko [CALLS [SEED]]\n");
+    return 2;
+  }
+  std::ifstream file(argv[1], std::ios::binary);
+  module_bytes.assign(std::istreambuf_iterator<char>(file), {});
+  if (module_bytes.empty()) {
+    std::fprintf(stderr, "kmod_fuzz: can't read the module %s\n", argv[1]);
+    return 2;
+  }
+  const char* soak = std::getenv("TC_SOAK");
+  const bool is_soak = soak != nullptr && std::strcmp(soak, "1") == 0;
+  const std::uint64_t calls = argc > 2  ? std::strtoull(argv[2], nullptr, 10)
+                              : is_soak ? 1'000'000
+                                        : 20'000;
+  return run(calls, argc > 3 ? static_cast<unsigned>(std::strtoul(argv[3], nullptr, 10)) : 1);
+}
