@@ -32,7 +32,7 @@ PACKAGES=(
   clang libclang-rt-14-dev clang-format clang-tidy sparse shellcheck codespell mandoc scdoc
   busybox-static procps kmod xz-utils zstd lz4 numactl
   redis-tools sqlite3 libevent-2.1-7 libsasl2-2
-  libelf-dev bc flex bison libssl-dev file python3
+  libelf-dev libbpf-dev bc flex bison libssl-dev file python3
 )
 readonly PACKAGES
 readonly QEMU_PACKAGE=qemu-system-x86 QEMU_MIN=9

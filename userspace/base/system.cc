@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +53,14 @@ Result<std::vector<NodeId>> System::allowed_nodes() const {
 
 Status System::write_file(const std::string& path, std::string_view) {
   return fail(ErrorKind::kUnsupported, "{}: this machine can only be read", path);
+}
+
+long System::pread(int, std::span<std::byte>, std::uint64_t) const {
+  return -ENOSYS;
+}
+
+long System::process_madvise(int, std::span<const AddressRange>, int) {
+  return -ENOSYS;
 }
 
 namespace {
@@ -146,6 +155,20 @@ class RealSystem final : public System {
                   std::span<int> status, int flags) override {
     const long rc = ::move_pages(pid.get(), pages.size(), const_cast<void**>(pages.data()),
                                  nodes.empty() ? nullptr : nodes.data(), status.data(), flags);
+    return rc < 0 ? -errno : rc;
+  }
+
+  long pread(int fd, std::span<std::byte> into, std::uint64_t offset) const override {
+    const ssize_t n = ::pread(fd, into.data(), into.size(), static_cast<off_t>(offset));
+    return n < 0 ? -errno : n;
+  }
+
+  long process_madvise(int pidfd, std::span<const AddressRange> ranges, int advice) override {
+    std::vector<iovec> vectors;
+    for (const AddressRange& range : ranges)
+      vectors.push_back({reinterpret_cast<void*>(range.address), range.length.get()});
+    const long rc =
+        ::syscall(SYS_process_madvise, pidfd, vectors.data(), vectors.size(), advice, 0);
     return rc < 0 ? -errno : rc;
   }
 

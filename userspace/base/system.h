@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -36,6 +37,12 @@ class UniqueFd {
 
  private:
   int fd_ = -1;
+};
+
+/// Addresses of some process; never dereferenced here.
+struct AddressRange {
+  std::uint64_t address = 0;
+  Bytes length;
 };
 
 /// Thread-safety: const methods may be called from any thread.
@@ -80,6 +87,11 @@ class System {
   [[nodiscard]] virtual long move_pages(Pid pid, std::span<void* const> pages,
                                         std::span<const int> nodes, std::span<int> status,
                                         int flags) = 0;
+  /// pread(2): bytes read, or -errno.
+  [[nodiscard]] virtual long pread(int fd, std::span<std::byte> into, std::uint64_t offset) const;
+  /// process_madvise(2) on ranges of another process: bytes advised, which may be fewer, or -errno.
+  [[nodiscard]] virtual long process_madvise(int pidfd, std::span<const AddressRange> ranges,
+                                             int advice);
   /// pidfd_open(2).
   [[nodiscard]] virtual Result<UniqueFd> pidfd_open(Pid pid) = 0;
   /// True once the process behind a pidfd has exited.

@@ -32,7 +32,6 @@ json trackers_json(std::span<const TrackerState> trackers) {
                {"granularity", to_string(can.grain)},
                {"one_pass", can.one_pass},
                {"clears_ranges", can.clears_ranges},
-               {"flushes_tlb", can.flushes},
                {"knows_nodes", can.knows_nodes},
                {"privilege", can.privilege},
                {"cannot_see", can.cannot_see},

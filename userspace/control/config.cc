@@ -171,6 +171,17 @@ Status read_mode(const toml::node& node, Config& config) {
   return {};
 }
 
+Status read_clear(const toml::node& node, Config& config) {
+  using Clear = TrackerOptions::Clear;
+  const auto text = read_string(node);
+  for (const Clear clear : {Clear::kAuto, Clear::kClearRefs, Clear::kCold}) {
+    if (!text || *text != to_string(clear)) continue;
+    config.tracker_options.clear = clear;
+    return {};
+  }
+  return fail(ErrorKind::kUsage, "needs \"auto\", \"clear_refs\" or \"cold\"");
+}
+
 Status read_window(const toml::node& node, Config& config) {
   const auto text = read_string(node);
   config.engine.window_auto = text && *text == "auto";
@@ -241,6 +252,11 @@ const std::vector<KeyRule>& rules() {
        "emulation",
        reader(read_bool, [](Config& c, bool v) { c.tracker_options.flush = v; }),
        [](const Config& c) { return c.tracker_options.flush ? "true" : "false"; }},
+      {"tracker", "clear",
+       "how a tracker that can't clear by itself has the kernel do it: \"auto\", \"clear_refs\" or "
+       "\"cold\"",
+       read_clear,
+       [](const Config& c) { return quoted(std::string(to_string(c.tracker_options.clear))); }},
       {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
        [](const Config& c) { return size_text(c.engine.rate_limit); }},

@@ -163,6 +163,7 @@ void Daemon::reload() {
     if (fresh->socket != config_.socket) return "control.socket";
     if (fresh->tracker != config_.tracker) return "tracker.name";
     if (fresh->tracker_options.flush != config_.tracker_options.flush) return "tracker.flush";
+    if (fresh->tracker_options.clear != config_.tracker_options.clear) return "tracker.clear";
     return nullptr;
   }();
   if (needs_restart != nullptr) {

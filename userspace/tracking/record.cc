@@ -150,12 +150,11 @@ std::optional<RecordView> RecordReader::next() {
 
 void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vpn first,
                           PageOrder order, std::span<const EntryObservation> entries) {
-  assert(!entries.empty() && entries.size() <= THERMOCLINE_RECORD_MAX_ENTRIES);
   const auto count = static_cast<std::uint32_t>(entries.size());
   const std::size_t words = (entries.size() + 63) / 64;
   std::array<std::vector<std::uint64_t>, 4> maps;
   for (auto& map : maps) map.assign(words, 0);
-  std::vector<thermocline_node_run> runs;
+  std::vector<NodeRun> runs;
   for (std::uint32_t i = 0; i < count; ++i) {
     const EntryObservation& e = entries[i];
     const std::uint64_t bit = std::uint64_t{1} << (i % 64);
@@ -166,15 +165,23 @@ void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vp
       if (e.accessed) maps[2][w] |= bit;
       if (e.dirty) maps[3][w] |= bit;
     }
-    const auto node = e.present && e.node ? static_cast<std::uint16_t>(e.node->get())
-                                          : static_cast<std::uint16_t>(THERMOCLINE_NODE_NONE);
-    if (!runs.empty() && runs.back().node == node && runs.back().count < 65535) {
-      runs.back().count = static_cast<std::uint16_t>(runs.back().count + 1);
-    } else {
+    const auto node = e.present ? e.node : std::nullopt;
+    if (!runs.empty() && runs.back().node == node)
+      ++runs.back().count;
+    else
       runs.push_back({node, 1});
-    }
   }
+  append(header, sequence, first, order, count, {maps[0], maps[1], maps[2], maps[3]}, runs);
+}
 
+void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vpn first,
+                          PageOrder order, std::uint32_t count, const RecordMaps& given,
+                          std::span<const NodeRun> runs) {
+  assert(count > 0 && count <= THERMOCLINE_RECORD_MAX_ENTRIES);
+  static_assert(THERMOCLINE_RECORD_MAX_ENTRIES <= 65535, "a node run holds any count");
+  const std::size_t words = (count + 63) / 64;
+  const std::array<std::span<const std::uint64_t>, 4> maps{given.present, given.observable,
+                                                           given.accessed, given.dirty};
   thermocline_record raw{};
   raw.magic = THERMOCLINE_RECORD_MAGIC;
   raw.version = THERMOCLINE_RECORD_VERSION;
@@ -193,6 +200,7 @@ void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vp
   std::array<std::uint8_t, 4> kinds{};
   std::size_t size = sizeof(raw);
   for (std::size_t m = 0; m < maps.size(); ++m) {
+    assert(maps[m].size() == words);
     std::uint32_t set = 0;
     for (const std::uint64_t word : maps[m]) set += static_cast<std::uint32_t>(std::popcount(word));
     kinds[m] = set == 0       ? THERMOCLINE_MAP_ZEROS
@@ -216,7 +224,12 @@ void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vp
   put(&raw, sizeof(raw));
   for (std::size_t m = 0; m < maps.size(); ++m)
     if (kinds[m] == THERMOCLINE_MAP_BITS) put(maps[m].data(), words * 8);
-  put(runs.data(), runs.size() * sizeof(thermocline_node_run));
+  for (const NodeRun& run : runs) {
+    const thermocline_node_run stored{run.node ? static_cast<std::uint16_t>(run.node->get())
+                                               : static_cast<std::uint16_t>(THERMOCLINE_NODE_NONE),
+                                      static_cast<std::uint16_t>(run.count)};
+    put(&stored, sizeof(stored));
+  }
 }
 
 }  // namespace thermocline

@@ -114,6 +114,12 @@ struct RecordHeader {
   bool writes_only = false;
 };
 
+/// The four maps of a record as words, 64 entries each; bits past the count are 0. What is not
+/// present has no other bit.
+struct RecordMaps {
+  std::span<const std::uint64_t> present, observable, accessed, dirty;
+};
+
 /// Builds records in the canonical form (uniform maps are not stored) into a byte vector.
 class RecordWriter {
  public:
@@ -121,6 +127,9 @@ class RecordWriter {
   /// Appends one record. 1 <= entries.size() <= THERMOCLINE_RECORD_MAX_ENTRIES, first aligned.
   void append(const RecordHeader& header, std::uint64_t sequence, Vpn first, PageOrder order,
               std::span<const EntryObservation> entries);
+  /// The same from maps; `runs` tell the nodes of all `count` entries.
+  void append(const RecordHeader& header, std::uint64_t sequence, Vpn first, PageOrder order,
+              std::uint32_t count, const RecordMaps& maps, std::span<const NodeRun> runs);
 
  private:
   std::vector<std::byte>& out_;

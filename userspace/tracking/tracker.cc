@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "tracking/bpf_tracker.h"
 #include "tracking/kmod_tracker.h"
 
 namespace thermocline {
@@ -19,12 +20,24 @@ ScanStats& ScanStats::operator+=(const ScanStats& o) {
   return *this;
 }
 
+std::string_view to_string(TrackerOptions::Clear clear) {
+  switch (clear) {
+    case TrackerOptions::Clear::kClearRefs:
+      return "clear_refs";
+    case TrackerOptions::Clear::kCold:
+      return "cold";
+    case TrackerOptions::Clear::kAuto:
+      break;
+  }
+  return "auto";
+}
+
 std::string_view to_string(TrackerAbilities::Grain grain) {
   return grain == TrackerAbilities::Grain::kPage ? "page" : "mapping";
 }
 
 const std::vector<TrackerFactory>& tracker_factories() {
-  static const std::vector<TrackerFactory> factories{kmod_tracker_factory()};
+  static const std::vector<TrackerFactory> factories{kmod_tracker_factory(), bpf_tracker_factory()};
   return factories;
 }
 

@@ -69,7 +69,19 @@ struct TrackerOptions {
   /// Flush the TLBs of the target's CPUs after clearing. Default false, as the kernel's own ageing.
   /// Requires a source that can; others refuse it (kUsage).
   bool flush = false;
+  /// How a source that can't clear by itself has the kernel do it. Default kAuto: kClearRefs while
+  /// that stops the target for 10 ms at most, else kCold.
+  /// Requires a source that leaves the choice; others ignore it.
+  enum class Clear {
+    kAuto,
+    kClearRefs,  ///< /proc/PID/clear_refs: all at once; faults and mmap of the target wait
+                 ///< meanwhile
+    kCold,       ///< process_madvise(MADV_COLD): in parts; exact; reclaim takes those pages first
+  };
+  Clear clear = Clear::kAuto;
 };
+
+[[nodiscard]] std::string_view to_string(TrackerOptions::Clear clear);
 
 /// What a pass over 1 GiB of 4 KiB pages costs, in CPU time, and who says so.
 struct ScanCost {
@@ -91,8 +103,6 @@ struct TrackerAbilities {
   bool one_pass = false;
   /// A clearing scan clears in its ranges only. If not, in the whole address space.
   bool clears_ranges = false;
-  /// A touch that follows a clear is seen even when the CPU still has the translation cached.
-  bool flushes = false;
   bool knows_nodes = false;      ///< records tell each present page's node
   std::optional<ScanCost> cost;  ///< nullopt: not measured on hardware
   std::string privilege;         ///< what it needs of the user and the machine
