@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "tracking/bpf_tracker.h"
 #include "tracking/kmod_tracker.h"
+#include "tracking/refs_tracker.h"
 
 namespace thermocline {
 
@@ -37,7 +38,8 @@ std::string_view to_string(TrackerAbilities::Grain grain) {
 }
 
 const std::vector<TrackerFactory>& tracker_factories() {
-  static const std::vector<TrackerFactory> factories{kmod_tracker_factory(), bpf_tracker_factory()};
+  static const std::vector<TrackerFactory> factories{kmod_tracker_factory(), bpf_tracker_factory(),
+                                                     refs_tracker_factory()};
   return factories;
 }
 
