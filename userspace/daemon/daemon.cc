@@ -47,8 +47,8 @@ Result<Topology> discover_tiers(const System& system, const Config& config) {
   return topology;
 }
 
-/// Every target takes a process descriptor and one of the tracker's; the usual soft limit of 1024
-/// is for programs that use select(2).
+/// Every target takes a process descriptor and up to four of the tracker's; the usual soft limit of
+/// 1024 is for programs that use select(2).
 void raise_file_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -283,10 +283,21 @@ Result<nlohmann::json> Daemon::answer(const std::string& command) {
   return fail(ErrorKind::kUsage, "unknown command \"{}\"; known: status, config", command);
 }
 
+/// A tracker that "auto" took may tell much less than the one that somebody expects.
+void Daemon::log_better_trackers() const {
+  if (config_.tracker != "auto") return;
+  for (const TrackerFactory& better : tracker_factories()) {
+    if (better.name == engine_->tracker().name()) return;
+    const Status works = better.probe(system_);
+    if (!works) log(fmt::format("not tracker {}: {}", better.name, works.error().message));
+  }
+}
+
 Status Daemon::run() {
   log(fmt::format("{} with policy {}, tracker {}; control socket {}",
                   config_.engine.mode == EngineMode::kManage ? "managing" : "observing",
                   engine_->policy().name(), engine_->tracker().name(), config_.socket));
+  log_better_trackers();
   while (!stopping_) {
     const Nanoseconds now = system_.now();
     const Nanoseconds next = engine_->step(now);

@@ -46,6 +46,7 @@ class Daemon {
   Result<nlohmann::json> answer(const std::string& command);
   nlohmann::json status();
   void log(const std::string& text) const;
+  void log_better_trackers() const;
 
   System& system_;
   Config config_;
