@@ -9,6 +9,7 @@
 // and race is printed with how often it came; none may be missing, and half of the calls must have
 // reached the walk. Exit status: 0 all held, 1 something did not, 2 usage.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -74,6 +75,7 @@ constexpr const char* kMet[] = {
     "attach: ESRCH, the id of a thread",
     "attach: ESRCH, the process ended meanwhile",
     "scan",
+    "scan: EBUSY, the thread runs",
     "scan: EFAULT, the buffer",
     "scan: EFAULT, the buffer was unmapped meanwhile",
     "scan: EFAULT, the ranges",
@@ -93,6 +95,35 @@ constexpr const char* kMet[] = {
     "scan: ENOTCONN",
     "scan: ESRCH, the process is gone",
     "scan: the buffer was full",
+    "start",
+    "start: EBUSY, the thread runs",
+    "start: EFAULT",
+    "start: EINVAL, reserved",
+    "start: EINVAL, the size of the ring",
+    "start: ENOTCONN",
+    "start: ESRCH, the process is gone",
+    "schedule: EFAULT, the ranges",
+    "schedule: EINVAL, a burst of no budget",
+    "schedule: EINVAL, a flush without clearing",
+    "schedule: EINVAL, a short period",
+    "schedule: EINVAL, a short window",
+    "schedule: EINVAL, a window of no windows",
+    "schedule: EINVAL, flags",
+    "schedule: EINVAL, nice",
+    "schedule: EINVAL, reserved",
+    "schedule: EINVAL, the budget",
+    "schedule: EINVAL, windows",
+    "configure",
+    "configure: EFAULT",
+    "configure: ENOTCONN",
+    "configure: ESRCH, the process is gone",
+    "stop",
+    "stop: ENOTCONN",
+    "stats",
+    "stats: EFAULT",
+    "mmap",
+    "mmap: EINVAL, another size",
+    "mmap: ENOTCONN, no ring",
     "info",
     "info: EFAULT",
     "ENOTTY, no such request",
@@ -100,8 +131,8 @@ constexpr const char* kMet[] = {
     "race: a child uses its parent's file",
     "race: a file closed by another thread",
     "race: a scanned process is killed",
-    "race: the buffer is unmapped after it was written",
     "race: opened while the module is unloaded",
+    "race: the buffer is unmapped after it was written",
     "race: two descriptors of one file",
     "unload",
     "unload: refused, in use",
@@ -273,6 +304,8 @@ class Fuzzer {
       others();
     } else if (choice < 28) {
       killed_in_a_scan();
+    } else if (choice < 38) {
+      ring();
     } else {
       scan();
     }
@@ -302,7 +335,7 @@ class Fuzzer {
   static int control(int fd, unsigned long request, void* argument) {
     return ioctl(fd, request, argument) < 0 ? errno : 0;
   }
-  static bool is_unfit(int error) { return error == EBADF || error == ENOTCONN; }
+  static bool is_unfit(int error) { return error == EBADF || error == ENOTCONN || error == EBUSY; }
   /// A request that must fail: with one of these, in this branch.
   void expect(const char* branch, int error, int wanted) {
     if (error == wanted)
@@ -457,9 +490,12 @@ class Fuzzer {
         return;
       } else if (is_unfit(error)) {
         counters.met(error == ENOTCONN ? "scan: ENOTCONN"
+                     : error == EBUSY  ? "scan: EBUSY, the thread runs"
                                        : "race: a file closed by another thread");
         if (error == ENOTCONN)
           attach_to(fd);
+        else if (error == EBUSY)
+          (void)control(fd, THERMOCLINE_IOC_STOP, nullptr);
         else
           open_file();
         return;
@@ -571,14 +607,246 @@ class Fuzzer {
         call.resume_page = 0;
         const int error = control(fd, THERMOCLINE_IOC_SCAN, argument);
         if (error == EFAULT) ++walks;
-        if (error != ESRCH && error != ENOTCONN) expect(branch, error, EFAULT);
+        if (error != ESRCH && !is_unfit(error)) expect(branch, error, EFAULT);
         return;
       }
     }
     const int error = control(fd, THERMOCLINE_IOC_SCAN, argument);
     // Ranges are looked at when there is something to scan.
-    if (error == ENOTCONN) return;
+    if (error == ENOTCONN || error == EBUSY || error == ESRCH) return;
     expect(branch, error, wanted);
+  }
+
+  // ---- continuous mode
+
+  thermocline_schedule some_schedule() {
+    thermocline_schedule schedule{};
+    static constexpr std::array<std::uint32_t, 3> kFlags{
+        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH};
+    schedule.flags = kFlags[below(kFlags.size())] | (below(2) ? THERMOCLINE_SCHEDULE_ROUND : 0);
+    schedule.windows = static_cast<std::uint32_t>(below(3));
+    schedule.window_ns = schedule.windows == 0 ? 0 : 100'000 + below(1'000'000);
+    schedule.period_ns = below(3) == 0 ? 0 : 1'000'000 + below(20'000'000);
+    schedule.epoch = random_();
+    schedule.budget_ppm = static_cast<std::uint32_t>(below(2) ? 0 : 1000 + below(900'000));
+    schedule.nice = static_cast<std::int32_t>(below(20));
+    if (below(2) != 0) {
+      fill_ranges();
+      schedule.ranges = pointer(ranges_.data());
+      schedule.range_count = static_cast<std::uint32_t>(ranges_.size());
+    }
+    return schedule;
+  }
+
+  /// Breaks a schedule that is not for a live thread; which branch that is for.
+  const char* spoil(thermocline_schedule& schedule) {
+    switch (below(11)) {
+      case 0:
+        schedule.flags |= 1u << (17 + below(15));
+        return "schedule: EINVAL, flags";
+      case 1:
+        schedule.flags = THERMOCLINE_SCAN_FLUSH;
+        return "schedule: EINVAL, a flush without clearing";
+      case 2:
+        schedule.windows = 65 + static_cast<std::uint32_t>(below(1000));
+        return "schedule: EINVAL, windows";
+      case 3:
+        schedule.windows = 1;
+        schedule.window_ns = below(100'000);
+        return "schedule: EINVAL, a short window";
+      case 4:
+        schedule.windows = 0;
+        schedule.window_ns = 1 + below(1000);
+        return "schedule: EINVAL, a window of no windows";
+      case 5:
+        schedule.period_ns = 1 + below(999'999);
+        return "schedule: EINVAL, a short period";
+      case 6:
+        schedule.budget_ppm = 1'000'001;
+        return "schedule: EINVAL, the budget";
+      case 7:
+        schedule.budget_ppm = 0;
+        schedule.burst_ns = 1;
+        return "schedule: EINVAL, a burst of no budget";
+      case 8:
+        schedule.nice = below(2) ? 20 : -1;
+        return "schedule: EINVAL, nice";
+      case 9:
+        schedule.reserved[below(4)] = 1ull << below(64);
+        return "schedule: EINVAL, reserved";
+      default:
+        schedule.ranges = pointer(none_);
+        schedule.range_count = 1;
+        return "schedule: EFAULT, the ranges";
+    }
+  }
+
+  /// A whole life of a thread, on a file and a process that nobody else has.
+  void whole_life() {
+    const UniqueFd own = open_device();
+    if (!own) return;
+    const pid_t child = fork();
+    if (child == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (;;) pause();
+    }
+    thermocline_attach request{};
+    request.pid = child;
+    request.start_ticks = start_ticks(child);
+    request.asid = 1;
+    thermocline_schedule schedule = some_schedule();
+    schedule.range_count = 0;
+    thermocline_start start{};
+    start.schedule = schedule;
+    start.ring_bytes = THERMOCLINE_RING_MIN_BYTES;
+    thermocline_start again = start;
+    if (control(own.get(), THERMOCLINE_IOC_ATTACH, &request) != 0 ||
+        control(own.get(), THERMOCLINE_IOC_START, &start) != 0) {
+      complain("a thread of our own can't be started: %s", std::strerror(errno));
+      kill(child, SIGKILL);
+      waitpid(child, nullptr, 0);
+      return;
+    }
+    expect("start: EBUSY, the thread runs", control(own.get(), THERMOCLINE_IOC_START, &again),
+           EBUSY);
+    if (control(own.get(), THERMOCLINE_IOC_CONFIGURE, &schedule) == 0)
+      counters.met("configure");
+    else
+      complain("configure: %s", std::strerror(errno));
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    if (below(2)) {
+      pollfd wait{own.get(), 0, 0};  // POLLHUP comes unasked; the thread looks once a second
+      if (poll(&wait, 1, 30'000) == 1)
+        expect("configure: ESRCH, the process is gone",
+               control(own.get(), THERMOCLINE_IOC_CONFIGURE, &schedule), ESRCH);
+      else
+        complain("nobody said that the process is gone");
+    }
+    if (below(2)) {
+      if (control(own.get(), THERMOCLINE_IOC_STOP, nullptr) == 0)
+        counters.met("stop");
+      else
+        complain("stop: %s", std::strerror(errno));
+    }
+  }
+
+  void ring() {
+    if (below(50) == 0) return whole_life();
+    const int fd = file();
+    switch (below(10)) {
+      case 0:
+      case 1: {
+        thermocline_start request{};
+        request.schedule = some_schedule();
+        request.ring_bytes = THERMOCLINE_RING_MIN_BYTES << below(4);
+        const int error = control(fd, THERMOCLINE_IOC_START, &request);
+        if (error == 0)
+          counters.met("start");
+        else if (error == EBUSY)
+          counters.met("start: EBUSY, the thread runs");
+        else if (error == ESRCH)
+          counters.met("start: ESRCH, the process is gone");
+        else if (error == ENOTCONN)
+          counters.met("start: ENOTCONN");
+        else if (error != EBADF)
+          complain("start: %s", std::strerror(error));
+        use_mapping(fd, request.map_bytes);
+        break;
+      }
+      case 2: {
+        thermocline_start request{};
+        request.schedule = some_schedule();
+        request.ring_bytes = THERMOCLINE_RING_MIN_BYTES;
+        const char* branch = "start: EINVAL, the size of the ring";
+        int wanted = EINVAL;
+        switch (below(4)) {
+          case 0:
+            request.ring_bytes = THERMOCLINE_RING_MIN_BYTES + kPage;
+            break;
+          case 1:
+            request.ring_bytes = THERMOCLINE_RING_MAX_BYTES * 2;
+            break;
+          case 2:
+            branch = "start: EINVAL, reserved";
+            request.reserved[below(4)] = 1ull << below(64);
+            break;
+          default:
+            branch = spoil(request.schedule);
+            wanted = std::strstr(branch, "EFAULT") != nullptr ? EFAULT : EINVAL;
+            break;
+        }
+        expect(branch, control(fd, THERMOCLINE_IOC_START, &request), wanted);
+        break;
+      }
+      case 3:
+      case 4: {
+        thermocline_schedule schedule = some_schedule();
+        const char* const branch = spoil(schedule);
+        expect(branch, control(fd, THERMOCLINE_IOC_CONFIGURE, &schedule),
+               std::strstr(branch, "EFAULT") != nullptr ? EFAULT : EINVAL);
+        break;
+      }
+      case 5: {
+        thermocline_schedule schedule = some_schedule();
+        const int error = control(fd, THERMOCLINE_IOC_CONFIGURE, &schedule);
+        if (error == 0)
+          counters.met("configure");
+        else if (error == ENOTCONN)
+          counters.met("configure: ENOTCONN");
+        else if (error == ESRCH)
+          counters.met("configure: ESRCH, the process is gone");
+        else if (error != EBADF)
+          complain("configure: %s", std::strerror(error));
+        break;
+      }
+      case 6:
+      case 7: {
+        const int error = control(fd, THERMOCLINE_IOC_STOP, nullptr);
+        if (error == 0)
+          counters.met("stop");
+        else if (error == ENOTCONN)
+          counters.met("stop: ENOTCONN");
+        else if (error != EBADF)
+          complain("stop: %s", std::strerror(error));
+        break;
+      }
+      case 8:
+        expect("start: EFAULT", control(fd, THERMOCLINE_IOC_START, none_), EFAULT);
+        expect("configure: EFAULT", control(fd, THERMOCLINE_IOC_CONFIGURE, none_), EFAULT);
+        expect("stats: EFAULT", control(fd, THERMOCLINE_IOC_STATS, none_), EFAULT);
+        break;
+      default: {
+        thermocline_stats stats{};
+        if (const int error = control(fd, THERMOCLINE_IOC_STATS, &stats); error == 0)
+          counters.met("stats");
+        else if (error != EBADF)
+          complain("stats: %s", std::strerror(error));
+        if (mmap(nullptr, 3 * kPage, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED)
+          complain("a ring of three pages was mapped");
+        else
+          counters.met(errno == EINVAL ? "mmap: EINVAL, another size" : "mmap: ENOTCONN, no ring");
+        break;
+      }
+    }
+  }
+
+  /// Reads a ring and lies about how far it has read. Another thread may stop it meanwhile, or put
+  /// another ring in its place.
+  void use_mapping(int fd, std::uint64_t bytes) {
+    if (bytes == 0) return;
+    void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) {
+      return;
+    }
+    counters.met("mmap");
+    auto* const words = static_cast<volatile std::uint64_t*>(at);
+    for (unsigned n = 0; n < 200; ++n) {
+      words[below(kPage / 8)] = random_();
+      (void)words[below(bytes / 8)];
+      if (below(50) == 0) usleep(300);
+    }
+    munmap(at, bytes);
   }
 
   void others() {
