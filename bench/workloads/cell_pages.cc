@@ -93,6 +93,28 @@ Result<std::vector<std::pair<std::uint64_t, std::uint64_t>>> read_counts(const s
   return counts;
 }
 
+/// Splits the huge pages of which a part is wanted: they can only be moved whole. Those that are
+/// wanted whole, or not at all, stay. `pages` in order.
+Status split_mixed(System& system, int pid, std::span<const std::uint64_t> pages,
+                   const std::unordered_map<std::uint64_t, bool>& wanted) {
+  constexpr std::uint64_t kHugeShift = 9;
+  constexpr const char* kSplit = "/sys/kernel/debug/split_huge_pages";
+  TC_ASSIGN(const std::string rollup, system.read_file(fmt::format("/proc/{}/smaps_rollup", pid)));
+  const auto at = rollup.find("AnonHugePages:");
+  if (at == std::string::npos || words(std::string_view(rollup).substr(at)).at(1) == "0") return {};
+  for (std::size_t i = 0; i < pages.size();) {
+    const std::uint64_t block = pages[i] >> kHugeShift;
+    std::size_t in = 0, all = 0;
+    for (; i < pages.size() && pages[i] >> kHugeShift == block; ++i, ++all)
+      in += wanted.contains(pages[i]);
+    if (in == 0 || in == all) continue;
+    const std::uint64_t start = block << (kHugeShift + 12);
+    TC_TRY(system.write_file(
+        kSplit, fmt::format("{},{:#x},{:#x}", pid, start, start + (1ull << (kHugeShift + 12)))));
+  }
+  return {};
+}
+
 Status place(System& system, int pid, const std::string& file, int fast, int slow) {
   TC_ASSIGN(const auto counts, read_counts(file));
   TC_ASSIGN(const auto pages, pages_of(system, pid));
@@ -113,6 +135,7 @@ Status place(System& system, int pid, const std::string& file, int fast, int slo
     wanted[page] = true;
     if (at->second != fast) in.push_back(page);
   }
+  TC_TRY(split_mixed(system, pid, pages, wanted));
   std::vector<std::uint64_t> out;
   for (const std::uint64_t page : pages) {
     const auto at = node_of.find(page);
