@@ -76,8 +76,7 @@ class Pass {
   Pass(const ScanRequest& request, const RecordSink& sink, Attachment& attachment, bool cold,
        const NodeMap& nodes, std::vector<MemoryArea> areas, std::vector<std::byte>& buffer,
        Nanoseconds now)
-      : request_(request),
-        sink_(sink),
+      : sink_(sink),
         attachment_(attachment),
         cold_(cold),
         nodes_(nodes),
@@ -131,7 +130,6 @@ class Pass {
     if (bytes_.size() >= kFlushBytes) flush();
   }
 
-  const ScanRequest& request_;
   const RecordSink& sink_;
   Attachment& attachment_;
   const bool cold_;
