@@ -114,7 +114,9 @@ class Reader final : public PageTableReader {
     libbpf_set_print(keep_complaint);
     complaint.clear();
     auto reader = std::make_unique<Reader>();
-    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "thermocline");
+    bpf_object_open_opts options{};
+    options.sz = sizeof options;
+    options.object_name = "thermocline";
     reader->object_.reset(bpf_object__open_mem(
         thermocline_bpf_begin,
         static_cast<std::size_t>(thermocline_bpf_end - thermocline_bpf_begin), &options));
@@ -169,7 +171,8 @@ class Reader final : public PageTableReader {
     complaint.clear();
     bpf_iter_link_info info{};
     info.task.tid = static_cast<std::uint32_t>(pid.get());
-    LIBBPF_OPTS(bpf_iter_attach_opts, options);
+    bpf_iter_attach_opts options{};
+    options.sz = sizeof options;
     options.link_info = &info;
     options.link_info_len = sizeof(info);
     Link link(bpf_program__attach_iter(bpf_object__find_program_by_name(object_.get(), program),
