@@ -38,7 +38,8 @@ static long get_info(struct thermocline_info __user *arg)
 		.record_version = THERMOCLINE_RECORD_VERSION,
 		.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH |
 			    THERMOCLINE_FEATURE_CONTINUOUS |
-			    (IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) ? THERMOCLINE_FEATURE_YOUNG : 0),
+			    (IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) ? THERMOCLINE_FEATURE_YOUNG : 0) |
+			    (thermocline_can_prune() ? THERMOCLINE_FEATURE_PRUNE : 0),
 		.max_lock_ns = THERMOCLINE_MAX_HOLD_NS,
 		.attachments = atomic_read(&attachments),
 	};
@@ -119,11 +120,19 @@ static long attach(struct thermocline_attachment *att, const struct thermocline_
 
 /* ------------------------------------------------------------------ SCAN ----------------------- */
 
+static bool flags_are_valid(u32 flags)
+{
+	if (flags & ~THERMOCLINE_SCAN_FLAGS_ALL)
+		return false;
+	if ((flags & (THERMOCLINE_SCAN_FLUSH | THERMOCLINE_SCAN_PRUNE)) &&
+	    !(flags & THERMOCLINE_SCAN_CLEAR))
+		return false;
+	return !(flags & THERMOCLINE_SCAN_PRUNE) || thermocline_can_prune();
+}
+
 static bool scan_is_valid(const struct thermocline_scan *scan)
 {
-	if (scan->flags & ~THERMOCLINE_SCAN_FLAGS_ALL)
-		return false;
-	if ((scan->flags & THERMOCLINE_SCAN_FLUSH) && !(scan->flags & THERMOCLINE_SCAN_CLEAR))
+	if (!flags_are_valid(scan->flags))
 		return false;
 	if (scan->range_count > THERMOCLINE_SCAN_MAX_RANGES)
 		return false;
@@ -203,6 +212,7 @@ static long scan(struct thermocline_attachment *att, struct thermocline_scan __u
 	request.entries = 0;
 	request.accessed = 0;
 	request.skipped_pages = 0;
+	request.idle_pages = 0;
 	request.max_lock_ns = 0;
 	request.lock_drops = 0;
 
@@ -221,10 +231,7 @@ static long scan(struct thermocline_attachment *att, struct thermocline_scan __u
 
 static bool schedule_is_valid(const struct thermocline_schedule *schedule)
 {
-	if (schedule->flags & ~THERMOCLINE_SCHEDULE_FLAGS_ALL)
-		return false;
-	if ((schedule->flags & THERMOCLINE_SCAN_FLUSH) &&
-	    !(schedule->flags & THERMOCLINE_SCAN_CLEAR))
+	if (!flags_are_valid(schedule->flags & ~THERMOCLINE_SCHEDULE_ROUND))
 		return false;
 	if (schedule->windows > THERMOCLINE_SCHEDULE_MAX_WINDOWS ||
 	    schedule->range_count > THERMOCLINE_SCAN_MAX_RANGES)

@@ -17,6 +17,8 @@
 #include <linux/types.h>
 #include <linux/wait.h>
 
+#include <asm/cpufeature.h>
+
 #include "uapi/thermocline.h"
 
 /** Entries of one page-table page, and so of the largest record that the module emits. */
@@ -52,6 +54,7 @@ enum {
  * @scan_ns: when the first entry was read
  * @count: entries so far; 0 when the run isn't open
  * @order: page order of each entry
+ * @idle: nothing was accessed, and nothing else looked at; no map and no node is used
  * @node_runs: used elements of @nodes
  * @map: the record's four bitmaps, in record order; bits past @count are 0
  * @nodes: nodes of the entries, run-length coded
@@ -61,6 +64,7 @@ struct thermocline_run {
 	u64 scan_ns;
 	u32 count;
 	u8 order;
+	bool idle;
 	u32 node_runs;
 	u64 map[THERMOCLINE_MAPS][THERMOCLINE_RUN_WORDS];
 	struct {
@@ -68,6 +72,16 @@ struct thermocline_run {
 		u16 count;
 	} nodes[THERMOCLINE_RUN_ENTRIES];
 };
+
+/**
+ * thermocline_can_prune() - upper-level entries have accessed bits that we may change
+ *
+ * The page tables of a Xen PV guest are not its own to write to (the kernel's ageing has the same check).
+ */
+static inline bool thermocline_can_prune(void)
+{
+	return !cpu_feature_enabled(X86_FEATURE_XENPV);
+}
 
 /** What a record says besides its run. */
 struct thermocline_stamp {

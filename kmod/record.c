@@ -37,17 +37,18 @@ size_t thermocline_record_write(const struct thermocline_run *run,
 	struct thermocline_node_run *node;
 	__le64 *words = (__le64 *)(record + 1);
 	size_t size;
-	u32 i;
+	u32 count, i;
 
 	BUILD_BUG_ON(sizeof(struct thermocline_record) != 80);
 	BUILD_BUG_ON(sizeof(struct thermocline_record) % sizeof(u64));
 	BUILD_BUG_ON(THERMOCLINE_RUN_MAX_BYTES > THERMOCLINE_SCAN_MIN_BUFFER);
 
-	words = write_map(run->map[THERMOCLINE_PRESENT], run->count, words, &record->present_map);
-	words = write_map(run->map[THERMOCLINE_OBSERVABLE], run->count, words,
-			  &record->observable_map);
-	words = write_map(run->map[THERMOCLINE_ACCESSED], run->count, words, &record->accessed_map);
-	words = write_map(run->map[THERMOCLINE_DIRTY], run->count, words, &record->dirty_map);
+	/* Of an idle run there are more entries than bits in its maps; they are all 0. */
+	count = run->idle ? 0 : run->count;
+	words = write_map(run->map[THERMOCLINE_PRESENT], count, words, &record->present_map);
+	words = write_map(run->map[THERMOCLINE_OBSERVABLE], count, words, &record->observable_map);
+	words = write_map(run->map[THERMOCLINE_ACCESSED], count, words, &record->accessed_map);
+	words = write_map(run->map[THERMOCLINE_DIRTY], count, words, &record->dirty_map);
 
 	node = (struct thermocline_node_run *)words;
 	for (i = 0; i < run->node_runs; i++, node++) {
@@ -62,7 +63,7 @@ size_t thermocline_record_write(const struct thermocline_run *run,
 	record->version = cpu_to_le16(THERMOCLINE_RECORD_VERSION);
 	record->header_size = cpu_to_le16(sizeof(*record));
 	record->size = cpu_to_le32(size);
-	record->flags = cpu_to_le32(stamp->flags);
+	record->flags = cpu_to_le32(stamp->flags | (run->idle ? THERMOCLINE_RECORD_IDLE : 0));
 	record->asid = cpu_to_le64(stamp->asid);
 	record->epoch = cpu_to_le64(stamp->epoch);
 	record->sequence = cpu_to_le64(sequence);

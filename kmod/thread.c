@@ -121,7 +121,9 @@ static int run_pass(struct thermocline_thread *thread, u32 pass)
 	const u64 dropped_records = ring->dropped_records, dropped_bytes = ring->dropped_bytes;
 	const u64 began = ktime_get_ns();
 	struct thermocline_scan scan = {
-		.flags = schedule->flags & THERMOCLINE_SCAN_FLAGS_ALL,
+		/* The first pass tells what "as last told" in the others refers to. */
+		.flags = schedule->flags & THERMOCLINE_SCAN_FLAGS_ALL &
+			 ~(pass ? 0 : THERMOCLINE_SCAN_PRUNE),
 		.range_count = schedule->range_count,
 		.epoch = thread->epoch,
 	};

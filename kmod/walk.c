@@ -11,6 +11,7 @@
  *                  but is then freed by RCU. So the PMD is read inside RCU: what it names can't be
  *                  reused before RCU is left. Then the table's lock is taken and the PMD compared,
  *                  as pte_offset_map_lock() does, which isn't exported
+ *   upper entry    its accessed bit is changed under the lock of its level, while it still names the table
  *   accessed bit   cleared by one atomic instruction, as the CPU may set dirty at the same time, and
  *                  under the table's lock, as that bit means something else in a swap entry
  *
@@ -53,6 +54,8 @@ static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
  * @scan: the request, whose out fields are counted up
  * @stamp: what all its records say
  * @clear: accessed bits are cleared when read
+ * @mend: where something was accessed, the bits of the entries above it shall be set
+ * @prune: tables whose own accessed bit is clear are not descended into
  * @cleared_any: at least one was
  * @second_mmu: something besides the CPUs uses the address space, or did (a KVM guest, a device),
  *	whose touches the accessed bits don't show: a clear bit then tells nothing
@@ -70,6 +73,8 @@ struct walk {
 	struct thermocline_scan *scan;
 	struct thermocline_stamp stamp;
 	bool clear;
+	bool mend;
+	bool prune;
 	bool cleared_any;
 	bool second_mmu;
 	const struct thermocline_range *ranges;
@@ -162,7 +167,8 @@ static void close_run(struct walk *w)
 	struct thermocline_run *run = &att->run;
 	size_t size;
 
-	if (run->count && memchr_inv(run->map[THERMOCLINE_PRESENT], 0, sizeof(run->map[0]))) {
+	if (run->count &&
+	    (run->idle || memchr_inv(run->map[THERMOCLINE_PRESENT], 0, sizeof(run->map[0])))) {
 		size = thermocline_record_write(run, &w->stamp, att->sequence++,
 						att->bounce + w->used / sizeof(u64));
 		w->used += size;
@@ -178,7 +184,7 @@ static unsigned long range_end(const struct thermocline_range *range)
 }
 
 /* Opens a run; false when there may not be room for the record that it becomes. */
-static bool open_run(struct walk *w, unsigned long address, u8 order)
+static bool open_run(struct walk *w, unsigned long address, u8 order, bool idle)
 {
 	struct thermocline_run *run = &w->att->run;
 
@@ -189,9 +195,23 @@ static bool open_run(struct walk *w, unsigned long address, u8 order)
 	run->first_page = address >> PAGE_SHIFT;
 	run->scan_ns = w->now;
 	run->order = order;
+	run->idle = idle;
 	run->node_runs = 0;
 	memset(run->map, 0, sizeof(run->map));
 	return true;
+}
+
+/* Sees to it that a run of 2 MiB blocks is open and goes on at @address with room for @count more. */
+static bool continue_run(struct walk *w, unsigned long address, bool idle, u32 count)
+{
+	const u32 limit = idle ? THERMOCLINE_RECORD_MAX_ENTRIES : THERMOCLINE_RUN_ENTRIES;
+	const struct thermocline_run *run = &w->att->run;
+
+	if (run->count && run->order == THERMOCLINE_ORDER_2M && run->idle == idle &&
+	    run->count + count <= limit &&
+	    run->first_page + ((u64)run->count << THERMOCLINE_ORDER_2M) == address >> PAGE_SHIFT)
+		return true;
+	return open_run(w, address, THERMOCLINE_ORDER_2M, idle);
 }
 
 static void add_nodes(struct thermocline_run *run, u16 node, u16 count)
@@ -258,6 +278,16 @@ static __always_inline void hand_on_young(unsigned long pfn)
 		folio_set_young(folio);
 }
 
+/* The same flag of the page itself: true only where the page is its own folio, or the first of it. */
+static __always_inline bool has_young_flag(struct page *page)
+{
+#ifdef CONFIG_PAGE_IDLE_FLAG
+	return page->flags & BIT(PG_young);
+#else
+	return true;
+#endif
+}
+
 /*
  * The shared zero pages are nobody's memory: they have no node and can't be moved, so they are told
  * as present but not observable. A zero PTE is special; a huge zero PMD can be told from an
@@ -302,12 +332,8 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 		w->address = address + PMD_SIZE;
 		return true;
 	}
-	if (!run->count || run->order != THERMOCLINE_ORDER_2M ||
-	    run->count == THERMOCLINE_RUN_ENTRIES ||
-	    run->first_page + ((u64)run->count << THERMOCLINE_ORDER_2M) != address >> PAGE_SHIFT) {
-		if (!open_run(w, address, THERMOCLINE_ORDER_2M))
-			return false;
-	}
+	if (!continue_run(w, address, false, 1))
+		return false;
 
 	lock = pmd_lock(w->mm, pmdp); /* of all entries in this table */
 	for (room = min(LEAVES_AT_ONCE, THERMOCLINE_RUN_ENTRIES - run->count);
@@ -367,6 +393,7 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 #define KIND_PRESENT 1u /* they map a page */
 #define KIND_PLAIN 2u /* that is a page like any other, not a shared zero page */
 #define KIND_DIRTY 4u /* they are dirty by another bit than the CPU's, such as 6.12's "saved dirty" */
+#define KIND_INVERTED 8u /* they have no access rights, and their page numbers are inverted */
 
 /**
  * struct kind - entries that are alike
@@ -395,6 +422,7 @@ struct stretch {
 		u64 present;
 		u64 plain;
 		u64 dirty;
+		bool inverted; /* some of these entries are */
 	} word;
 };
 
@@ -413,6 +441,7 @@ static __always_inline void set_rest_of_word(struct stretch *s, u64 rest)
 	set_rest(&s->word.present, rest, s->kind[0].flags & KIND_PRESENT);
 	set_rest(&s->word.plain, rest, s->kind[0].flags & KIND_PLAIN);
 	set_rest(&s->word.dirty, rest, s->kind[0].flags & KIND_DIRTY);
+	s->word.inverted |= s->kind[0].flags & KIND_INVERTED;
 }
 
 static noinline void learn_kind(struct walk *w, struct kind *kind, pte_t pte)
@@ -427,7 +456,7 @@ static noinline void learn_kind(struct walk *w, struct kind *kind, pte_t pte)
 		kind->like = 0;
 		return;
 	}
-	kind->flags |= KIND_PRESENT;
+	kind->flags |= KIND_PRESENT | (value & _PAGE_PRESENT ? 0 : KIND_INVERTED);
 	if (!pte_special(pte)) {
 		kind->flags |= KIND_PLAIN;
 		if (pte_dirty(pte) && !(value & _PAGE_DIRTY))
@@ -532,28 +561,61 @@ static noinline u64 unshared(pte_t *ptep, u64 mask)
 	return result;
 }
 
-static noinline void clear_accessed(pte_t *ptep, u64 mask)
+static __always_inline void clear_entry(pte_t *ptep, unsigned long pfn)
+{
+	/* A page that is hot has the flag still, and no page but the first of a folio ever has it. */
+	if (!has_young_flag(pfn_to_page(pfn)))
+		hand_on_young(pfn);
+	clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)ptep);
+}
+
+/* Entries that were accessed, a line of them at once where all of it was. */
+static noinline void clear_lines(pte_t *ptep, u64 mask)
+{
+	const u64 numbers = PTE_PFN_MASK;
+	u32 i;
+
+	for (; mask; mask >>= LINE, ptep += LINE) {
+		u64 line = mask & LINE_BITS;
+
+		if (line == LINE_BITS) {
+#pragma GCC unroll 8
+			for (i = 0; i < LINE; i++)
+				clear_entry(ptep + i, (native_pte_val(ptep_get(ptep + i)) &
+						       numbers) >> PAGE_SHIFT);
+			continue;
+		}
+		for (; line; line &= line - 1) {
+			pte_t *const one = ptep + __ffs64(line);
+
+			clear_entry(one, (native_pte_val(ptep_get(one)) & numbers) >> PAGE_SHIFT);
+		}
+	}
+}
+
+/* The same for entries whose page numbers aren't stored as they are. */
+static noinline void clear_others(pte_t *ptep, u64 mask)
 {
 	for (; mask; mask &= mask - 1) {
 		pte_t *const one = ptep + __ffs64(mask);
 
-		hand_on_young(pte_pfn(ptep_get(one)));
-		clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)one);
+		clear_entry(one, pte_pfn(ptep_get(one)));
 	}
 }
 
 /*
  * The entries of one table page, from ptep on; its lock is held, so they stay what they are but for their
  * accessed and dirty bits. Here is where a scan spends its time. So it takes a cache line of entries at a
- * time, and one by one only those of a line in which a stretch ends.
+ * time, and one by one only those of a line in which a stretch ends. Tells whether any was accessed.
  */
-static noinline void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u32 count)
+static noinline bool read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t *ptep, u32 count)
 {
 	static const struct kind none = { .like = 1, .node = THERMOCLINE_NODE_NONE };
 	struct thermocline_run *run = &w->att->run;
 	const bool placed = is_placed(vma), shareable = is_shareable(vma);
 	const bool hidden = w->second_mmu || placed;
 	struct stretch s = { .kind = { none, none } };
+	bool any_accessed = false;
 	u32 begin, i;
 
 	for (begin = 0; begin < count; begin += 64, ptep += 64) {
@@ -561,6 +623,7 @@ static noinline void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t
 		const u64 valid = ~0ull >> (64 - n);
 		u64 accessed = 0, dirty = 0, observable;
 
+		s.word.inverted = false;
 		set_rest_of_word(&s, ~0ull);
 		for (i = 0; i < n; i += LINE) {
 			const u32 rest = min(n - i, LINE);
@@ -579,9 +642,13 @@ static noinline void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t
 			observable = unshared(ptep, observable);
 		accessed &= observable;
 		if (accessed) {
+			any_accessed = true;
 			w->scan->accessed += hweight64(accessed);
 			if (w->clear) {
-				clear_accessed(ptep, accessed);
+				if (likely(!s.word.inverted && !cpu_feature_enabled(X86_FEATURE_XENPV)))
+					clear_lines(ptep, accessed);
+				else
+					clear_others(ptep, accessed);
 				w->cleared_any = true;
 			}
 		}
@@ -593,6 +660,7 @@ static noinline void read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t
 	add_nodes(run, s.kind[0].node, count - s.first);
 	run->count = count;
 	w->scan->entries += count;
+	return any_accessed;
 }
 
 /* A table page of 4 KiB entries hangs here. */
@@ -601,18 +669,144 @@ static bool is_table(pmd_t pmd)
 	return pmd_present(pmd) && !pmd_leaf(pmd) && !pmd_bad(pmd);
 }
 
+/* ------------------------------------------------------------------ pruning -------------------- */
+
+/*
+ * A CPU that walks the tables sets the accessed bit of every entry that it passes. So while the bit of
+ * an upper entry is clear, nothing beneath it was touched (Telescope, Nair et al., USENIX ATC 2024, uses
+ * them to find the hot parts of terabytes; here they only spare descending into the cold ones).
+ *
+ * An entry is armed, that is, its bit cleared, only when a pass has found nothing accessed beneath it.
+ * A table that is in use keeps its bit, is descended into and read exactly; only one that begins to be
+ * used again depends on the bit. First the bit is cleared, then what is beneath it looked at once more:
+ * the other way round, a touch between the two would leave its mark under a clear bit.
+ *
+ * A touch is missed, until a pass without pruning finds it, when no walk passes the upper entry: a CPU
+ * still has that one in its paging-structure caches (a flush empties them), has read it just before it
+ * was cleared, or the kernel's own ageing has cleared it and left what is beneath (MGLRU, which ages one
+ * node at a time). Where something accessed is found beneath a clear bit, mend() sets it again.
+ */
+static bool is_prunable(const struct walk *w, struct vm_area_struct *vma)
+{
+	/* Whose bits below are not told must not have its bit above cleared: reclaim reads it, too. */
+	return w->prune && !w->second_mmu && !is_placed(vma) && !is_shareable(vma);
+}
+
+/* Nothing of @count blocks of 2 MiB was accessed. False: no room to tell it. */
+static bool tell_idle(struct walk *w, unsigned long address, u32 count)
+{
+	if (!continue_run(w, address, true, count))
+		return false;
+	w->att->run.count += count;
+	w->scan->idle_pages += (u64)count << THERMOCLINE_ORDER_2M;
+	return true;
+}
+
+/* How many of @count blocks, from @pmdp on, are table pages beneath which nothing was accessed. */
+static u32 idle_blocks(pmd_t *pmdp, u32 count)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++)
+		if ((native_pmd_val(READ_ONCE(pmdp[i])) &
+		     (_PAGE_PRESENT | _PAGE_PSE | _PAGE_ACCESSED)) != _PAGE_PRESENT)
+			break;
+	return i;
+}
+
+static bool any_young_pte(pte_t *ptep)
+{
+	u32 i;
+
+	/* The bit of the shared zero pages stays as it is. So would the upper one, if they counted. */
+	for (i = 0; i < PTRS_PER_PTE; i++)
+		if ((native_pte_val(ptep_get(ptep + i)) & (_PAGE_ACCESSED | _PAGE_SPECIAL)) ==
+		    _PAGE_ACCESSED)
+			return true;
+	return false;
+}
+
+static bool any_young_pmd(pmd_t *pmdp)
+{
+	u32 i;
+
+	for (i = 0; i < PTRS_PER_PMD; i++)
+		if (pmd_flags(READ_ONCE(pmdp[i])) & _PAGE_ACCESSED)
+			return true;
+	return false;
+}
+
+/*
+ * Nothing under the table page that @table names was accessed. Inside RCU: whoever takes the table away
+ * needs the PMD lock to unhook it, and RCU to free it.
+ */
+static void arm_pmd(struct walk *w, pmd_t *pmdp, pmd_t table)
+{
+	spinlock_t *lock = pmd_lock(w->mm, pmdp);
+
+	if (likely(pmd_same(READ_ONCE(*pmdp), table))) {
+		clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
+		if (unlikely(any_young_pte(pte_offset_kernel(&table, 0))))
+			set_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
+		else
+			w->cleared_any = true;
+	}
+	spin_unlock(lock);
+}
+
+/* The same for a table of PMD entries, which the mmap lock keeps in place. */
+static void arm_pud(struct walk *w, pud_t *pudp, pmd_t *pmds)
+{
+	spinlock_t *lock;
+
+	if (any_young_pmd(pmds))
+		return; /* the usual case, and mostly one of the first */
+	lock = pud_lock(w->mm, pudp);
+	clear_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pudp);
+	if (unlikely(any_young_pmd(pmds)))
+		set_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pudp);
+	else
+		w->cleared_any = true;
+	spin_unlock(lock);
+}
+
+/* Something was accessed beneath a clear bit: so that it is descended into the next time. */
+static void mend_pmd(struct walk *w, pmd_t *pmdp, pmd_t table)
+{
+	spinlock_t *lock = pmd_lock(w->mm, pmdp);
+
+	if (likely(pmd_same(READ_ONCE(*pmdp), table)))
+		set_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pmdp);
+	spin_unlock(lock);
+}
+
+static void mend_pud(struct walk *w, pud_t *pudp)
+{
+	spinlock_t *lock = pud_lock(w->mm, pudp);
+
+	set_bit(_PAGE_BIT_ACCESSED, (unsigned long *)pudp);
+	spin_unlock(lock);
+}
+
+static bool pud_is_young(pud_t pud)
+{
+	return pud_flags(pud) & _PAGE_ACCESSED;
+}
+
 /*
  * One table page of 4 KiB entries, up to @end. False: no room, nothing read.
  *
  * What step() saw at @pmdp may be gone by now, and its table page, which holds the lock, be somebody
  * else's memory. So only what is read inside RCU counts.
  */
-static bool read_table(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end)
+static bool read_table(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end,
+		       bool arm)
 {
+	bool read = false, accessed;
 	spinlock_t *lock;
 	pmd_t pmd;
 
-	if (!open_run(w, w->address, THERMOCLINE_ORDER_4K))
+	if (!open_run(w, w->address, THERMOCLINE_ORDER_4K, false))
 		return false;
 
 	rcu_read_lock();
@@ -621,11 +815,17 @@ static bool read_table(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, 
 		lock = pte_lockptr(w->mm, &pmd);
 		spin_lock(lock);
 		if (likely(pmd_same(pmd, READ_ONCE(*pmdp)))) {
-			read_ptes(w, vma, pte_offset_kernel(&pmd, w->address),
-				  (end - w->address) >> PAGE_SHIFT);
+			accessed = read_ptes(w, vma, pte_offset_kernel(&pmd, w->address),
+					     (end - w->address) >> PAGE_SHIFT);
 			w->address = end;
+			read = true;
 		}
 		spin_unlock(lock);
+		/* Not under the table's own lock, which may be the same one. */
+		if (read && arm && !accessed && pmd_young(pmd))
+			arm_pmd(w, pmdp, pmd);
+		if (read && w->mend && accessed && unlikely(!pmd_young(pmd)))
+			mend_pmd(w, pmdp, pmd);
 	} /* where it changed: look at this address again */
 	rcu_read_unlock();
 
@@ -644,12 +844,15 @@ static bool is_unscannable(struct vm_area_struct *vma)
 
 /*
  * One step from w->address towards @end, within @vma and within the table of @pmdp: huge pages, a table
- * page, or holes. False: no room for what is there.
+ * page, or what needs no look into: holes and, if @prune, idle blocks. False: no room for what is there.
  */
-static bool step_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end)
+static bool step_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end,
+		     bool prune)
 {
 	unsigned long next;
+	bool whole;
 	pmd_t pmd;
+	u32 idle;
 
 	for (; w->address < end; w->address = next, pmdp++) {
 		next = pmd_addr_end(w->address, end);
@@ -658,19 +861,31 @@ static bool step_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, un
 			continue; /* nothing, or a huge page in swap or under migration */
 		if (pmd_leaf(pmd))
 			return read_pmds(w, vma, pmdp, end);
-		if (likely(is_table(pmd)))
-			return read_table(w, vma, pmdp, next);
+		if (unlikely(!is_table(pmd)))
+			continue;
+		/* A block in part: the rest is another area's, or wasn't asked for, and won't be read now. */
+		whole = next - w->address == PMD_SIZE;
+		idle = prune && whole ? idle_blocks(pmdp, (end - w->address) >> PMD_SHIFT) : 0;
+		if (!idle)
+			return read_table(w, vma, pmdp, next, prune && whole);
+		if (!tell_idle(w, w->address, idle))
+			return false;
+		pmdp += idle - 1;
+		next = w->address + idle * PMD_SIZE;
 	}
 	return true;
 }
 
 /*
- * One step from w->address towards @end, within @vma: holes, huge pages, or a table page.
- * False: no room for what is there.
+ * One step from w->address towards @end, the end of what was asked for or of @vma: holes, huge pages,
+ * a table page, or idle blocks. False: no room for what is there.
  */
 static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
 {
-	unsigned long address = w->address;
+	unsigned long address = w->address, begin = address & PUD_MASK;
+	const bool prune = is_prunable(w, vma);
+	const u64 accessed = w->scan->accessed;
+	bool whole, room;
 	pgd_t *pgdp = pgd_offset(w->mm, address);
 	p4d_t *p4dp;
 	pud_t *pudp, pud;
@@ -694,7 +909,21 @@ static bool step(struct walk *w, struct vm_area_struct *vma, unsigned long end)
 			w->scan->skipped_pages += (w->address - address) >> PAGE_SHIFT;
 		return true;
 	}
-	return step_pmd(w, vma, pmd_offset(&pud, address), pud_addr_end(address, end));
+	end = pud_addr_end(address, end);
+	whole = prune && end == begin + PUD_SIZE && vma->vm_start <= begin &&
+		w->range->first_page << PAGE_SHIFT <= begin;
+	if (whole && address == begin && !pud_is_young(pud)) {
+		if (!tell_idle(w, address, PTRS_PER_PMD))
+			return false;
+		w->address = end;
+		return true;
+	}
+	room = step_pmd(w, vma, pmd_offset(&pud, address), end, prune);
+	if (whole && w->address == end && pud_is_young(pud))
+		arm_pud(w, pudp, pmd_offset(&pud, begin));
+	if (w->mend && unlikely(!pud_is_young(pud)) && w->scan->accessed != accessed)
+		mend_pud(w, pudp);
+	return room;
 }
 
 /* The mmap lock has been held for long enough. */
@@ -818,6 +1047,8 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 		.stamp.epoch = scan->epoch,
 		.stamp.window_ns = scan->window_ns ?: window_ns,
 		.clear = scan->flags & THERMOCLINE_SCAN_CLEAR,
+		.mend = (scan->flags & THERMOCLINE_SCAN_CLEAR) && thermocline_can_prune(),
+		.prune = scan->flags & THERMOCLINE_SCAN_PRUNE,
 		.ranges = scan->range_count ? ranges : &everything,
 		.range = scan->range_count ? ranges : &everything,
 		.left = scan->range_count ?: 1,

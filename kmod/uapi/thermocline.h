@@ -38,7 +38,14 @@
 #define THERMOCLINE_RECORD_CLEARED (1u << 0)
 /** The source sees writes only: a page that was only read has a clear accessed bit. */
 #define THERMOCLINE_RECORD_WRITES_ONLY (1u << 1)
-#define THERMOCLINE_RECORD_FLAGS_ALL (THERMOCLINE_RECORD_CLEARED | THERMOCLINE_RECORD_WRITES_ONLY)
+/**
+ * Nothing of these pages was accessed in the window, as an upper-level entry's accessed bit tells;
+ * nothing else was looked at. Which of them are present, their nodes, dirty bits and page sizes are
+ * as last told. All maps are THERMOCLINE_MAP_ZEROS and @node_runs is 0.
+ */
+#define THERMOCLINE_RECORD_IDLE (1u << 2)
+#define THERMOCLINE_RECORD_FLAGS_ALL                                                               \
+	(THERMOCLINE_RECORD_CLEARED | THERMOCLINE_RECORD_WRITES_ONLY | THERMOCLINE_RECORD_IDLE)
 
 /**
  * enum thermocline_map - how one of a record's four maps is stored
@@ -73,7 +80,7 @@ enum thermocline_map {
  * @accessed_map: entries touched in the window
  * @dirty_map: entries whose dirty bit is set (never cleared by a scan)
  * @reserved: 0
- * @node_runs: number of struct thermocline_node_run at the end of the record
+ * @node_runs: number of struct thermocline_node_run at the end of the record; 0 in an idle one
  *
  * Payload: for present, observable, accessed, dirty in this order the words of each map that is
  * THERMOCLINE_MAP_BITS; then the node runs, whose counts add up to @count; then zero bytes up to a
@@ -142,6 +149,8 @@ struct thermocline_info {
  * without that flag (no CONFIG_PAGE_IDLE_FLAG) the pages of a scanned process look unused to reclaim.
  */
 #define THERMOCLINE_FEATURE_YOUNG (1ull << 2)
+/** A scan can leave out what the accessed bits of upper-level entries show to be idle. */
+#define THERMOCLINE_FEATURE_PRUNE (1ull << 3)
 /** A thread of the module's own can scan, and publish its records in a ring: THERMOCLINE_IOC_START. */
 #define THERMOCLINE_FEATURE_CONTINUOUS (1ull << 4)
 
@@ -189,7 +198,23 @@ struct thermocline_range {
  * in the kernel's own ageing; with it, none does, at the price of interrupting those CPUs.
  */
 #define THERMOCLINE_SCAN_FLUSH (1u << 1)
-#define THERMOCLINE_SCAN_FLAGS_ALL (THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH)
+/**
+ * Don't look into blocks of 2 MiB and of 1 GiB whose upper-level entry shows that nothing in them was
+ * accessed: one THERMOCLINE_RECORD_IDLE record stands for all of them in a row. Only together with
+ * CLEAR, and where THERMOCLINE_FEATURE_PRUNE is told. Worth it where cold memory lies in whole blocks.
+ *
+ * What is read is read as without it: only whole blocks inside one area and one range are ever left
+ * out, none where pages may be unobservable, and none before a pass with PRUNE has found nothing
+ * accessed in it. What can be missed is that a block that was idle is touched again: by a CPU that
+ * still has the upper entry cached (unless the scan that found it idle flushed), and after the kernel's
+ * own ageing took the mark away. A touch is not lost, but seen by the next pass without PRUNE. So begin
+ * with a pass without it, which tells what "as last told" refers to, and do such a pass every so often:
+ * every Nth pass without it bounds that delay to N windows. Pages that come, go or move in an idle
+ * block by another's hand are told then, too.
+ */
+#define THERMOCLINE_SCAN_PRUNE (1u << 2)
+#define THERMOCLINE_SCAN_FLAGS_ALL                                                                 \
+	(THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH | THERMOCLINE_SCAN_PRUNE)
 
 /** Ranges that one call may name. */
 #define THERMOCLINE_SCAN_MAX_RANGES 4096u
@@ -221,6 +246,7 @@ struct thermocline_range {
  * @max_lock_ns: out: longest single hold of the mmap lock in this call
  * @lock_drops: out: times the mmap lock was let go and taken again
  * @reserved0: in: 0
+ * @idle_pages: out: 4 KiB pages of address space in THERMOCLINE_RECORD_IDLE records
  * @reserved: in: 0
  *
  * Records come by rising address. Addresses that were asked for, that are not among the skipped ones
@@ -260,7 +286,8 @@ struct thermocline_scan {
 	__u64 max_lock_ns;
 	__u32 lock_drops;
 	__u32 reserved0;
-	__u64 reserved[4];
+	__u64 idle_pages;
+	__u64 reserved[3];
 };
 
 /* ---------------------------------------------------------------- continuous mode -------------- */
@@ -283,7 +310,8 @@ struct thermocline_scan {
 
 /**
  * struct thermocline_schedule - what the thread of an attachment does
- * @flags: in: THERMOCLINE_SCAN_*, for every pass, and THERMOCLINE_SCHEDULE_ROUND
+ * @flags: in: THERMOCLINE_SCAN_*, for every pass (THERMOCLINE_SCAN_PRUNE: for all but a round's first),
+ *	and THERMOCLINE_SCHEDULE_ROUND
  * @windows: in: passes of a round after its first, 0..THERMOCLINE_SCHEDULE_MAX_WINDOWS
  * @window_ns: in: from the end of a pass to the begin of the next one of its round;
  *	THERMOCLINE_SCHEDULE_MIN_WINDOW_NS..MAX_NS, or 0 when @windows is 0

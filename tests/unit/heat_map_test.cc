@@ -203,6 +203,47 @@ TEST_F(HeatMapTest, StuckUntilSeenElsewhere) {
   EXPECT_TRUE(state(Vpn(0)).movable());
 }
 
+TEST_F(HeatMapTest, PagesOfAnIdleRecordAgeAndKeepTheRest) {
+  EntryObservation blind = on_node(1, false);
+  blind.observable = false;
+  std::vector<EntryObservation> block(512, on_node(0, true));
+  block[7] = on_node(1, true);
+  block[8] = blind;
+  block[9] = {};
+  see(Vpn(512), block);
+  see(Vpn(1024), {on_node(1, true)}, true, kOrder2M);
+  see(Vpn(1536), {on_node(0, true), on_node(0, false)});
+  const auto idle = [&](Vpn first, std::uint32_t count, PageOrder order) {
+    std::vector<std::byte> bytes;
+    RecordHeader header;
+    header.asid = kProcess;
+    RecordWriter(bytes).append_idle(header, 0, first, order, count);
+    RecordReader reader(bytes);
+    return map_.apply(*reader.next(), true);
+  };
+  const Occupancy before = map_.occupancy();
+  EXPECT_EQ(idle(Vpn(0), 5, kOrder2M).pages, PageCount(510 + 512 + 2));
+  EXPECT_EQ(idle(Vpn(512), 1, kOrder2M).pages, PageCount(510));
+  EXPECT_EQ(idle(Vpn(512 + 6), 3, kOrder4K).pages, PageCount(2)) << "one of three is blind";
+  EXPECT_EQ(idle(Vpn(1 << 18), 1, kOrder1G).pages, PageCount(0));
+  EXPECT_EQ(idle(Vpn(0), 1, kOrder1G).accessed, PageCount(0));
+  EXPECT_EQ(map_.occupancy().per_tier, before.per_tier);
+  EXPECT_EQ(heat(Vpn(512)), 16u);
+  EXPECT_TRUE(state(Vpn(520)).unobservable());
+  EXPECT_FALSE(map_.look_up(kProcess, Vpn(521)).has_value());
+  EXPECT_EQ(state(Vpn(519)).tier(), TierId(1));
+  (void)map_.age_and_select(PageCount(10));
+  EXPECT_LT(heat(Vpn(512)), 16u);
+  EXPECT_LT(heat(Vpn(1024)), 16u);
+  std::vector<std::byte> bytes;
+  RecordHeader header;
+  header.asid = Asid(77);
+  RecordWriter(bytes).append_idle(header, 0, Vpn(0), kOrder2M, 1);
+  RecordReader reader(bytes);
+  (void)map_.apply(*reader.next(), true);
+  EXPECT_EQ(map_.address_spaces(), std::vector{kProcess}) << "nothing is known of it";
+}
+
 TEST_F(HeatMapTest, ThresholdWhenEverythingFitsOrNothingDoes) {
   see(Vpn(0), {on_node(0, true), on_node(1, true), on_node(1, false)});
   Threshold edge = map_.age_and_select(PageCount(3));

@@ -110,6 +110,47 @@ TEST(Record, EveryCorruptedHeaderIsRefusedOrConsistent) {
   }
 }
 
+TEST(Record, IdleRoundTrip) {
+  std::vector<std::byte> bytes;
+  RecordWriter writer(bytes);
+  writer.append_idle(header(), 3, Vpn(1024), kOrder2M, THERMOCLINE_RECORD_MAX_ENTRIES);
+  EXPECT_EQ(bytes.size(), sizeof(thermocline_record));
+  writer.append(header(), 4, Vpn(0), kOrder4K, std::vector<EntryObservation>(3));
+  RecordReader reader(bytes);
+  const auto idle = reader.next();
+  ASSERT_TRUE(idle) << reader.error()->message;
+  EXPECT_TRUE(idle->idle);
+  EXPECT_TRUE(idle->cleared);
+  EXPECT_EQ(idle->first, Vpn(1024));
+  EXPECT_EQ(idle->pages(), PageCount(std::uint64_t{THERMOCLINE_RECORD_MAX_ENTRIES} * 512));
+  EXPECT_EQ(idle->present.population(), 0u);
+  EXPECT_EQ(idle->node_run_count, 0u);
+  const auto other = reader.next();
+  ASSERT_TRUE(other) << reader.error()->message;
+  EXPECT_FALSE(other->idle);
+}
+
+TEST(Record, IdleWithContentIsRefused) {
+  const auto refusal = [](const std::vector<std::byte>& bytes) {
+    RecordReader reader(bytes);
+    return reader.next() ? std::string() : reader.error()->message;
+  };
+  std::vector<std::byte> full, idle;
+  RecordWriter(full).append(header(), 0, Vpn(512), kOrder4K,
+                            std::vector<EntryObservation>(512, {NodeId(1), true, true, true}));
+  RecordWriter(idle).append_idle(header(), 0, Vpn(512), kOrder2M, 1);
+  EXPECT_EQ(refusal(full), "");
+  EXPECT_EQ(refusal(idle), "");
+  full[offsetof(thermocline_record, flags)] |= std::byte{THERMOCLINE_RECORD_IDLE};
+  EXPECT_THAT(refusal(full), HasSubstr("bad node runs"));
+  std::vector<std::byte> with_map = idle;
+  with_map[offsetof(thermocline_record, accessed_map)] = std::byte{THERMOCLINE_MAP_ONES};
+  EXPECT_THAT(refusal(with_map), HasSubstr("an idle record with a map"));
+  // Without the flag it would be a record that tells no entry's node.
+  idle[offsetof(thermocline_record, flags)] &= ~std::byte{THERMOCLINE_RECORD_IDLE};
+  EXPECT_THAT(refusal(idle), HasSubstr("bad node runs"));
+}
+
 TEST(Record, RefusalNamesTheOffset) {
   std::vector<std::byte> bytes;
   const std::vector<EntryObservation> entries(4);

@@ -258,9 +258,15 @@ Nanoseconds Answer::median_window() const {
 Result<Answer> best_static_placement(std::span<const std::byte> records, const Options& options) {
   // First pass: how long the windows are. Second: count in those that are evidence.
   std::vector<Window> all;
-  TC_TRY(for_each_record(records, [&all](const RecordView& record, std::size_t number) {
+  bool pruned = false;
+  TC_TRY(for_each_record(records, [&](const RecordView& record, std::size_t number) {
     at_window(all, number, record).present += record.pages();
+    pruned = pruned || record.idle;
   }));
+  if (pruned)
+    return fail(ErrorKind::kUsage,
+                "the records are of pruned scans, which don't tell where every page lies in every "
+                "window: record without pruning");
   const Nanoseconds median = median_length(all);
   const auto counts = [&](const Window& window) {
     return window.length.count() > 0 &&

@@ -421,6 +421,8 @@ struct HeatMap::Impl {
 
   void apply_base(Space& space, const RecordView& record, bool count, ApplyStats& stats);
   void apply_huge(Space& space, const RecordView& record, bool count, ApplyStats& stats);
+  /// Observable pages that are known in [first, first + count).
+  [[nodiscard]] PageCount observable_pages(Asid asid, Vpn first, PageCount count) const;
   void update_places(Space& space, Slot slot, const std::uint8_t* places, std::size_t low,
                      std::size_t n);
 
@@ -623,6 +625,42 @@ void HeatMap::Impl::apply_huge(Space& space, const RecordView& record, bool coun
       set_huge(space, gib, leaf, huge);
     }
   }
+}
+
+PageCount HeatMap::Impl::observable_pages(Asid asid, Vpn first, PageCount count) const {
+  const auto found = spaces.find(asid);
+  if (found == spaces.end()) return PageCount(0);
+  const std::uint64_t begin = first.get();
+  const std::uint64_t end = begin + count.get();
+  const auto overlap = [&](std::uint64_t at, std::uint64_t n) {
+    return std::min(end, at + n) - std::max(begin, at);
+  };
+  std::uint64_t pages = 0;
+  const auto& gibs = found->second.gibs;
+  for (auto it = gibs.lower_bound(begin >> kGibShift); it != gibs.end(); ++it) {
+    const auto& [number, gib] = *it;
+    const std::uint64_t base = number << kGibShift;
+    if (base >= end) break;
+    if (gib.is_page && gib.page.observable()) pages += overlap(base, kGibPages);
+    if (gib.used == 0) continue;
+    const std::uint64_t from = std::max(begin, base) & ~(kBlockPages - 1);
+    for (std::uint64_t at = from; at < std::min(end, base + kGibPages); at += kBlockPages) {
+      const Leaf leaf = (*gib.leaves)[(at >> kBlockShift) % kGibLeaves];
+      if (leaf.is_huge()) {
+        if (leaf.huge().observable()) pages += overlap(at, kBlockPages);
+      } else if (leaf.is_block()) {
+        const Chunk& chunk = store.chunk_of(leaf.slot());
+        const std::size_t i = BlockStore::index_of(leaf.slot());
+        if (overlap(at, kBlockPages) == kBlockPages) {
+          for (std::size_t t = 0; t < kMaxTiers; ++t) pages += chunk.counts[i][t];
+        } else {
+          for (std::uint64_t e = std::max(begin, at); e < std::min(end, at + kBlockPages); ++e)
+            pages += (chunk.state[i][e % kBlockPages] & kPlaceBits) < kMaxTiers ? 1u : 0u;
+        }
+      }
+    }
+  }
+  return PageCount(pages);
 }
 
 // -------------------------------------------------------------------- passes
@@ -842,6 +880,10 @@ void HeatMap::set_node_tiers(std::span<const TierId> tier_of_node) {
 
 ApplyStats HeatMap::apply(const RecordView& record, bool count_accessed) {
   ApplyStats stats;
+  if (record.idle) {
+    stats.pages = impl_->observable_pages(record.asid, record.first, record.pages());
+    return stats;
+  }
   Space& space = impl_->spaces[record.asid];
   if (record.order == kOrder4K) {
     impl_->apply_base(space, record, count_accessed, stats);

@@ -129,7 +129,8 @@ class HeatMap {
   /// A block has entries of one size. A present 2 MiB entry over 4 KiB entries takes their maximum
   /// heat; a 4 KiB record that overlaps a 2 MiB entry splits it into 4 KiB entries that inherit its
   /// heat, and so on for 1 GiB. A 2 MiB or 1 GiB entry that is not present says only that there is
-  /// no page of that size: smaller entries beneath it stay.
+  /// no page of that size: smaller entries beneath it stay. Of an idle record nothing is taken over
+  /// but that the pages that are known there were observed and not touched: they age like others.
   ApplyStats apply(const RecordView& record, bool count_accessed);
   /// Drop what lies in [first, first + count) of an address space that was scanned as a whole but
   /// for which no record came: unmapped. Called by the engine with the gaps between records.

@@ -77,7 +77,9 @@ std::optional<RecordView> RecordReader::next() {
     return refuse("pages past the end of the address space");
   for (const auto reserved : header.reserved)
     if (reserved != 0) return refuse("reserved bytes are not zero");
-  if (header.node_runs == 0 || header.node_runs > header.count) return refuse("bad node runs");
+  const bool idle = (header.flags & THERMOCLINE_RECORD_IDLE) != 0;
+  if (header.node_runs > header.count || (header.node_runs == 0) != idle)
+    return refuse("bad node runs");
 
   const std::size_t map_bytes = std::size_t{(header.count + 63) / 64} * 8;
   const std::array<std::uint8_t, 4> kinds{header.present_map, header.observable_map,
@@ -85,6 +87,7 @@ std::optional<RecordView> RecordReader::next() {
   std::size_t need = header.header_size;
   for (const std::uint8_t kind : kinds) {
     if (kind > THERMOCLINE_MAP_BITS) return refuse("unknown map encoding");
+    if (idle && kind != THERMOCLINE_MAP_ZEROS) return refuse("an idle record with a map");
     if (kind == THERMOCLINE_MAP_BITS) need += map_bytes;
   }
   const std::size_t runs_at = need;
@@ -103,6 +106,7 @@ std::optional<RecordView> RecordReader::next() {
   view.window = Nanoseconds(static_cast<std::int64_t>(header.window_ns));
   view.cleared = (header.flags & THERMOCLINE_RECORD_CLEARED) != 0;
   view.writes_only = (header.flags & THERMOCLINE_RECORD_WRITES_ONLY) != 0;
+  view.idle = idle;
   view.first = Vpn(header.first_page);
   view.count = header.count;
   view.order = PageOrder(header.order);
@@ -142,10 +146,45 @@ std::optional<RecordView> RecordReader::next() {
     if (run.count == 0) return refuse("an empty node run");
     covered += run.count;
   }
-  if (covered != header.count) return refuse("the node runs do not add up to the entry count");
+  if (!idle && covered != header.count)
+    return refuse("the node runs do not add up to the entry count");
 
   offset_ += header.size;
   return view;
+}
+
+namespace {
+
+thermocline_record raw_header(const RecordHeader& header, std::uint64_t sequence, Vpn first,
+                              PageOrder order, std::uint32_t count) {
+  thermocline_record raw{};
+  raw.magic = THERMOCLINE_RECORD_MAGIC;
+  raw.version = THERMOCLINE_RECORD_VERSION;
+  raw.header_size = sizeof(raw);
+  raw.flags = (header.cleared ? THERMOCLINE_RECORD_CLEARED : 0u) |
+              (header.writes_only ? THERMOCLINE_RECORD_WRITES_ONLY : 0u);
+  raw.asid = header.asid.get();
+  raw.epoch = header.epoch.get();
+  raw.sequence = sequence;
+  raw.scan_ns = static_cast<std::uint64_t>(header.scan_time.count());
+  raw.window_ns = static_cast<std::uint64_t>(header.window.count());
+  raw.first_page = first.get();
+  raw.count = count;
+  raw.order = order.get();
+  return raw;
+}
+
+}  // namespace
+
+void RecordWriter::append_idle(const RecordHeader& header, std::uint64_t sequence, Vpn first,
+                               PageOrder order, std::uint32_t count) {
+  assert(count > 0 && count <= THERMOCLINE_RECORD_MAX_ENTRIES);
+  thermocline_record raw = raw_header(header, sequence, first, order, count);
+  raw.size = sizeof(raw);
+  raw.flags |= THERMOCLINE_RECORD_IDLE;
+  const std::size_t at = out_.size();
+  out_.resize(at + sizeof(raw));
+  std::memcpy(out_.data() + at, &raw, sizeof(raw));
 }
 
 void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vpn first,
@@ -182,20 +221,7 @@ void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vp
   const std::size_t words = (count + 63) / 64;
   const std::array<std::span<const std::uint64_t>, 4> maps{given.present, given.observable,
                                                            given.accessed, given.dirty};
-  thermocline_record raw{};
-  raw.magic = THERMOCLINE_RECORD_MAGIC;
-  raw.version = THERMOCLINE_RECORD_VERSION;
-  raw.header_size = sizeof(raw);
-  raw.flags = (header.cleared ? THERMOCLINE_RECORD_CLEARED : 0u) |
-              (header.writes_only ? THERMOCLINE_RECORD_WRITES_ONLY : 0u);
-  raw.asid = header.asid.get();
-  raw.epoch = header.epoch.get();
-  raw.sequence = sequence;
-  raw.scan_ns = static_cast<std::uint64_t>(header.scan_time.count());
-  raw.window_ns = static_cast<std::uint64_t>(header.window.count());
-  raw.first_page = first.get();
-  raw.count = count;
-  raw.order = order.get();
+  thermocline_record raw = raw_header(header, sequence, first, order, count);
   raw.node_runs = static_cast<std::uint32_t>(runs.size());
   std::array<std::uint8_t, 4> kinds{};
   std::size_t size = sizeof(raw);

@@ -61,6 +61,9 @@ struct RecordView {
   Nanoseconds window{};     ///< 0 = not known
   bool cleared = false;
   bool writes_only = false;
+  /// Nothing of these pages was accessed in the window; nothing else was looked at. What is known
+  /// of them stays: all maps are zeros, and there are no node runs.
+  bool idle = false;
   Vpn first;
   std::uint32_t count = 0;  ///< entries of `order`
   PageOrder order;
@@ -130,6 +133,9 @@ class RecordWriter {
   /// The same from maps; `runs` tell the nodes of all `count` entries.
   void append(const RecordHeader& header, std::uint64_t sequence, Vpn first, PageOrder order,
               std::uint32_t count, const RecordMaps& maps, std::span<const NodeRun> runs);
+  /// Appends an idle record of `count` entries, 1..THERMOCLINE_RECORD_MAX_ENTRIES; first aligned.
+  void append_idle(const RecordHeader& header, std::uint64_t sequence, Vpn first, PageOrder order,
+                   std::uint32_t count);
 
  private:
   std::vector<std::byte>& out_;

@@ -88,7 +88,7 @@ Pass Device::scan(std::uint32_t flags, const std::vector<Range>& ranges, std::si
     if (pass.error != 0) break;
     ++pass.calls;
     RecordReader reader(std::as_bytes(std::span(buffer)).first(call.bytes));
-    std::uint64_t records = 0;
+    std::uint64_t records = 0, idle_pages = 0;
     while (const auto record = reader.next()) {
       if (pass.records + records == 0)
         pass.first_sequence = record->sequence;
@@ -101,12 +101,20 @@ Pass Device::scan(std::uint32_t flags, const std::vector<Range>& ranges, std::si
       pass.scan_ns = static_cast<std::uint64_t>(record->scan_time.count());
       if (record->cleared != ((flags & THERMOCLINE_SCAN_CLEAR) != 0))
         pass.malformed = "the cleared flag doesn't match the request";
-      if (record->present.population() == 0) pass.malformed = "a record of nothing";
-      if (expand) expand_record(*record, pass.pages);
+      if (record->idle) {
+        if ((flags & THERMOCLINE_SCAN_PRUNE) == 0) pass.malformed = "idle without being asked";
+        pass.idle.emplace_back(record->first.get(), record->pages().get());
+        idle_pages += record->pages().get();
+      } else if (record->present.population() == 0) {
+        pass.malformed = "a record of nothing";
+      }
+      if (expand && !record->idle) expand_record(*record, pass.pages);
       ++records;
     }
     if (reader.error()) pass.malformed = reader.error()->message;
     if (records != call.records) pass.malformed = "the record count is wrong";
+    if (idle_pages != call.idle_pages) pass.malformed = "the count of idle pages is wrong";
+    pass.idle_pages += idle_pages;
     pass.records += records;
     pass.bytes += call.bytes;
     pass.entries += call.entries;

@@ -29,6 +29,9 @@ struct Pass {
   int error = 0;          ///< errno of the call that failed; what is below is of those before it
   std::string malformed;  ///< not empty: the records don't follow the format, and how
   Pages pages;            ///< present entries only
+  /// First page and count of 4 KiB pages of each idle record.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> idle;
+  std::uint64_t idle_pages = 0;
   std::uint64_t calls = 0, records = 0, bytes = 0, entries = 0, accessed = 0, skipped = 0;
   std::uint64_t elapsed_ns = 0, max_lock_ns = 0, lock_drops = 0;
   std::uint64_t first_sequence = 0, next_sequence = 0;

@@ -455,8 +455,9 @@ class Fuzzer {
   thermocline_scan some_scan() {
     static constexpr std::array<std::size_t, 4> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 8192, 65536,
                                                          1 << 18};
-    static constexpr std::array<std::uint32_t, 3> kFlags{
-        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH};
+    static constexpr std::array<std::uint32_t, 4> kFlags{
+        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE};
     buffer_.resize(kBuffers[below(kBuffers.size())] / 8);
     thermocline_scan call = valid_scan(buffer_);
     call.flags = kFlags[below(kFlags.size())];
@@ -548,7 +549,7 @@ class Fuzzer {
         break;
       case 2:
         branch = "scan: EINVAL, a flush without clearing";
-        call.flags = THERMOCLINE_SCAN_FLUSH;
+        call.flags = below(2) != 0 ? THERMOCLINE_SCAN_FLUSH : THERMOCLINE_SCAN_PRUNE;
         break;
       case 3:
         branch = "scan: EINVAL, too many ranges";

@@ -51,7 +51,8 @@ TEST_F(Kmod, InfoCountsAttachments) {
   EXPECT_EQ(info.abi_version, THERMOCLINE_ABI_VERSION);
   EXPECT_EQ(info.record_version, THERMOCLINE_RECORD_VERSION);
   EXPECT_EQ(info.features & ~THERMOCLINE_FEATURE_YOUNG,
-            THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH | THERMOCLINE_FEATURE_CONTINUOUS);
+            THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH | THERMOCLINE_FEATURE_PRUNE |
+                THERMOCLINE_FEATURE_CONTINUOUS);
   EXPECT_GT(info.max_lock_ns, 0u);
   EXPECT_EQ(info.attachments, 0u) << "an open file is not an attachment";
   {
@@ -612,6 +613,251 @@ TEST_F(Kmod, PagesOfAFileThatOthersMapAreNotObservable) {
   for (const int fd : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) close(fd);
 }
 
+// ------------------------------------------------------------------ pruning
+
+std::uint64_t block_of(const Region& region, std::uint64_t page) {
+  return (region.first() + page) / 512;
+}
+
+TEST_F(Kmod, IdleBlocksAreLeftOut) {
+  attach_to_self();
+  const Region region(64 << 20);
+  region.write_all();
+  Pass pass = device_.scan(kClear, region.range());
+  expect_good(pass);
+  EXPECT_EQ(pass.idle_pages, 0u);
+  pass = device_.scan(kPrune, region.range());
+  expect_good(pass);
+  EXPECT_EQ(pass.pages.size(), region.pages()) << "nothing known of the upper entries yet";
+  EXPECT_TRUE(accessed(pass, region).empty());
+
+  std::mt19937_64 random(1);
+  for (unsigned round = 0; round < 20; ++round) {
+    pass = device_.scan(kPrune, region.range());
+    expect_good(pass);
+    EXPECT_EQ(pass.idle_pages, region.pages()) << "round " << round;
+    EXPECT_EQ(pass.idle, (std::vector{std::pair{region.first(), region.pages()}}));
+    EXPECT_EQ(pass.entries, 0u);
+
+    std::set<std::uint64_t> touched, blocks;
+    for (std::uint64_t n = 1 + random() % 5; n > 0; --n) {
+      const std::uint64_t i = random() % region.pages();
+      touched.insert(i);
+      blocks.insert(block_of(region, i));
+      random() % 2 ? region.read(i) : region.write(i);
+    }
+    pass = device_.scan(kPrune, region.range());
+    expect_good(pass);
+    EXPECT_EQ(accessed(pass, region), touched) << "round " << round;
+    EXPECT_EQ(pass.entries, blocks.size() * 512);
+    EXPECT_EQ(pass.idle_pages, region.pages() - blocks.size() * 512);
+    // What was in use is read once more before it is left out.
+    pass = device_.scan(kPrune, region.range());
+    expect_good(pass);
+    EXPECT_EQ(pass.entries, blocks.size() * 512);
+    EXPECT_TRUE(accessed(pass, region).empty());
+  }
+  pass = device_.scan(kClear, region.range());
+  EXPECT_EQ(pass.pages.size(), region.pages()) << "without the flag all is told";
+}
+
+/// A pruned pass says of every block what a full one would have said, whatever is touched.
+TEST_F(Kmod, PruningLosesNothing) {
+  attach_to_self();
+  const Region region(32 << 20);
+  region.write_all();
+  (void)device_.scan(kClear, region.range());
+  std::mt19937_64 random(2);
+  for (unsigned round = 0; round < 200; ++round) {
+    std::set<std::uint64_t> touched;
+    const std::uint64_t from = random() % 16 * 512;
+    for (std::uint64_t n = random() % 60; n > 0; --n)
+      touched.insert(from + random() % (random() % 4 == 0 ? region.pages() - from : 512));
+    for (const std::uint64_t i : touched) region.read(i);
+    const Pass pass = device_.scan(kPrune, region.range());
+    expect_good(pass);
+    ASSERT_EQ(accessed(pass, region), touched) << "round " << round;
+    ASSERT_EQ(pass.pages.size() + pass.idle_pages, region.pages());
+  }
+}
+
+TEST_F(Kmod, OnlyWholeBlocksAreLeftOut) {
+  attach_to_self();
+  const Region region(8 << 20);
+  region.write_all();
+  const auto expect_idle = [&](std::uint64_t pages, const std::vector<Range>& ranges) {
+    for (int i = 0; i < 3; ++i) {
+      const Pass pass = device_.scan(kPrune, ranges);
+      expect_good(pass);
+      if (i == 2) {
+        EXPECT_EQ(pass.idle_pages, pages);
+      }
+    }
+  };
+  const std::uint64_t first = region.first();
+  expect_idle(0, {{first + 1, 511}});
+  expect_idle(0, {{first, 200}, {first + 200, 312}});
+  expect_idle(512, {{first + 511, 514}});
+  // Two areas in one block: what is touched in the other one stays seen.
+  ASSERT_EQ(mprotect(region.page(1024), 100 * kPage, PROT_READ), 0);
+  expect_idle(3 * 512, region.range());
+  region.read(1024 + 300);
+  EXPECT_EQ(accessed(device_.scan(kPrune, {{first + 1024, 100}}), region),
+            (std::set<std::uint64_t>{}));
+  EXPECT_EQ(accessed(device_.scan(kPrune, region.range()), region),
+            (std::set<std::uint64_t>{1324}));
+}
+
+TEST_F(Kmod, UnobservableMemoryIsNotPruned) {
+  attach_to_self();
+  const Region region(4 << 20);
+  region.write_all();
+  const unsigned long node = 1;
+  ASSERT_EQ(syscall(SYS_mbind, region.data(), 4ul << 20, MPOL_BIND, &node, 64ul, 0ul), 0)
+      << std::strerror(errno);
+  for (int i = 0; i < 3; ++i) {
+    const Pass pass = device_.scan(kPrune, region.range());
+    expect_good(pass);
+    EXPECT_EQ(pass.idle_pages, 0u);
+    EXPECT_EQ(pass.pages.size(), region.pages());
+  }
+}
+
+/// What is seen of the touches of a thread that never sleeps on a CPU of its own, the worst case
+/// for cached translations: a tenth of the blocks is hot, another tenth every few windows.
+/// Emulated: the emulator caches translations, but not upper entries.
+TEST_F(Kmod, RecallWithPruning) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
+  attach_to_self();
+  const Region region(80 << 20);
+  region.write_all();
+  constexpr std::uint64_t kBlocks = 40, kHot = 4;
+  constexpr int kWindows = 60, kMove = 6;
+  std::vector<std::uint64_t> to_touch;
+  std::atomic<int> asked{0}, done{0};
+  std::thread toucher([&] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(1, &one);
+    sched_setaffinity(0, sizeof(one), &one);
+    for (;;) {
+      while (asked == done) {
+      }
+      if (asked < 0) return;
+      for (const std::uint64_t i : to_touch) region.read(i);
+      done = asked.load();
+    }
+  });
+  cpu_set_t zero;
+  CPU_ZERO(&zero);
+  CPU_SET(0, &zero);
+  sched_setaffinity(0, sizeof(zero), &zero);
+  struct Way {
+    const char* name;
+    std::uint32_t flags;
+    int full_every;
+    double least;
+  };
+  constexpr std::uint32_t kOnlyClear = THERMOCLINE_SCAN_CLEAR;
+  for (const Way& way :
+       {Way{"all read, no flush", kOnlyClear, 1, 0},
+        Way{"pruned, no flush", kOnlyClear | THERMOCLINE_SCAN_PRUNE, kWindows, 0},
+        Way{"pruned, no flush, every 8th not pruned", kOnlyClear | THERMOCLINE_SCAN_PRUNE, 8, 0},
+        Way{"all read, flush", kClear, 1, 0.98}, Way{"pruned, flush", kPrune, kWindows, 0.95}}) {
+    std::mt19937_64 random(3);
+    std::uint64_t touches = 0, seen = 0, entries = 0;
+    for (int i = 0; i < 2; ++i) (void)device_.scan(kPrune, region.range());
+    for (int window = 0; window < kWindows; ++window) {
+      std::set<std::uint64_t> pages;
+      while (pages.size() < 500) {
+        const std::uint64_t hot = random() % kHot * 10 + static_cast<unsigned>(window / kMove) % 10;
+        pages.insert(hot % kBlocks * 512 + random() % 512);
+      }
+      to_touch.assign(pages.begin(), pages.end());
+      asked = asked + 1;
+      while (done != asked) {
+      }
+      const bool full = window % way.full_every == 0;
+      const Pass pass =
+          device_.scan(full ? way.flags & ~THERMOCLINE_SCAN_PRUNE : way.flags, region.range());
+      expect_good(pass);
+      for (const std::uint64_t i : accessed(pass, region)) seen += pages.contains(i) ? 1u : 0u;
+      touches += pages.size();
+      entries += pass.entries;
+    }
+    const double recall = static_cast<double>(seen) / static_cast<double>(touches);
+    std::printf(
+        "recall, %-40s %5.1f %% with %5.1f %% of the entries read\n", way.name, 100 * recall,
+        100.0 * static_cast<double>(entries) / static_cast<double>(region.pages() * kWindows));
+    EXPECT_GE(recall, way.least) << way.name;
+  }
+  asked = -1;
+  toucher.join();
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (int i = 0; i < CPU_SETSIZE; ++i) CPU_SET(i, &all);
+  sched_setaffinity(0, sizeof(all), &all);
+}
+
+/// A GiB that is idle as a whole is one record and no work.
+TEST_F(Kmod, IdleGibibytesAreLeftOut) {
+  attach_to_self();
+  constexpr std::uint64_t kGib = 1 << 30, kBlocks = 3 * 512;
+  char* const area = static_cast<char*>(mmap(nullptr, 4 * kGib, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  ASSERT_NE(area, MAP_FAILED);
+  ASSERT_EQ(madvise(area, 4 * kGib, MADV_NOHUGEPAGE), 0);
+  char* const start = area + (kGib - reinterpret_cast<std::uintptr_t>(area) % kGib) % kGib;
+  for (std::uint64_t b = 0; b < kBlocks; ++b)
+    *static_cast<volatile char*>(start + b * kHuge + b % 512 * kPage) = 1;
+  const std::vector<Range> range = {{vpn(start), kBlocks * 512}};
+  const auto touched = [&](const Pass& pass) {
+    std::vector<std::uint64_t> pages;
+    for (const auto& [first, page] : pass.pages)
+      if (page.accessed) pages.push_back(first);
+    return pages;
+  };
+  (void)device_.scan(kClear, range);
+  expect_good(device_.scan(kPrune, range));  // block by block,
+  Pass pass = device_.scan(kPrune, range);   // which shows that all of it is idle
+  expect_good(pass);
+  EXPECT_EQ(pass.idle, (std::vector{std::pair{range[0].first, range[0].count}}));
+  for (std::uint64_t round = 0; round < 5; ++round) {
+    pass = device_.scan(kPrune, range);
+    expect_good(pass);
+    EXPECT_EQ(pass.idle, (std::vector{std::pair{range[0].first, range[0].count}}));
+    const std::uint64_t b = round * 331 % kBlocks;
+    char* const page = start + b * kHuge + b % 512 * kPage;
+    (void)*static_cast<volatile char*>(page);
+    pass = device_.scan(kPrune, range);
+    expect_good(pass);
+    EXPECT_EQ(touched(pass), std::vector{vpn(page)});
+    EXPECT_EQ(pass.entries, 512u);
+    (void)device_.scan(kPrune, range);
+  }
+  munmap(area, 4 * kGib);
+}
+
+TEST_F(KmodHuge, BlocksThatChangeTheirPageSizeAreRead) {
+  populate();
+  if (IsSkipped()) return;
+  for (int i = 0; i < 4; ++i) {
+    const Pass pass = device_.scan(kPrune, region_.range());
+    expect_good(pass);
+    EXPECT_EQ(pass.idle_pages, 0u) << "a huge page is read: it is one entry";
+  }
+  ASSERT_EQ(madvise(region_.data(), kHuge, MADV_NOHUGEPAGE), 0);
+  ASSERT_EQ(mprotect(region_.data(), kPage, PROT_READ), 0);  // splits it
+  ASSERT_EQ(mprotect(region_.data(), kPage, PROT_READ | PROT_WRITE), 0);
+  Pass pass = device_.scan(kPrune, region_.range());
+  expect_good(pass);
+  EXPECT_EQ(pass.pages.count(region_.first() + 1), 1u);
+  for (int i = 0; i < 3; ++i) pass = device_.scan(kPrune, region_.range());
+  EXPECT_EQ(pass.idle_pages, 512u);
+  region_.read(3);
+  EXPECT_EQ(accessed(device_.scan(kPrune, region_.range()), region_), std::set<std::uint64_t>{3});
+}
+
 /// A policy of the thread is where memory comes from by default, not a placement of a range.
 TEST_F(Kmod, AThreadsPolicyChangesNothing) {
   attach_to_self();
@@ -751,6 +997,7 @@ TEST_F(Kmod, SecondMmuMakesUntouchedPagesUnobservable) {
   expect_good(pass);
   EXPECT_EQ(accessed(pass, region), touched);
   EXPECT_EQ(select(pass, region, [](const Page& p) { return p.observable; }), touched);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(device_.scan(kPrune, region.range()).idle_pages, 0u);
   close(kvm);
   close(ends[0]);
   close(ends[1]);
@@ -1025,12 +1272,14 @@ TEST_F(Kmod, ScanRefusals) {
   };
 
   expect(0, "a good call", [](thermocline_scan&) {});
-  for (unsigned bit = 2; bit < 32; ++bit)
+  for (unsigned bit = 3; bit < 32; ++bit)
     expect(EINVAL, "unknown flag", [&](thermocline_scan& s) { s.flags |= 1u << bit; });
   expect(EINVAL, "flush without clear",
          [](thermocline_scan& s) { s.flags = THERMOCLINE_SCAN_FLUSH; });
+  expect(EINVAL, "prune without clear",
+         [](thermocline_scan& s) { s.flags = THERMOCLINE_SCAN_PRUNE; });
   expect(EINVAL, "reserved0", [](thermocline_scan& s) { s.reserved0 = 1; });
-  for (unsigned i = 0; i < 4; ++i)
+  for (unsigned i = 0; i < std::size(thermocline_scan{}.reserved); ++i)
     expect(EINVAL, "reserved", [&](thermocline_scan& s) { s.reserved[i] = 1; });
   expect(EINVAL, "misaligned buffer", [](thermocline_scan& s) { s.buffer += 4; });
   expect(EINVAL, "small buffer", [](thermocline_scan& s) { s.buffer_size = 4095; });

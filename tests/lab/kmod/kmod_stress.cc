@@ -192,11 +192,12 @@ std::vector<Range> random_ranges(std::mt19937& random) {
 }
 
 void scan_target(const Device& device, std::mt19937& random, bool own_sequence) {
-  constexpr std::array<std::uint32_t, 3> kFlags{0, THERMOCLINE_SCAN_CLEAR,
-                                                THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH};
+  constexpr std::array<std::uint32_t, 4> kFlags{0, THERMOCLINE_SCAN_CLEAR,
+                                                THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+                                                THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE};
   constexpr std::array<std::size_t, 3> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 64 << 10, 1 << 20};
   const auto ranges = random() % 3 == 0 ? random_ranges(random) : std::vector<Range>{};
-  const Pass pass = device.scan(kFlags[random() % 3], ranges, kBuffers[random() % 3], 0, false);
+  const Pass pass = device.scan(kFlags[random() % 4], ranges, kBuffers[random() % 3], 0, false);
   ++totals.scans;
   totals.records += pass.records;
   if (pass.error == ESRCH)

@@ -27,6 +27,7 @@ namespace thermocline::labtest {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kHuge = 2u << 20;
 constexpr std::uint32_t kClear = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
+constexpr std::uint32_t kPrune = kClear | THERMOCLINE_SCAN_PRUNE;
 constexpr int kMoveOwnPages = MPOL_MF_MOVE;
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25

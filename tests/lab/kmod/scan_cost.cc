@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -51,9 +52,12 @@ class Memory {
   Memory& operator=(const Memory&) = delete;
   ~Memory() { munmap(base_, bytes_ + kHuge); }
 
-  void touch(std::uint64_t step, std::uint64_t from = 0) const {
-    for (std::uint64_t at = from; at < bytes_; at += step)
-      *static_cast<volatile char*>(data_ + at) = 1;
+  void touch(std::uint64_t step) const { touch_part(step, bytes_, bytes_); }
+  /// Of every `period` bytes the first `part`.
+  void touch_part(std::uint64_t step, std::uint64_t part, std::uint64_t period) const {
+    for (std::uint64_t begin = 0; begin < bytes_; begin += period)
+      for (std::uint64_t at = begin; at < std::min(bytes_, begin + part); at += step)
+        *static_cast<volatile char*>(data_ + at) = 1;
   }
   /// To node 1, from node 0.
   void move_every_other_page() const {
@@ -198,6 +202,33 @@ int main() {
     measure("huge_sparse", huge, kHuge, 4 * kHuge, kClear);
     measure("huge_all", huge, kHuge, kHuge, kClear);
     measure_pagemap("huge_pagemap", huge, kHuge);
+
+    // A tenth of it hot: every tenth block of 2 MiB, all of it or one page of 64, or one page of
+    // ten.
+    const Memory tenth(5 * bytes, MADV_NOHUGEPAGE);
+    tenth.touch(kPage);
+    const auto measure_tenth = [&](const std::string& name, std::uint64_t step, std::uint64_t part,
+                                   std::uint64_t period) {
+      for (const bool prune : {false, true}) {
+        const std::uint32_t flags = kFlush | (prune ? THERMOCLINE_SCAN_PRUNE : 0u);
+        for (int i = 0; i < kRepeats + 2; ++i) {
+          forget_everything();
+          tenth.touch_part(step, part, period);
+          forget_everything();
+          // The first ones learn what is idle.
+          tell(i < 2 ? "-" : (name + (prune ? "_pruned" : "_full")).c_str(), 5 * bytes / kPage,
+               scanner.scan(tenth, flags));
+        }
+      }
+    };
+    measure_tenth("blocks", kPage, kHuge, 10 * kHuge);
+    measure_tenth("thin_blocks", 64 * kPage, kHuge, 10 * kHuge);
+    measure_tenth("scattered", 10 * kPage, 5 * bytes, 5 * bytes);
+    tenth.touch(kPage);
+    tell("-", 0, scanner.scan(tenth, kFlush));
+    for (int i = 0; i < kRepeats + 2; ++i)
+      tell(i < 2 ? "-" : "idle_pruned", 5 * bytes / kPage,
+           scanner.scan(tenth, kFlush | THERMOCLINE_SCAN_PRUNE));
 
     // The most node runs that there can be. Last, as what is freed is then in no order any more.
     const Memory mixed(bytes, MADV_NOHUGEPAGE);
