@@ -6,6 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
+
+#include "tracking/rounds.h"
 
 namespace thermocline {
 namespace {
@@ -23,6 +26,9 @@ struct World {
   bool process_exists = true;
   std::uint64_t ticks_an_epoch = 0;
   bool address_space_gone = false;
+  bool rounds = false;              // the tracker watches windows by itself
+  bool lose_second_record = false;  // of the first window of each round
+  bool stuck = false;               // rounds don't end
   std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
   std::set<std::size_t> held;       // pages that are always busy
   std::map<std::size_t, unsigned> tries;
@@ -60,7 +66,8 @@ class ScriptedSystem final : public System {
   World& world_;
 };
 
-class ScriptedTracker final : public Tracker {
+/// Scans when asked, or, in a world with rounds, watches windows by itself as the clock goes on.
+class ScriptedTracker final : public Tracker, public RoundSource {
  public:
   ScriptedTracker(World& world, ScriptedSystem& system) : world_(world), system_(system) {}
   const std::string& name() const override {
@@ -76,12 +83,68 @@ class ScriptedTracker final : public Tracker {
   Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
     if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
     system_.cpu += scan_cpu;
+    sink(records(request.asid, request.epoch, request.window));
+    ++scans;
+    ScanStats stats;
+    stats.entries = world_.node.size();
+    return stats;
+  }
+
+  RoundSource* rounds() override { return world_.rounds ? this : nullptr; }
+  int ready_fd() const override { return -1; }
+  Status begin_round(const RoundRequest& request) override {
+    if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
+    round_ = request;
+    pass_ = 0;
+    next_pass_ = world_.clock;
+    return {};
+  }
+  void drain(RoundSink& sink) override {
+    if (!round_ || world_.stuck) return;
+    const Asid asid = round_->asid;
+    if (world_.address_space_gone) {
+      round_.reset();
+      sink.on_gone(asid, Error{ErrorKind::kNotFound, "gone"});
+      return;
+    }
+    while (round_ && next_pass_ <= world_.clock) {
+      auto bytes = records(asid, round_->epoch, round_->window);
+      RoundPass pass;
+      pass.epoch = round_->epoch;
+      pass.pass = pass_;
+      pass.windows = round_->windows;
+      pass.stats.entries = world_.node.size();
+      if (world_.lose_second_record && pass_ == 1) {
+        RecordReader reader(bytes);
+        (void)reader.next();
+        const std::size_t from = reader.offset();
+        (void)reader.next();
+        sink.on_records(asid, std::span(bytes).first(from));
+        sink.on_records(asid, std::span(bytes).subspan(reader.offset()));
+        pass.lost_records = 1;
+      } else {
+        sink.on_records(asid, bytes);
+      }
+      if (pass_ == round_->windows) pass.cpu = scan_cpu;
+      ++scans;
+      sink.on_pass(asid, pass);
+      next_pass_ += round_->window;
+      if (pass_++ == round_->windows) round_.reset();
+    }
+  }
+
+  std::vector<Asid> attached;
+  unsigned scans = 0;
+  Nanoseconds scan_cpu{0};
+
+ private:
+  std::vector<std::byte> records(Asid asid, Epoch epoch, Nanoseconds window) {
     std::vector<std::byte> bytes;
     RecordWriter writer(bytes);
     RecordHeader header;
-    header.asid = request.asid;
-    header.epoch = request.epoch;
-    header.window = request.window;
+    header.asid = asid;
+    header.epoch = epoch;
+    header.window = window;
     for (std::size_t at = 0; at < world_.node.size(); at += 512) {
       std::vector<EntryObservation> entries;
       for (std::size_t i = at; i < std::min(at + 512, world_.node.size()); ++i)
@@ -89,17 +152,12 @@ class ScriptedTracker final : public Tracker {
                            world_.touched ? world_.touched(i) : world_.hot[i], false});
       writer.append(header, sequence_++, Vpn(0x1000 + at), kOrder4K, entries);
     }
-    sink(bytes);
-    ++scans;
-    ScanStats stats;
-    stats.entries = world_.node.size();
-    return stats;
+    return bytes;
   }
-  std::vector<Asid> attached;
-  unsigned scans = 0;
-  Nanoseconds scan_cpu{0};
 
- private:
+  std::optional<RoundRequest> round_;
+  unsigned pass_ = 0;
+  Nanoseconds next_pass_{};
   World& world_;
   ScriptedSystem& system_;
   std::uint64_t sequence_ = 0;
@@ -479,6 +537,87 @@ TEST_F(EngineTest, StopMovingStopsAtOnce) {
   run_until(world_.clock + 3s);
   EXPECT_EQ(world_.moves, before);
   EXPECT_GT(engine_->ledger().totals().abandoned.get(), 0u);
+}
+
+/// The same engine with a tracker that watches windows by itself: it must not make a difference.
+class EngineRoundsTest : public EngineTest {
+ protected:
+  EngineRoundsTest() { world_.rounds = true; }
+};
+
+TEST_F(EngineRoundsTest, DoesAsWithScans) {
+  const auto run = [&](bool rounds) {
+    world_.rounds = rounds;
+    build();
+    const Nanoseconds begin = world_.clock;
+    run_until(begin + 3s);
+    const EngineCounters counters = engine_->counters();
+    EXPECT_GE(hot_on_fast(), 396u) << "of 400";
+    EXPECT_EQ(counters.corrupt_records, 0u);
+    EXPECT_EQ(counters.windows, counters.epochs * options_.windows_per_epoch);
+    EXPECT_EQ(counters.scan_calls, counters.epochs * (options_.windows_per_epoch + 1));
+    return std::pair{counters.accessed_page_windows.get() / counters.epochs,
+                     counters.present_page_windows.get() / counters.epochs};
+  };
+  const World fresh = world_;
+  const auto scans = run(false);
+  world_ = fresh;
+  EXPECT_EQ(run(true), scans) << "page-windows of an epoch";
+}
+
+TEST_F(EngineRoundsTest, ANewHotSetFollowsWithinThreeEpochs) {
+  build();
+  run_until(world_.clock + 6s);
+  world_.hot.assign(2048, false);
+  for (std::size_t i = 1500; i < 1900; ++i) world_.hot[i] = true;
+  run_until(world_.clock + 3s);
+  EXPECT_GE(hot_on_fast(), 360u) << "of 400";
+}
+
+TEST_F(EngineRoundsTest, WhatWasLostIsNotForgotten) {
+  world_.lose_second_record = true;
+  build("static");
+  run_until(world_.clock + 3s);
+  EXPECT_GT(engine_->counters().lost_records, 0u);
+  EXPECT_EQ(engine_->counters().corrupt_records, 0u);
+  PageCount pages;
+  for (const PageCount tier : engine_->heat().occupancy().per_tier) pages += tier;
+  EXPECT_EQ(pages, PageCount(2048));
+  EXPECT_TRUE(engine_->heat().look_up(engine_->targets().at(0).process.asid, Vpn(0x1000 + 600)));
+}
+
+TEST_F(EngineRoundsTest, TheCpuTimeOfTheSourceStretchesTheEpoch) {
+  options_.cpu_budget = 0.1;
+  options_.cpu_burst = 0s;
+  build();
+  tracker_->scan_cpu = 200ms;
+  run_until(world_.clock + 20s);
+  EXPECT_GE(engine_->counters().tracking_cpu, 200ms * (engine_->counters().epochs - 1));
+  EXPECT_LE(engine_->counters().epochs, 11u) << "two seconds each, where one was asked for";
+  EXPECT_GT(engine_->counters().epochs_stretched, 0u);
+}
+
+TEST_F(EngineRoundsTest, AnExecDetachesAndFollowsTheNewImage) {
+  build();
+  run_until(world_.clock + 1500ms);
+  world_.address_space_gone = true;
+  run_until(world_.clock + 3s);
+  ASSERT_GE(tracker_->attached.size(), 2u);
+  EXPECT_NE(tracker_->attached[0], tracker_->attached[1]);
+  EXPECT_EQ(engine_->counters().scan_errors, 0u);
+}
+
+TEST_F(EngineRoundsTest, ARoundThatDoesNotEndIsNotWaitedForForEver) {
+  build();
+  run_until(world_.clock + 2s);
+  world_.stuck = true;
+  const std::uint64_t epochs = engine_->counters().epochs;
+  run_until(world_.clock + 30s);
+  EXPECT_GE(engine_->counters().epochs, epochs + 3);
+  EXPECT_THAT(log_, testing::HasSubstr("its windows take too long"));
+  world_.stuck = false;
+  run_until(world_.clock + 10s);
+  EXPECT_GE(engine_->counters().epochs, epochs + 8);
 }
 
 TEST_F(EngineTest, ReportsAddUpToTheTotals) {

@@ -7,6 +7,7 @@
 #include <numaif.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -33,6 +34,19 @@ int UniqueFd::release() {
 void UniqueFd::reset(int fd) {
   if (fd_ >= 0) ::close(fd_);
   fd_ = fd;
+}
+
+SharedMapping& SharedMapping::operator=(SharedMapping&& o) noexcept {
+  std::swap(bytes_, o.bytes_);
+  return *this;
+}
+
+SharedMapping::~SharedMapping() {
+  if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+}
+
+Result<SharedMapping> System::map_device(int, std::size_t) {
+  return fail(ErrorKind::kUnsupported, "this machine's devices can't be mapped");
 }
 
 Result<std::vector<NodeId>> System::allowed_nodes() const {
@@ -144,6 +158,12 @@ class RealSystem final : public System {
     UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
     if (!fd) return fail_errno(errno, "can't open " + path);
     return fd;
+  }
+
+  Result<SharedMapping> map_device(int fd, std::size_t bytes) override {
+    void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) return fail_errno(errno, fmt::format("can't map {} bytes", bytes));
+    return SharedMapping({static_cast<std::byte*>(p), bytes});
   }
 
   int ioctl(int fd, unsigned long request, void* argument) override {

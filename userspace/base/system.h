@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -43,6 +44,23 @@ class UniqueFd {
 struct AddressRange {
   std::uint64_t address = 0;
   Bytes length;
+};
+
+/// Memory that a device file shares with this process. Unmaps itself.
+class SharedMapping {
+ public:
+  SharedMapping() = default;
+  /// Takes over what mmap(2) returned.
+  explicit SharedMapping(std::span<std::byte> bytes) : bytes_(bytes) {}
+  SharedMapping(SharedMapping&& o) noexcept : bytes_(std::exchange(o.bytes_, {})) {}
+  SharedMapping& operator=(SharedMapping&& o) noexcept;
+  SharedMapping(const SharedMapping&) = delete;
+  SharedMapping& operator=(const SharedMapping&) = delete;
+  ~SharedMapping();
+  [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<std::byte> bytes_;
 };
 
 /// Thread-safety: const methods may be called from any thread.
@@ -82,6 +100,9 @@ class System {
   [[nodiscard]] virtual Result<UniqueFd> open_device(const std::string& path, int flags) = 0;
   /// ioctl(2): returns 0 or more, or -errno.
   [[nodiscard]] virtual int ioctl(int fd, unsigned long request, void* argument) = 0;
+  /// mmap(2) of a device from its begin, shared, to read and write. A system without one refuses
+  /// (kUnsupported).
+  [[nodiscard]] virtual Result<SharedMapping> map_device(int fd, std::size_t bytes);
   /// move_pages(2): returns 0 or more, or -errno. `nodes` empty = query. `status` has one int a
   /// page.
   [[nodiscard]] virtual long move_pages(Pid pid, std::span<void* const> pages,

@@ -257,6 +257,11 @@ const std::vector<KeyRule>& rules() {
        "\"cold\"",
        read_clear,
        [](const Config& c) { return quoted(std::string(to_string(c.tracker_options.clear))); }},
+      {"tracker", "continuous",
+       "let the module's own thread watch the windows, where the module can; false: scan by system "
+       "call",
+       reader(read_bool, [](Config& c, bool v) { c.tracker_options.continuous = v; }),
+       [](const Config& c) { return c.tracker_options.continuous ? "true" : "false"; }},
       {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
        [](const Config& c) { return size_text(c.engine.rate_limit); }},

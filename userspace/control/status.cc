@@ -135,6 +135,7 @@ json counters_json(const Engine& engine) {
   out["scan_errors"] = c.scan_errors;
   out["longest_lock_ns"] = c.scans.longest_lock.count();
   out["corrupt_records"] = c.corrupt_records;
+  out["lost_records"] = c.lost_records;
   out["tracking_cpu_ns"] = c.tracking_cpu.count();
   out["deciding_cpu_ns"] = c.deciding_cpu.count();
   out["moving_cpu_ns"] = c.moving_cpu.count();

@@ -114,6 +114,8 @@ Status Daemon::set_up() {
                                              std::move(mover), [this] { return tier_states(); },
                                              [this] { return targets(); }, std::move(hooks)},
                                config_.engine);
+  // The loop ends when it is readable, and the engine's next step takes what is there.
+  if (const int fd = engine_->ready_fd(); fd >= 0) TC_TRY(loop_->watch(fd, false, [] {}));
   return {};
 }
 
@@ -164,6 +166,8 @@ void Daemon::reload() {
     if (fresh->tracker != config_.tracker) return "tracker.name";
     if (fresh->tracker_options.flush != config_.tracker_options.flush) return "tracker.flush";
     if (fresh->tracker_options.clear != config_.tracker_options.clear) return "tracker.clear";
+    if (fresh->tracker_options.continuous != config_.tracker_options.continuous)
+      return "tracker.continuous";
     return nullptr;
   }();
   if (needs_restart != nullptr) {
@@ -296,7 +300,9 @@ void Daemon::log_better_trackers() const {
 Status Daemon::run() {
   log(fmt::format("{} with policy {}, tracker {}; control socket {}",
                   config_.engine.mode == EngineMode::kManage ? "managing" : "observing",
-                  engine_->policy().name(), engine_->tracker().name(), config_.socket));
+                  engine_->policy().name(),
+                  engine_->tracker().name() + (engine_->ready_fd() >= 0 ? " (continuous)" : ""),
+                  config_.socket));
   log_better_trackers();
   while (!stopping_) {
     const Nanoseconds now = system_.now();

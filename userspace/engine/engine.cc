@@ -43,6 +43,11 @@ constexpr std::uint64_t kFewAccesses = 16;
 /// Epochs begin early at most once in so many because the fast tier served less than before.
 constexpr unsigned kLookAgainAfter = 8;
 
+/// A round that isn't over when it should be is looked for so often; usually the tracker tells.
+constexpr Nanoseconds kLookForRound = std::chrono::milliseconds(10);
+/// And after so many epochs no more: what it still brings counts for nothing.
+constexpr int kPatientEpochs = 4;
+
 Nanoseconds scaled(Nanoseconds time, double factor) {
   return Nanoseconds(static_cast<Nanoseconds::rep>(static_cast<double>(time.count()) * factor));
 }
@@ -95,6 +100,7 @@ Engine::Engine(Parts parts, const EngineOptions& options)
     : parts_(std::move(parts)),
       options_(options),
       next_options_(options),
+      rounds_(parts_.tracker->rounds()),
       window_(options.window),
       credit_(scaled(options.cpu_burst, options.cpu_budget)) {}
 
@@ -105,6 +111,7 @@ void Engine::log(const std::string& text) const {
 }
 
 Nanoseconds Engine::step(Nanoseconds now) {
+  if (rounds_ != nullptr) drain();
   switch (phase_) {
     case Phase::kRest:
       if (now < next_epoch_) return next_epoch_;
@@ -136,6 +143,18 @@ Nanoseconds Engine::step(Nanoseconds now) {
       for (const auto& [pid, target] : targets_)
         if (target.attached) scan_queue_.push_back(pid);
       phase_ = Phase::kScan;
+      return now;
+    case Phase::kRound:
+      if (!rounds_are_over() && now < patience_)
+        return now < deadline_ ? deadline_ : std::min(patience_, now + kLookForRound);
+      for (auto& [pid, target] : targets_) {
+        if (!std::exchange(target.in_round, false)) continue;
+        log(fmt::format("process {} ({}): its windows take too long, the epoch goes on without",
+                        pid.get(), target.process.command));
+      }
+      windows_done_ = options_.windows_per_epoch;
+      counters_.windows += windows_done_;
+      phase_ = Phase::kDecide;
       return now;
     case Phase::kDecide:
       decide();
@@ -201,6 +220,10 @@ void Engine::begin_epoch(Nanoseconds now) {
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
 
   windows_done_ = 0;
+  if (rounds_ != nullptr) {
+    begin_rounds(now);
+    return;
+  }
   arming_ = true;
   scan_queue_.clear();
   for (const auto& [pid, target] : targets_)
@@ -239,6 +262,8 @@ void Engine::refresh_targets() {
       target.pidfd = std::move(*pidfd);
       target.attached = true;
       target.attach_failed = false;
+      target.pass = Pass{};
+      target.sequence = 0;
       target.idle_epochs = 0;
       target.seen_ticks = target.process.cpu_ticks;
       young_until_ = Epoch(epoch_.get() + kYoungEpochs);
@@ -310,52 +335,139 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
   if (target.last_clear.count() > 0) request.window = now - target.last_clear;
   target.last_clear = now;
 
-  // Records come in address order; what lies between them is not mapped (any more).
-  Vpn cursor(0);
-  bool intact = true;
-  const auto take = [&](std::span<const std::byte> bytes) {
-    if (parts_.hooks.on_records) parts_.hooks.on_records(bytes);
-    RecordReader reader(bytes);
-    while (const auto record = reader.next()) {
-      if (record->asid != target.process.asid || record->first < cursor) {
-        intact = false;
-        ++counters_.corrupt_records;
-        continue;
-      }
-      if (record->first > cursor) heat_.clear_range(record->asid, cursor, record->first - cursor);
-      cursor = record->first + record->pages();
-      const ApplyStats stats = heat_.apply(*record, count);
-      target.accessed = target.accessed || stats.accessed > PageCount(0);
-      if (!count) continue;
-      counters_.present_page_windows += stats.pages;
-      counters_.accessed_page_windows += stats.accessed;
-      counters_.accessed_page_windows_fast += stats.accessed_fast;
-    }
-    if (reader.error()) {
-      intact = false;
-      ++counters_.corrupt_records;
-    }
-  };
-  const Result<ScanStats> stats = parts_.tracker->scan(request, take);
+  target.pass = Pass{};
+  const Result<ScanStats> stats = parts_.tracker->scan(
+      request,
+      [&](std::span<const std::byte> bytes) { take_records(target, bytes, count, false); });
   ++counters_.scan_calls;
   if (stats) {
     counters_.scans += *stats;
     longest_scan_ = std::max(longest_scan_, stats->elapsed);
-    constexpr std::uint64_t kEnd = std::uint64_t{1} << (57 - kPageShift);
-    if (intact && cursor.get() < kEnd)
-      heat_.clear_range(target.process.asid, cursor, PageCount(kEnd - cursor.get()));
+    end_pass(target, true);
   } else {
-    if (stats.error().kind != ErrorKind::kNotFound) {
-      ++counters_.scan_errors;
-      log(stats.error().message);
-    }
-    // Exit or exec. If the process is still there in the next epoch, it has a new image.
-    parts_.tracker->detach(target.process.asid);
-    heat_.forget(target.process.asid);
-    target.attached = false;
-    ++target.generation;
+    lose(target, stats.error());
   }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+}
+
+void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool count,
+                          bool numbered) {
+  if (parts_.hooks.on_records) parts_.hooks.on_records(bytes);
+  Pass& pass = target.pass;
+  RecordReader reader(bytes);
+  while (const auto record = reader.next()) {
+    if (record->asid != target.process.asid || record->first < pass.cursor) {
+      pass.intact = false;
+      ++counters_.corrupt_records;
+      continue;
+    }
+    const bool gap = numbered && target.sequence != 0 && record->sequence != target.sequence;
+    target.sequence = record->sequence + 1;
+    pass.intact = pass.intact && !gap;
+    // Records come in address order; what lies between them is not mapped (any more).
+    if (record->first > pass.cursor && !gap)
+      heat_.clear_range(record->asid, pass.cursor, record->first - pass.cursor);
+    pass.cursor = record->first + record->pages();
+    const bool counts = count && (!numbered || record->epoch == epoch_);
+    const ApplyStats stats = heat_.apply(*record, counts);
+    target.accessed = target.accessed || stats.accessed > PageCount(0);
+    if (!counts) continue;
+    counters_.present_page_windows += stats.pages;
+    counters_.accessed_page_windows += stats.accessed;
+    counters_.accessed_page_windows_fast += stats.accessed_fast;
+  }
+  if (reader.error()) {
+    pass.intact = false;
+    ++counters_.corrupt_records;
+  }
+}
+
+void Engine::end_pass(Target& target, bool whole) {
+  constexpr std::uint64_t kEnd = std::uint64_t{1} << (57 - kPageShift);
+  const Vpn cursor = target.pass.cursor;
+  if (whole && target.pass.intact && cursor.get() < kEnd)
+    heat_.clear_range(target.process.asid, cursor, PageCount(kEnd - cursor.get()));
+  target.pass = Pass{};
+}
+
+void Engine::lose(Target& target, const Error& why) {
+  if (why.kind != ErrorKind::kNotFound) {
+    ++counters_.scan_errors;
+    log(why.message);
+  }
+  parts_.tracker->detach(target.process.asid);
+  heat_.forget(target.process.asid);
+  target.attached = false;
+  target.in_round = false;
+  ++target.generation;
+}
+
+void Engine::begin_rounds(Nanoseconds now) {
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  RoundRequest request;
+  request.epoch = epoch_;
+  request.windows = options_.windows_per_epoch;
+  request.window = window_;
+  request.cpu_share = options_.cpu_budget;
+  request.cpu_burst = scaled(options_.cpu_burst, options_.cpu_budget);
+  for (auto& [pid, target] : targets_) {
+    if (!target.attached) continue;
+    request.asid = target.process.asid;
+    target.passes = 0;
+    target.in_round = true;
+    if (const Status begun = rounds_->begin_round(request); !begun) lose(target, begun.error());
+  }
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+  phase_ = rounds_are_over() ? Phase::kRest : Phase::kRound;
+  deadline_ = now + window_ * (options_.windows_per_epoch + 1);
+  patience_ = deadline_ + kPatientEpochs * options_.epoch;
+}
+
+bool Engine::rounds_are_over() const {
+  return std::none_of(targets_.begin(), targets_.end(),
+                      [](const auto& entry) { return entry.second.in_round; });
+}
+
+void Engine::drain() {
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  rounds_->drain(*this);
+  for (const auto& [asid, why] : gone_)
+    if (Target* target = find(asid)) lose(*target, why);
+  gone_.clear();
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+}
+
+Engine::Target* Engine::find(Asid asid) {
+  for (auto& [pid, target] : targets_)
+    if (target.attached && target.process.asid == asid) return &target;
+  return nullptr;
+}
+
+void Engine::on_records(Asid asid, std::span<const std::byte> records) {
+  Target* target = find(asid);
+  if (target == nullptr) return;
+  // The first pass opens the first window.
+  const bool count = target->in_round && target->passes > 0;
+  if (count) heat_.set_window_heat(window_heat(target->passes - 1, options_.windows_per_epoch));
+  take_records(*target, records, count, true);
+}
+
+void Engine::on_pass(Asid asid, const RoundPass& pass) {
+  Target* target = find(asid);
+  if (target == nullptr) return;
+  end_pass(*target, pass.lost_records == 0);
+  ++counters_.scan_calls;
+  counters_.scans += pass.stats;
+  counters_.lost_records += pass.lost_records;
+  tracking_cpu_epoch_ += pass.cpu;
+  longest_scan_ = std::max(longest_scan_, pass.stats.elapsed);
+  if (pass.epoch != epoch_) return;
+  target->passes = pass.pass + 1;
+  if (pass.pass == pass.windows) target->in_round = false;
+}
+
+void Engine::on_gone(Asid asid, const Error& why) {
+  gone_.emplace_back(asid, why);
 }
 
 PageCount Engine::room(const NodeState& node, std::size_t nodes) const {

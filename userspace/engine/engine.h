@@ -8,6 +8,9 @@
 // policy decides on what they showed, and the plan is carried out batch by batch under the rate
 // limit; what is not done when the next epoch is due is dropped, because its evidence is old.
 //
+// Where the tracker watches windows by itself (tracking/rounds.h), arming and the windows are one
+// request, and the engine sleeps until all of it has been seen; everything else is the same.
+//
 // The engine knows no clock and no machine of its own: step() is told the time and says when it
 // wants to be called again. The daemon drives it with real time, tests and the simulator with
 // theirs. Not thread-safe.
@@ -30,6 +33,8 @@
 #include "mover/mover.h"
 #include "policies/policy.h"
 #include "tracking/process.h"
+#include "tracking/record.h"
+#include "tracking/rounds.h"
 #include "tracking/tracker.h"
 
 namespace thermocline {
@@ -92,10 +97,11 @@ struct EngineCounters {
   std::uint64_t scan_calls = 0;
   std::uint64_t scan_errors = 0;
   std::uint64_t corrupt_records = 0;
-  Nanoseconds tracking_cpu{};   ///< CPU time of scanning, heat and deciding
-  Nanoseconds deciding_cpu{};   ///< of it, the policy's
-  Nanoseconds moving_cpu{};     ///< CPU time of carrying out plans
-  Nanoseconds longest_batch{};  ///< wall time of the longest mover call
+  std::uint64_t lost_records = 0;  ///< that the tracker had no room for
+  Nanoseconds tracking_cpu{};      ///< CPU time of scanning, heat and deciding
+  Nanoseconds deciding_cpu{};      ///< of it, the policy's
+  Nanoseconds moving_cpu{};        ///< CPU time of carrying out plans
+  Nanoseconds longest_batch{};     ///< wall time of the longest mover call
   PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
   std::uint64_t epochs_stretched = 0;  ///< epochs made longer to keep the CPU budget
   std::uint64_t epochs_calm = 0;       ///< epochs with little to move, after which the engine rests
@@ -145,7 +151,7 @@ struct EngineHooks {
   std::function<void(const std::string&)> log;
 };
 
-class Engine {
+class Engine : private RoundSink {
  public:
   struct Parts {
     System& system;
@@ -160,13 +166,15 @@ class Engine {
   };
 
   Engine(Parts parts, const EngineOptions& options);
-  ~Engine();
+  ~Engine() override;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   /// Do what is due. Bounded by one scan of one target or one batch of moves. Returns the time at
   /// which it wants to be called again (at once when <= now).
   Nanoseconds step(Nanoseconds now);
+  /// A descriptor whose being readable is a reason to call step() before that; -1 = none.
+  [[nodiscard]] int ready_fd() const { return rounds_ != nullptr ? rounds_->ready_fd() : -1; }
 
   /// From the next epoch on; but from manage to observe moving stops at once.
   void set_options(const EngineOptions& options);
@@ -190,12 +198,18 @@ class Engine {
   [[nodiscard]] Pid pid_of(Asid asid) const;
 
  private:
-  enum class Phase : std::uint8_t { kRest, kScan, kWindow, kDecide, kMove };
+  enum class Phase : std::uint8_t { kRest, kScan, kWindow, kRound, kDecide, kMove };
 
   /// A node and the pages that may still come to it. Node -1: the tier has none.
   struct NodeRoom {
     NodeId node{-1};
     PageCount pages;
+  };
+
+  /// How far the records of a pass have come.
+  struct Pass {
+    Vpn cursor{0};       ///< what lies before has been told
+    bool intact = true;  ///< nothing is missing so far
   };
 
   struct Target {
@@ -209,6 +223,10 @@ class Engine {
     unsigned idle_epochs = 0;      ///< in a row without such a page
     std::uint64_t seen_ticks = 0;  ///< its CPU time when there was one
     bool unseen = false;
+    Pass pass;
+    bool in_round = false;       ///< asked for in this epoch, and not over
+    unsigned passes = 0;         ///< of the round, that are over
+    std::uint64_t sequence = 0;  ///< of the record to come, in rounds; 0 = not known
   };
 
   struct Resting {
@@ -222,6 +240,20 @@ class Engine {
   /// Once an epoch: a process that runs touches memory, so something hides it if we never see that.
   void look_for_unseen(Target& target, std::uint64_t cpu_ticks);
   void scan_target(Target& target, Nanoseconds now, bool count);
+  /// Records of the pass that is under way. `numbered`: a gap in their sequence is a loss.
+  void take_records(Target& target, std::span<const std::byte> bytes, bool count, bool numbered);
+  /// What no record of the pass covered is not mapped any more.
+  void end_pass(Target& target, bool whole);
+  /// Exit or exec. If the process is still there in the next epoch, it has a new image.
+  void lose(Target& target, const Error& why);
+  void begin_rounds(Nanoseconds now);
+  /// Takes what the tracker has seen by itself.
+  void drain();
+  [[nodiscard]] bool rounds_are_over() const;
+  Target* find(Asid asid);
+  void on_records(Asid asid, std::span<const std::byte> records) override;
+  void on_pass(Asid asid, const RoundPass& pass) override;
+  void on_gone(Asid asid, const Error& why) override;
   void decide();
   void queue_plan(Plan plan);
   /// Sets next_epoch_ by what the plan holds and what this epoch cost.
@@ -250,12 +282,16 @@ class Engine {
   std::map<std::pair<Asid, Vpn>, Resting> resting_;  ///< pages that failed lately, rested or not
   std::vector<TierState> tiers_;
 
+  RoundSource* rounds_;                       ///< of the tracker; null = it scans when it is asked
+  std::vector<std::pair<Asid, Error>> gone_;  ///< told by a drain
+
   Phase phase_ = Phase::kRest;
   Epoch epoch_{0};
   Nanoseconds epoch_start_{};
   Nanoseconds next_epoch_{};
   Nanoseconds moves_end_{};  ///< what is not moved by then is left to the next plan
-  Nanoseconds deadline_{};   ///< end of the window that is open
+  Nanoseconds deadline_{};   ///< end of the window that is open, or when the rounds should be over
+  Nanoseconds patience_{};   ///< until then rounds are waited for
   Nanoseconds window_;
   unsigned windows_done_ = 0;
   bool arming_ = false;

@@ -2,10 +2,18 @@
 #include "tracking/kmod_tracker.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cerrno>
 #include <map>
+#include <optional>
 
+#include "base/text.h"
+#include "tracking/ring_reader.h"
+#include "tracking/rounds.h"
 #include "uapi/thermocline.h"
 
 namespace thermocline {
@@ -16,11 +24,23 @@ namespace {
 /// call doesn't count, small enough to stay in the cache.
 constexpr std::size_t kBufferBytes = 256 * 1024;
 
+/// A ring holds a whole round, so that a daemon that doesn't get a CPU loses nothing: so many bytes
+/// for the records of a table page (512 pages) and pass. One that lost records all the same is
+/// replaced by one of twice the size, up to the largest.
+constexpr std::uint64_t kRingBytesATable = 1024;
+constexpr std::uint64_t kLargestRing = 16 * 1024 * 1024;
+
 std::uint64_t user_pointer(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p);
 }
 
-Result<UniqueFd> open_module(System& system) {
+/// An open module, and what it can do.
+struct Module {
+  UniqueFd fd;
+  std::uint64_t features = 0;
+};
+
+Result<Module> open_module(System& system) {
   auto fd = system.open_device(THERMOCLINE_DEVICE, O_RDWR);
   if (!fd) {
     if (fd.error().kind == ErrorKind::kNotFound)
@@ -32,7 +52,7 @@ Result<UniqueFd> open_module(System& system) {
       return fail(ErrorKind::kPermission,
                   "not allowed to open {}: run as root; it is root's own, and needs CAP_SYS_ADMIN",
                   THERMOCLINE_DEVICE);
-    return fd;
+    return tl::make_unexpected(fd.error());
   }
   thermocline_info info{};
   const int rc = system.ioctl(fd->get(), THERMOCLINE_IOC_INFO, &info);
@@ -47,16 +67,42 @@ Result<UniqueFd> open_module(System& system) {
                 THERMOCLINE_RECORD_VERSION);
   if ((info.features & THERMOCLINE_FEATURE_SCAN) == 0)
     return fail(ErrorKind::kUnsupported, "the loaded module can't scan on this kernel");
-  return fd;
+  return Module{std::move(*fd), info.features};
 }
 
-class KmodTracker final : public Tracker {
+ScanStats stats_of(const thermocline_mark& mark) {
+  ScanStats stats;
+  stats.entries = mark.entries;
+  stats.accessed = mark.accessed;
+  stats.records = mark.records;
+  stats.bytes = mark.bytes;
+  stats.skipped = PageCount(mark.skipped_pages);
+  stats.elapsed = Nanoseconds(static_cast<std::int64_t>(mark.elapsed_ns));
+  stats.longest_lock = Nanoseconds(static_cast<std::int64_t>(mark.max_lock_ns));
+  return stats;
+}
+
+/// One address space: a file of the module's, and its thread's ring once a round was asked for.
+struct Attachment {
+  UniqueFd fd;
+  SharedMapping mapping;
+  std::optional<RingReader> ring;
+  Pid pid;
+  std::uint64_t ring_bytes = 0;  ///< 0: no ring yet
+  bool lost = false;             ///< records, since the ring was made
+  Nanoseconds cpu{};             ///< of the thread, as far as it was told
+};
+
+class KmodTracker final : public Tracker, public RoundSource {
  public:
-  KmodTracker(System& system, const TrackerOptions& options, UniqueFd module)
+  KmodTracker(System& system, const TrackerOptions& options, Module module)
       : system_(system),
         options_(options),
-        module_(std::move(module)),
-        buffer_(kBufferBytes / sizeof(std::uint64_t)) {}
+        module_(std::move(module.fd)),
+        buffer_(kBufferBytes / sizeof(std::uint64_t)) {
+    if (options.continuous && (module.features & THERMOCLINE_FEATURE_CONTINUOUS) != 0)
+      ready_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  }
 
   const std::string& name() const override {
     static const std::string kName = "kmod";
@@ -64,17 +110,26 @@ class KmodTracker final : public Tracker {
   }
 
   Status attach(const ProcessIdentity& process) override {
-    TC_ASSIGN(UniqueFd fd, open_module(system_));
+    TC_ASSIGN(Module module, open_module(system_));
     thermocline_attach request{};
     request.pid = process.pid.get();
     request.start_ticks = process.start_ticks;
     request.asid = process.asid.get();
-    const int rc = system_.ioctl(fd.get(), THERMOCLINE_IOC_ATTACH, &request);
+    const int rc = system_.ioctl(module.fd.get(), THERMOCLINE_IOC_ATTACH, &request);
     if (rc < 0)
       return fail_errno(
           -rc, fmt::format("can't attach to process {} ({})", process.pid.get(), process.command));
-    attachments_[process.asid] = std::move(fd);
-    return {};
+    Attachment& attachment = attachments_[process.asid] = Attachment{};
+    attachment.fd = std::move(module.fd);
+    attachment.pid = process.pid;
+    if (!ready_) return {};
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = process.asid.get();
+    if (::epoll_ctl(ready_.get(), EPOLL_CTL_ADD, attachment.fd.get(), &event) == 0) return {};
+    const int error = errno;
+    attachments_.erase(process.asid);
+    return fail_errno(error, "can't wait for the module");
   }
 
   void detach(Asid asid) override { attachments_.erase(asid); }
@@ -102,7 +157,7 @@ class KmodTracker final : public Tracker {
 
     ScanStats stats;
     do {
-      const int rc = system_.ioctl(attachment->second.get(), THERMOCLINE_IOC_SCAN, &call);
+      const int rc = system_.ioctl(attachment->second.fd.get(), THERMOCLINE_IOC_SCAN, &call);
       if (rc < 0)
         return fail_errno(-rc, fmt::format("can't scan address space {:#x}", request.asid.get()));
       stats.entries += call.entries;
@@ -119,11 +174,113 @@ class KmodTracker final : public Tracker {
     return stats;
   }
 
+  RoundSource* rounds() override { return ready_ ? this : nullptr; }
+  int ready_fd() const override { return ready_.get(); }
+
+  Status begin_round(const RoundRequest& request) override {
+    const auto found = attachments_.find(request.asid);
+    if (found == attachments_.end())
+      return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
+    Attachment& attachment = found->second;
+    thermocline_schedule schedule{};
+    schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR |
+                     (options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u);
+    schedule.windows = request.windows;
+    schedule.window_ns = static_cast<std::uint64_t>(request.window.count());
+    schedule.epoch = request.epoch.get();
+    schedule.budget_ppm =
+        std::clamp(static_cast<std::uint32_t>(request.cpu_share * 1e6),
+                   std::uint32_t{THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM}, std::uint32_t{1000000});
+    schedule.burst_ns = std::min<std::uint64_t>(
+        static_cast<std::uint64_t>(request.cpu_burst.count()), THERMOCLINE_SCHEDULE_MAX_NS);
+    if (attachment.ring && attachment.lost && attachment.ring_bytes < kLargestRing) {
+      attachment.ring_bytes = std::min(
+          std::max(2 * attachment.ring_bytes, ring_bytes(attachment.pid, request)), kLargestRing);
+      attachment.ring.reset();
+      system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+    }
+    if (attachment.ring_bytes == 0) attachment.ring_bytes = ring_bytes(attachment.pid, request);
+    if (!attachment.ring) return start(attachment, schedule);
+    const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_CONFIGURE, &schedule);
+    if (rc < 0)
+      return fail_errno(-rc, fmt::format("can't scan address space {:#x}", request.asid.get()));
+    return {};
+  }
+
+  void drain(RoundSink& sink) override {
+    std::array<epoll_event, 64> events;
+    const int n = ::epoll_wait(ready_.get(), events.data(), static_cast<int>(events.size()), 0);
+    for (int i = 0; i < n; ++i) {
+      const epoll_event& event = events[static_cast<std::size_t>(i)];
+      const Asid asid(event.data.u64);
+      const auto found = attachments_.find(asid);
+      if (found == attachments_.end()) continue;
+      if (found->second.ring) drain_one(asid, found->second, sink);
+      if ((event.events & EPOLLHUP) != 0)
+        sink.on_gone(asid, Error{ErrorKind::kNotFound,
+                                 fmt::format("address space {:#x} is gone", asid.get())});
+    }
+  }
+
  private:
+  /// For the process as large as it is now.
+  std::uint64_t ring_bytes(Pid pid, const RoundRequest& request) const {
+    std::uint64_t pages = 0;
+    if (const auto statm = system_.read_file(fmt::format("/proc/{}/statm", pid.get()))) {
+      const auto fields = split(*statm, ' ');
+      if (fields.size() > 1) pages = parse_u64(fields[1]).value_or(0);
+    }
+    // A page count that can't be is no reason to overflow.
+    const std::uint64_t tables = std::min(pages / 512 + 1, kLargestRing);
+    const std::uint64_t round = tables * kRingBytesATable * (request.windows + 1);
+    return std::clamp(std::bit_ceil(round), std::uint64_t{THERMOCLINE_RING_MIN_BYTES},
+                      kLargestRing);
+  }
+
+  Status start(Attachment& attachment, const thermocline_schedule& schedule) {
+    thermocline_start request{};
+    request.schedule = schedule;
+    request.ring_bytes = attachment.ring_bytes;
+    const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_START, &request);
+    if (rc < 0) return fail_errno(-rc, "can't start a scanning thread");
+    TC_ASSIGN(attachment.mapping,
+              system_.map_device(attachment.fd.get(), static_cast<std::size_t>(request.map_bytes)));
+    TC_ASSIGN(attachment.ring, RingReader::open(attachment.mapping.bytes()));
+    attachment.lost = false;
+    return {};
+  }
+
+  void drain_one(Asid asid, Attachment& attachment, RoundSink& sink) {
+    const Status drained = attachment.ring->drain(
+        [&](std::span<const std::byte> records) { sink.on_records(asid, records); },
+        [&](const thermocline_mark& mark) {
+          RoundPass pass;
+          pass.epoch = Epoch(mark.epoch);
+          pass.pass = mark.pass;
+          pass.windows = mark.windows;
+          pass.lost_records = mark.dropped_records;
+          pass.stats = stats_of(mark);
+          if (mark.pass == mark.windows) pass.cpu = new_cpu_time(attachment);
+          attachment.lost = attachment.lost || mark.dropped_records > 0;
+          sink.on_pass(asid, pass);
+        });
+    if (!drained) sink.on_gone(asid, drained.error());
+  }
+
+  /// What the thread has taken since this was asked last.
+  Nanoseconds new_cpu_time(Attachment& attachment) {
+    thermocline_stats stats{};
+    if (system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STATS, &stats) < 0) return {};
+    const Nanoseconds before = attachment.cpu;
+    attachment.cpu = Nanoseconds(static_cast<std::int64_t>(stats.cpu_ns));
+    return attachment.cpu - before;
+  }
+
   System& system_;
   TrackerOptions options_;
   UniqueFd module_;  // keeps the module in place while there is nothing to attach to
-  std::map<Asid, UniqueFd> attachments_;
+  UniqueFd ready_;   // epoll of all attachments; none without continuous mode
+  std::map<Asid, Attachment> attachments_;
   std::vector<thermocline_range> ranges_;
   std::vector<std::uint64_t> buffer_;  // 8-byte aligned, as the module asks
 };
@@ -149,7 +306,7 @@ TrackerFactory kmod_tracker_factory() {
   };
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
-    TC_ASSIGN(UniqueFd module, open_module(system));
+    TC_ASSIGN(Module module, open_module(system));
     return std::make_unique<KmodTracker>(system, options, std::move(module));
   };
   return factory;

@@ -51,6 +51,8 @@ struct ScanStats {
 /// call.
 using RecordSink = std::function<void(std::span<const std::byte>)>;
 
+class RoundSource;
+
 class Tracker {
  public:
   virtual ~Tracker() = default;
@@ -63,6 +65,8 @@ class Tracker {
   /// Read (and clear). kNotFound when the address space is gone: exit or exec; detach then.
   [[nodiscard]] virtual Result<ScanStats> scan(const ScanRequest& request,
                                                const RecordSink& sink) = 0;
+  /// For a source that can watch windows by itself (rounds.h), while this tracker lives; else null.
+  [[nodiscard]] virtual RoundSource* rounds() { return nullptr; }
 };
 
 struct TrackerOptions {
@@ -79,6 +83,8 @@ struct TrackerOptions {
     kCold,       ///< process_madvise(MADV_COLD): in parts; exact; reclaim takes those pages first
   };
   Clear clear = Clear::kAuto;
+  /// Let a source that can watch windows by itself do so. Default true.
+  bool continuous = true;
 };
 
 [[nodiscard]] std::string_view to_string(TrackerOptions::Clear clear);
