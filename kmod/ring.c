@@ -17,6 +17,7 @@
 #include <linux/vmalloc.h>
 
 #include "module.h"
+#include "trace.h"
 
 /* Room that records leave to the marks of one round. */
 #define MARKS_BYTES ((THERMOCLINE_SCHEDULE_MAX_WINDOWS + 1) * sizeof(struct thermocline_mark))
@@ -76,6 +77,7 @@ static void drop(struct thermocline_ring *ring, const u8 *records, size_t bytes)
 	ring->dropped_bytes += bytes;
 	spin_unlock(&ring->lock);
 	ring->overflowing = true;
+	trace_ring_overflow(count, bytes, ring->size);
 	WRITE_ONCE(ring->header->overflows, ring->overflows);
 	WRITE_ONCE(ring->header->dropped_records, ring->dropped_records);
 	WRITE_ONCE(ring->header->dropped_bytes, ring->dropped_bytes);

@@ -38,6 +38,7 @@
 #include <asm/tlbflush.h>
 
 #include "module.h"
+#include "trace.h"
 
 #ifndef CONFIG_X86_64
 #error "thermocline reads x86-64 page tables; there is no support for other machines yet"
@@ -1062,6 +1063,7 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 	forget_nodes(&att->nodes);
 	att->run.count = 0;
 
+	trace_scan_begin(att->asid, scan->epoch, scan->flags, w.stamp.window_ns);
 	for (;;) {
 		err = walk_once(&w);
 		if (err)
@@ -1086,5 +1088,6 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 	scan->window_ns = w.stamp.window_ns;
 	scan->elapsed_ns = ktime_get_ns() - began;
 	scan->resume_page = more(&w) ? w.address >> PAGE_SHIFT : 0;
+	trace_scan_end(att->asid, err, scan);
 	return err;
 }
