@@ -4,14 +4,18 @@
 #include "tracking/kmod_tracker.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <deque>
 
+#include "fake_ring.h"
 #include "tracking/record.h"
+#include "tracking/rounds.h"
 #include "uapi/thermocline.h"
 
 namespace thermocline {
@@ -202,6 +206,227 @@ TEST_F(KmodTrackerTest, AModuleThatCannotBeUsedIsSaidToBe) {
   EXPECT_THAT(refusal(), HasSubstr("insmod"));
   module_.open_error = EACCES;
   EXPECT_THAT(refusal(), HasSubstr("root"));
+}
+
+/// One that scans by itself: its device can be polled, and each START makes a ring.
+class ContinuousModule : public ScriptedModule {
+ public:
+  ContinuousModule() {
+    info.features |= THERMOCLINE_FEATURE_CONTINUOUS | THERMOCLINE_FEATURE_PRUNE;
+  }
+  Result<std::string> read_file(const std::string& p) const override {
+    if (p == "/proc/42/statm") return fmt::format("999999 {} 3 4 5 6 7\n", resident_pages);
+    return ScriptedModule::read_file(p);
+  }
+  Result<UniqueFd> open_device(const std::string&, int) override {
+    device = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return UniqueFd(device);
+  }
+  int ioctl(int fd, unsigned long request, void* argument) override {
+    switch (request) {
+      case THERMOCLINE_IOC_START: {
+        auto& start = *static_cast<thermocline_start*>(argument);
+        schedules.push_back(start.schedule);
+        if (round_rc != 0) return round_rc;
+        ++starts;
+        FakeRing made(start.ring_bytes);
+        ring_bytes = start.ring_bytes;
+        next_ring = made.release();
+        start.map_bytes = next_ring.size();
+        return 0;
+      }
+      case THERMOCLINE_IOC_CONFIGURE:
+        schedules.push_back(*static_cast<thermocline_schedule*>(argument));
+        return round_rc;
+      case THERMOCLINE_IOC_STOP:
+        ++stops;
+        return 0;
+      case THERMOCLINE_IOC_STATS:
+        *static_cast<thermocline_stats*>(argument) = {};
+        static_cast<thermocline_stats*>(argument)->cpu_ns = cpu_ns;
+        return 0;
+      default:
+        return ScriptedModule::ioctl(fd, request, argument);
+    }
+  }
+  Result<SharedMapping> map_device(int, std::size_t bytes) override {
+    EXPECT_EQ(bytes, next_ring.size());
+    ring = next_ring;
+    return SharedMapping(ring);
+  }
+  /// Publishes, and wakes who polls.
+  void publish(std::span<const std::byte> bytes) {
+    produce(ring, bytes);
+    ASSERT_EQ(::eventfd_write(device, 1), 0);
+  }
+  void publish(const thermocline_mark& mark) { publish(std::as_bytes(std::span(&mark, 1))); }
+
+  std::uint64_t resident_pages = 1, ring_bytes = 0, cpu_ns = 0;
+  std::vector<thermocline_schedule> schedules;
+  int starts = 0, stops = 0, round_rc = 0, device = -1;
+  std::span<std::byte> ring, next_ring;
+};
+
+class KmodRoundsTest : public testing::Test, protected RoundSink {
+ protected:
+  void make(const TrackerOptions& options = {}) {
+    auto tracker = kmod_tracker_factory().make(module_, options);
+    ASSERT_TRUE(tracker);
+    tracker_ = std::move(*tracker);
+    ASSERT_TRUE(tracker_->attach({Pid(42), 4711, Asid(9), "redis-server"}));
+  }
+  RoundSource& rounds() { return *tracker_->rounds(); }
+  static RoundRequest request(std::uint64_t epoch = 5) {
+    RoundRequest r;
+    r.asid = Asid(9);
+    r.epoch = Epoch(epoch);
+    r.windows = 3;
+    r.window = Nanoseconds(2'000'000);
+    r.cpu_share = 0.03;
+    r.cpu_burst = Nanoseconds(7000);
+    return r;
+  }
+  void on_records(Asid asid, std::span<const std::byte> bytes) override {
+    EXPECT_EQ(asid, Asid(9));
+    RecordReader reader(bytes);
+    while (const auto record = reader.next()) sequences_.push_back(record->sequence);
+    EXPECT_FALSE(reader.error());
+  }
+  void on_pass(Asid, const RoundPass& pass) override { passes_.push_back(pass); }
+  void on_gone(Asid, const Error& why) override { gone_.push_back(why.kind); }
+
+  ContinuousModule module_;
+  std::unique_ptr<Tracker> tracker_;
+  std::vector<std::uint64_t> sequences_;
+  std::vector<RoundPass> passes_;
+  std::vector<ErrorKind> gone_;
+};
+
+TEST_F(KmodRoundsTest, OnlyWhereTheModuleCanAndTheUserWants) {
+  make();
+  EXPECT_NE(tracker_->rounds(), nullptr);
+  TrackerOptions options;
+  options.continuous = false;
+  make(options);
+  EXPECT_EQ(tracker_->rounds(), nullptr);
+  module_.info.features = THERMOCLINE_FEATURE_SCAN;
+  make();
+  EXPECT_EQ(tracker_->rounds(), nullptr);
+}
+
+TEST_F(KmodRoundsTest, TheScheduleIsWhatWasAskedFor) {
+  make();
+  ASSERT_TRUE(rounds().begin_round(request()));
+  ASSERT_TRUE(rounds().begin_round(request(6)));
+  EXPECT_EQ(module_.starts, 1) << "the second round is another schedule for the same thread";
+  ASSERT_EQ(module_.schedules.size(), 2u);
+  const thermocline_schedule& s = module_.schedules.front();
+  EXPECT_EQ(s.flags, THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE);
+  EXPECT_EQ(s.windows, 3u);
+  EXPECT_EQ(s.window_ns, 2'000'000u);
+  EXPECT_EQ(s.period_ns, 0u);
+  EXPECT_EQ(s.epoch, 5u);
+  EXPECT_EQ(s.budget_ppm, 30'000u);
+  EXPECT_EQ(s.burst_ns, 7000u);
+  EXPECT_EQ(module_.schedules.back().epoch, 6u);
+}
+
+TEST_F(KmodRoundsTest, PrunesOnlyWhereTheModuleCanAndTheUserWants) {
+  TrackerOptions options;
+  options.prune = false;
+  options.flush = true;
+  make(options);
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.schedules.back().flags,
+            THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH);
+  module_.info.features &= ~THERMOCLINE_FEATURE_PRUNE;
+  make();
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.schedules.back().flags & THERMOCLINE_SCAN_PRUNE, 0u);
+}
+
+TEST_F(KmodRoundsTest, HandsOnRecordsPassesAndTheThreadsTime) {
+  make();
+  rounds().drain(*this);
+  ASSERT_TRUE(rounds().begin_round(request()));
+  module_.publish(record_of(Asid(9), 0));
+  module_.publish(record_of(Asid(9), 1));
+  thermocline_mark mark = mark_of(0, 1);
+  mark.epoch = 5;
+  mark.entries = 1024;
+  mark.max_lock_ns = 77;
+  module_.publish(mark);
+  rounds().drain(*this);
+  EXPECT_THAT(sequences_, ElementsAre(0, 1));
+  ASSERT_EQ(passes_.size(), 1u);
+  EXPECT_EQ(passes_[0].epoch, Epoch(5));
+  EXPECT_EQ(passes_[0].stats.entries, 1024u);
+  EXPECT_EQ(passes_[0].stats.longest_lock, Nanoseconds(77));
+  EXPECT_EQ(passes_[0].cpu, Nanoseconds(0)) << "told with the last pass of a round";
+  module_.cpu_ns = 1000;
+  module_.publish(mark_of(1, 1));
+  rounds().drain(*this);
+  module_.cpu_ns = 1500;
+  module_.publish(mark_of(1, 1));
+  rounds().drain(*this);
+  ASSERT_EQ(passes_.size(), 3u);
+  EXPECT_EQ(passes_[1].cpu, Nanoseconds(1000));
+  EXPECT_EQ(passes_[2].cpu, Nanoseconds(500)) << "what came to it since";
+  EXPECT_TRUE(gone_.empty());
+}
+
+TEST_F(KmodRoundsTest, ARingThatLostRecordsIsReplacedByALargerOne) {
+  make();
+  ASSERT_TRUE(rounds().begin_round(request()));
+  const std::uint64_t before = module_.ring_bytes;
+  thermocline_mark mark = mark_of(1, 3);
+  mark.dropped_records = 2;
+  module_.publish(mark);
+  rounds().drain(*this);
+  ASSERT_EQ(passes_.size(), 1u);
+  EXPECT_EQ(passes_[0].lost_records, 2u);
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.stops, 1);
+  EXPECT_EQ(module_.ring_bytes, 2 * before);
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.starts, 2) << "the new one lost nothing";
+  module_.publish(record_of(Asid(9), 8));
+  rounds().drain(*this);
+  EXPECT_THAT(sequences_, ElementsAre(8)) << "and is the one that is read";
+}
+
+TEST_F(KmodRoundsTest, TheRingGrowsWithTheProcess) {
+  make();
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.ring_bytes, THERMOCLINE_RING_MIN_BYTES);
+  module_.resident_pages = 256 * 1024;  // 1 GiB: 512 tables, 4 passes, 1 KiB each
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.ring_bytes, 4u << 20);
+  module_.resident_pages = 1;
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.starts, 2) << "a smaller process keeps it";
+  module_.resident_pages = ~std::uint64_t{0};
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.ring_bytes, 16u << 20) << "there is a largest";
+}
+
+TEST_F(KmodRoundsTest, AnAddressSpaceThatIsGoneIsNotFoundAndABrokenRingIsTold) {
+  make();
+  ASSERT_TRUE(rounds().begin_round(request()));
+  const std::vector<std::uint64_t> rubbish(8, 0x1234567);
+  module_.publish(std::as_bytes(std::span(rubbish)));
+  rounds().drain(*this);
+  EXPECT_THAT(gone_, ElementsAre(ErrorKind::kCorrupt));
+  module_.round_rc = -ESRCH;
+  const Status gone = rounds().begin_round(request());
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().kind, ErrorKind::kNotFound);
+  tracker_->detach(Asid(9));
+  const Status detached = rounds().begin_round(request());
+  ASSERT_FALSE(detached);
+  EXPECT_EQ(detached.error().kind, ErrorKind::kNotFound);
+  rounds().drain(*this);
+  EXPECT_EQ(gone_.size(), 1u);
 }
 
 }  // namespace

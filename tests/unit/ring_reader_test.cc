@@ -8,6 +8,7 @@
 #include <cstring>
 #include <random>
 
+#include "fake_ring.h"
 #include "tracking/record.h"
 
 namespace thermocline {
@@ -17,39 +18,17 @@ using testing::ElementsAre;
 
 class RingReaderTest : public testing::Test {
  protected:
-  static constexpr std::size_t kPage = 4096;
+  static constexpr std::size_t kPage = FakeRing::kPage;
   static constexpr std::uint64_t kData = THERMOCLINE_RING_MIN_BYTES;
 
-  RingReaderTest() : memory_((kPage + 2 * kData) / 8) {
-    header()->data_offset = kPage;
-    header()->data_bytes = kData;
-  }
-  thermocline_ring_header* header() {
-    return reinterpret_cast<thermocline_ring_header*>(memory_.data());
-  }
-  std::span<std::byte> mapping() { return std::as_writable_bytes(std::span(memory_)); }
-  /// As the kernel's two mappings of the same pages: what is written is in both halves.
-  void produce(std::span<const std::byte> bytes) {
-    for (const std::byte b : bytes) {
-      const std::uint64_t at = header()->produced++ % kData;
-      mapping()[kPage + at] = mapping()[kPage + kData + at] = b;
-    }
-  }
-  std::vector<std::byte> record(std::uint64_t sequence, std::size_t entries = 512) {
-    std::vector<std::byte> bytes;
-    std::vector<EntryObservation> pages(entries, {NodeId(0), true, true, sequence % 2 != 0, false});
-    RecordHeader head;
-    head.asid = Asid(1);
-    RecordWriter(bytes).append(head, sequence, Vpn(sequence * 512), kOrder4K, pages);
-    return bytes;
+  thermocline_ring_header* header() { return ring_.header(); }
+  std::span<std::byte> mapping() { return ring_.mapping(); }
+  void produce(std::span<const std::byte> bytes) { thermocline::produce(mapping(), bytes); }
+  static std::vector<std::byte> record(std::uint64_t sequence, std::size_t entries = 512) {
+    return record_of(Asid(1), sequence, entries);
   }
   void produce_mark(std::uint32_t pass) {
-    thermocline_mark mark{};
-    mark.magic = THERMOCLINE_MARK_MAGIC;
-    mark.version = THERMOCLINE_MARK_VERSION;
-    mark.header_size = sizeof(mark);
-    mark.size = sizeof(mark);
-    mark.pass = pass;
+    const thermocline_mark mark = mark_of(pass);
     produce(std::as_bytes(std::span(&mark, 1)));
   }
   Status drain(RingReader& reader) {
@@ -62,7 +41,7 @@ class RingReaderTest : public testing::Test {
         [&](const thermocline_mark& mark) { seen_.push_back(-1 - static_cast<int>(mark.pass)); });
   }
 
-  std::vector<std::uint64_t> memory_;
+  FakeRing ring_;
   std::vector<int> seen_;  ///< sequence numbers, and -1 - pass for a mark
   int bad_ = 0;
 };
@@ -103,10 +82,10 @@ TEST_F(RingReaderTest, GoesRoundAndRound) {
 
 TEST_F(RingReaderTest, RefusesAHeaderThatDoesNotFit) {
   const auto refused = [&](auto spoil) {
-    const std::vector<std::uint64_t> before = memory_;
+    const thermocline_ring_header before = *header();
     spoil(*header());
     const bool is_refused = !RingReader::open(mapping());
-    memory_ = before;
+    *header() = before;
     return is_refused;
   };
   EXPECT_FALSE(refused([](thermocline_ring_header&) {}));

@@ -262,6 +262,11 @@ const std::vector<KeyRule>& rules() {
        "call",
        reader(read_bool, [](Config& c, bool v) { c.tracker_options.continuous = v; }),
        [](const Config& c) { return c.tracker_options.continuous ? "true" : "false"; }},
+      {"tracker", "prune",
+       "let that thread leave out blocks of 2 MiB and more that an upper-level accessed bit shows "
+       "to be idle",
+       reader(read_bool, [](Config& c, bool v) { c.tracker_options.prune = v; }),
+       [](const Config& c) { return c.tracker_options.prune ? "true" : "false"; }},
       {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
        [](const Config& c) { return size_text(c.engine.rate_limit); }},

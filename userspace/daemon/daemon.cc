@@ -168,6 +168,7 @@ void Daemon::reload() {
     if (fresh->tracker_options.clear != config_.tracker_options.clear) return "tracker.clear";
     if (fresh->tracker_options.continuous != config_.tracker_options.continuous)
       return "tracker.continuous";
+    if (fresh->tracker_options.prune != config_.tracker_options.prune) return "tracker.prune";
     return nullptr;
   }();
   if (needs_restart != nullptr) {

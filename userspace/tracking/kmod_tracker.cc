@@ -25,8 +25,8 @@ namespace {
 constexpr std::size_t kBufferBytes = 256 * 1024;
 
 /// A ring holds a whole round, so that a daemon that doesn't get a CPU loses nothing: so many bytes
-/// for the records of a table page (512 pages) and pass. One that lost records all the same is
-/// replaced by one of twice the size, up to the largest.
+/// for the records of a table page (512 pages) and pass. It is replaced by a larger one when the
+/// process has grown, or when records were lost all the same, up to the largest.
 constexpr std::uint64_t kRingBytesATable = 1024;
 constexpr std::uint64_t kLargestRing = 16 * 1024 * 1024;
 
@@ -99,6 +99,7 @@ class KmodTracker final : public Tracker, public RoundSource {
       : system_(system),
         options_(options),
         module_(std::move(module.fd)),
+        can_prune_((module.features & THERMOCLINE_FEATURE_PRUNE) != 0),
         buffer_(kBufferBytes / sizeof(std::uint64_t)) {
     if (options.continuous && (module.features & THERMOCLINE_FEATURE_CONTINUOUS) != 0)
       ready_.reset(::epoll_create1(EPOLL_CLOEXEC));
@@ -183,8 +184,10 @@ class KmodTracker final : public Tracker, public RoundSource {
       return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
     Attachment& attachment = found->second;
     thermocline_schedule schedule{};
+    // A round's first pass looks at everything, so what pruning misses is found an epoch later.
     schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR |
-                     (options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u);
+                     (options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u) |
+                     (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u);
     schedule.windows = request.windows;
     schedule.window_ns = static_cast<std::uint64_t>(request.window.count());
     schedule.epoch = request.epoch.get();
@@ -193,13 +196,16 @@ class KmodTracker final : public Tracker, public RoundSource {
                    std::uint32_t{THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM}, std::uint32_t{1000000});
     schedule.burst_ns = std::min<std::uint64_t>(
         static_cast<std::uint64_t>(request.cpu_burst.count()), THERMOCLINE_SCHEDULE_MAX_NS);
-    if (attachment.ring && attachment.lost && attachment.ring_bytes < kLargestRing) {
-      attachment.ring_bytes = std::min(
-          std::max(2 * attachment.ring_bytes, ring_bytes(attachment.pid, request)), kLargestRing);
-      attachment.ring.reset();
-      system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+    const std::uint64_t wanted =
+        std::max(ring_bytes(attachment.pid, request),
+                 std::min((attachment.lost ? 2 : 1) * attachment.ring_bytes, kLargestRing));
+    if (wanted > attachment.ring_bytes) {
+      if (attachment.ring) {
+        attachment.ring.reset();
+        system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+      }
+      attachment.ring_bytes = wanted;
     }
-    if (attachment.ring_bytes == 0) attachment.ring_bytes = ring_bytes(attachment.pid, request);
     if (!attachment.ring) return start(attachment, schedule);
     const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_CONFIGURE, &schedule);
     if (rc < 0)
@@ -279,7 +285,8 @@ class KmodTracker final : public Tracker, public RoundSource {
   System& system_;
   TrackerOptions options_;
   UniqueFd module_;  // keeps the module in place while there is nothing to attach to
-  UniqueFd ready_;   // epoll of all attachments; none without continuous mode
+  bool can_prune_;
+  UniqueFd ready_;  // epoll of all attachments; none without continuous mode
   std::map<Asid, Attachment> attachments_;
   std::vector<thermocline_range> ranges_;
   std::vector<std::uint64_t> buffer_;  // 8-byte aligned, as the module asks

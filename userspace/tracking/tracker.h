@@ -85,6 +85,9 @@ struct TrackerOptions {
   Clear clear = Clear::kAuto;
   /// Let a source that can watch windows by itself do so. Default true.
   bool continuous = true;
+  /// Let such a source leave out large blocks that an upper-level accessed bit shows to be idle, in
+  /// all but the first pass of a round. Default true.
+  bool prune = true;
 };
 
 [[nodiscard]] std::string_view to_string(TrackerOptions::Clear clear);
