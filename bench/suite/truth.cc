@@ -51,7 +51,9 @@ class Line {
 
 struct PageStory {
   std::uint64_t misses = 0;
-  int tier = -1;  ///< where it was last missed; -1: not known
+  std::uint64_t phase_misses = 0;
+  std::size_t phase = 0;  ///< that those are of
+  int tier = -1;          ///< where it was last missed; -1: not known
   std::uint64_t left_ns = 0;
   int left_tier = -1;
 };
@@ -83,8 +85,11 @@ class Reader {
       if (number != 0 && (best == nullptr || space.pages.size() > best->pages.size()))
         best = &space;
     if (best != nullptr) {
-      for (const auto& [number, story] : best->pages)
+      for (const auto& [number, story] : best->pages) {
         truth_.pages.emplace_back(number, story.misses);
+        if (story.phase == truth_.phases_ns.size())
+          truth_.last_phase_pages.emplace_back(number, story.phase_misses);
+      }
       std::sort(truth_.pages.begin(), truth_.pages.end(), [](const auto& a, const auto& b) {
         return a.second != b.second ? a.second > b.second : a.first < b.first;
       });
@@ -112,6 +117,11 @@ class Reader {
     close_pages();
     const auto begin = line.value("begin_ns"), end = line.value("end_ns");
     if (!begin || !end || *end < *begin) return false;
+    if (scanning_) {
+      const auto instructions = line.value("instructions");
+      if (!instructions) return false;
+      truth_.scan_instructions += *instructions;
+    }
     inside_ = running_;
     if (inside_) truth_.slices.push_back({*begin - start_ns_, *end - start_ns_, 0, 0, 0});
     return true;
@@ -123,6 +133,7 @@ class Reader {
     const auto at = line.value("at_ns");
     if (!at) return false;
     const std::string_view name = line.word(1);
+    if (name == "scan" || name == "scanned") scanning_ = name == "scan";
     if (name == "run") {
       running_ = true;
       start_ns_ = *at;
@@ -187,6 +198,9 @@ class Reader {
     Space& space = spaces_[pending_space_];
     PageStory& story = space.pages[pending_number_];
     story.misses += pending_count_;
+    if (std::exchange(story.phase, truth_.phases_ns.size()) != truth_.phases_ns.size())
+      story.phase_misses = 0;
+    story.phase_misses += pending_count_;
     const std::uint64_t now = truth_.slices.back().end_ns;
     const bool both = pending_fast_ && pending_slow_;
     // Where it is now: on both sides within one slice means it left where it was.
@@ -204,7 +218,7 @@ class Reader {
 
   std::uint64_t fast_node_;
   std::array<bool, kMostTiers> fast_tier_{};
-  bool running_ = false, inside_ = false, ended_ = false;
+  bool running_ = false, inside_ = false, ended_ = false, scanning_ = false;
   std::uint64_t start_ns_ = 0;
   Truth truth_;
   std::map<std::uint64_t, Space> spaces_;

@@ -42,6 +42,10 @@ struct Truth {
   std::optional<Profile> profile;        ///< none: not asked for
   /// Of the address space with the most pages: page number and misses in the run, most first.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> pages;
+  /// The same of the last phase alone, in no order.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> last_phase_pages;
+  /// Between marks "scan" and "scanned", all pairs together, of everything that ran.
+  std::uint64_t scan_instructions = 0;
   /// Seen by where pages were missed, so pages that are not missed between two moves don't show.
   std::uint64_t moves = 0;
   /// Of those: back to the tier that the page had left within kReturn before.

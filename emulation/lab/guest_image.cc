@@ -165,7 +165,8 @@ Status add_own_programs(CpioWriter& cpio) {
                              true, cpio));
     return {};
   }
-  for (const char* dir : {"userspace/daemon", "bench/workloads", "bench/calibrate", "tests/lab"})
+  for (const char* dir :
+       {"userspace/daemon", "bench/workloads", "bench/calibrate", "bench/trackers", "tests/lab"})
     TC_TRY(add_programs_of(build / dir, cpio));
   return {};
 }

@@ -40,10 +40,12 @@ const std::map<std::string, Layers>& rules() {
     }
     rules["policies"] = {"base", "heat", "topology"};
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
-    rules["cli"].insert(
-        {"bench/suite", "draw", "emulation/lab", "emulation/numa_remote", "emulation/timing"});
+    rules["cli"].insert({"bench/suite", "bench/trackers", "draw", "emulation/lab",
+                         "emulation/numa_remote", "emulation/timing"});
     rules["draw"] = {"base"};
     rules["bench/suite"] = {"base", "draw", "emulation/lab", "emulation/timing"};
+    rules["bench/trackers"] = before;  // tracker_watch, in the guest, has an engine
+    rules["bench/trackers"].insert({"bench", "bench/suite", "emulation/lab", "emulation/timing"});
     rules["emulation/lab"] = {"base", "emulation/timing"};
     rules["emulation/timing"] = {"base"};
     rules["emulation/probe"] = {"base"};

@@ -317,6 +317,8 @@ void register_bench(CLI::App& app, Context& context) {
       ->type_name("FILE");
   report_verb->add_flag("--json", r->json, "print the summary as JSON with stable keys");
   report_verb->callback([&context, r] { context.action = [r] { return report(*r); }; });
+
+  register_bench_trackers(*bench, context);
 }
 
 }  // namespace thermocline::cli

@@ -14,7 +14,8 @@ namespace thermocline::cli {
 namespace {
 
 constexpr double kWidth = 640, kHeight = 420, kLeft = 70, kRight = 20, kTop = 60, kBottom = 50;
-constexpr std::array<const char*, 4> kColours = {"#1b7f79", "#c8553d", "#3d5a98", "#7a5195"};
+constexpr std::array<const char*, 5> kColours = {"#1b7f79", "#c8553d", "#3d5a98", "#7a5195",
+                                                 "#8a6d1d"};
 
 class Canvas {
  public:

@@ -12,6 +12,7 @@ namespace {
 Setting hot_fraction(double value, double max) {
   return {"hot_fraction", value, 0.001, max, "share of the pages that are hot"};
 }
+const Setting kHotUnit{"hot_unit", 1, 1, 512, "4 KiB pages that are hot or cold together"};
 const Setting kHotShare{"hot_share", 0.9, 0, 1, "share of the updates that go to hot pages"};
 
 Result<std::unique_ptr<Workload>> uniform(const Instance& instance) {
@@ -19,11 +20,15 @@ Result<std::unique_ptr<Workload>> uniform(const Instance& instance) {
 }
 
 Result<std::unique_ptr<Workload>> with_hot_sets(const Instance& instance, unsigned phases) {
-  TC_ASSIGN(std::vector<HotSet> sets, choose_hot_sets({.pages = pages_of_footprint(instance),
-                                                       .hot_fraction = instance["hot_fraction"],
-                                                       .layout = HotLayout::kScattered,
-                                                       .seed = instance.seed,
-                                                       .phases = phases}));
+  const auto unit =
+      instance.settings.contains(kHotUnit.key) ? instance[kHotUnit.key] : kHotUnit.value;
+  TC_ASSIGN(std::vector<HotSet> sets,
+            choose_hot_sets({.pages = pages_of_footprint(instance),
+                             .unit = PageCount(static_cast<std::uint64_t>(unit)),
+                             .hot_fraction = instance["hot_fraction"],
+                             .layout = HotLayout::kScattered,
+                             .seed = instance.seed,
+                             .phases = phases}));
   std::vector<UpdatePhase> list;
   for (HotSet& set : sets)
     list.push_back({phases == 1 ? "steady" : fmt::format("set-{}", list.size()), std::move(set),
@@ -45,7 +50,7 @@ std::vector<WorkloadSpec> gups_workloads() {
        "updates a random word, mostly of hot pages that lie anywhere",
        "HeMem, SOSP 2021, section 5.1",
        256,
-       {hot_fraction(0.1, 0.99), kHotShare},
+       {hot_fraction(0.1, 0.99), kHotShare, kHotUnit},
        [](const Instance& instance) { return with_hot_sets(instance, 1); }},
       {"gups-moving",
        "as gups-hot; the hot set moves to other pages all at once",

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/trackers/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+
+namespace thermocline::trackers {
+
+namespace {
+
+constexpr Bytes kLeastFootprint{std::uint64_t{32} << 20};
+constexpr Bytes kMostFootprint{std::uint64_t{4} << 30};
+constexpr Bytes kHugePage{std::uint64_t{2} << 20};
+
+/// Those of `all` that are asked for, each once and in its order; all when none is.
+Result<std::vector<std::string>> choose(const std::vector<std::string>& all,
+                                        const std::vector<std::string>& asked, const char* what) {
+  for (const std::string& name : asked) {
+    if (std::find(all.begin(), all.end(), name) != all.end()) continue;
+    const std::string near = nearest_word(name, all);
+    return fail(ErrorKind::kUsage, "there is no {} \"{}\"; {}", what, printable(name),
+                near.empty() ? fmt::format("there are {}", fmt::join(all, ", "))
+                             : fmt::format("did you mean \"{}\"?", near));
+  }
+  if (asked.empty()) return all;
+  std::vector<std::string> chosen;
+  for (const std::string& name : all)
+    if (std::find(asked.begin(), asked.end(), name) != asked.end()) chosen.push_back(name);
+  return chosen;
+}
+
+}  // namespace
+
+const std::vector<Pattern>& patterns() {
+  static const std::vector<Pattern> kPatterns = {
+      {"90-10", "90 % of the updates to 10 % of the 4 KiB pages, anywhere", "gups-hot", 2, {}},
+      {"90-10-thp",
+       "the same with huge pages, whole ones hot or cold",
+       "gups-hot",
+       2,
+       {"hot_unit=512"},
+       true},
+      {"zipf", "keys of a store by a Zipf law, YCSB B", "ycsb-b", 2, {}},
+      {"moving", "as 90-10; the hot set moves once, all at once", "gups-moving", 3, {"phases=2"}},
+      {"scan", "all memory in turn, then a tenth of it", "scan-then-loop", 3, {}},
+  };
+  return kPatterns;
+}
+
+Result<std::vector<PlannedRun>> plan_runs(const TrackersOptions& o,
+                                          const std::vector<std::string>& known) {
+  std::vector<std::string> names{kNone}, of_patterns;
+  names.insert(names.end(), known.begin(), known.end());
+  for (const Pattern& p : patterns()) of_patterns.push_back(p.name);
+  TC_ASSIGN(const auto trackers, choose(names, o.trackers, "tracker"));
+  TC_ASSIGN(const auto chosen, choose(of_patterns, o.patterns, "pattern"));
+  if (o.budgets.empty()) return fail(ErrorKind::kUsage, "give at least one budget");
+  for (const double budget : o.budgets)
+    if (!(budget >= 0.0001 && budget <= 1))
+      return fail(ErrorKind::kUsage, "a budget must be 0.0001 to 1 of a processor, not {}", budget);
+  if (o.footprint < kLeastFootprint || o.footprint > kMostFootprint ||
+      o.footprint.get() % kHugePage.get() != 0)
+    return fail(ErrorKind::kUsage, "the footprint must be {} to {} and a multiple of {}, not {}",
+                format_bytes(kLeastFootprint), format_bytes(kMostFootprint),
+                format_bytes(kHugePage), format_bytes(o.footprint));
+  std::vector<PlannedRun> runs;
+  for (const Pattern& pattern : patterns()) {
+    if (std::find(chosen.begin(), chosen.end(), pattern.name) == chosen.end()) continue;
+    for (const std::string& tracker : trackers)
+      for (const double budget : o.budgets) {
+        runs.push_back({tracker, pattern, tracker == kNone ? 0 : budget});
+        if (tracker == kNone) break;
+      }
+  }
+  return runs;
+}
+
+}  // namespace thermocline::trackers

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// tracker_watch: lets the engine watch one process through one tracker, moves nothing, and writes
+// down after each epoch which pages it holds for hot (watch_file.h). Runs in a guest, beside the
+// workload that `thermocline bench trackers` judges it by.
+#include <fmt/core.h>
+#include <poll.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <memory>
+
+#include "base/output.h"
+#include "base/text.h"
+#include "bench/trackers/hot_pages.h"
+#include "bench/trackers/watch_file.h"
+#include "bench/workloads/command_line.h"
+#include "bench/workloads/common.h"
+#include "emulation/timing/mark.h"
+#include "engine/engine.h"
+#include "tracking/proc_maps.h"
+
+namespace thermocline::trackers {
+namespace {
+
+/// Smaller mappings are libraries' and the C library's.
+constexpr std::uint64_t kLeastPages = 256;
+
+struct Options {
+  std::string tracker, out, ready_file;
+  int pid = 0;
+  double hot = 0.1, epoch_s = 0.2, window_s = 0.002, budget = 0.05;
+  unsigned windows = 4;
+};
+
+Nanoseconds ns(double seconds) {
+  return Nanoseconds(std::llround(seconds * 1e9));
+}
+
+Result<std::vector<Region>> regions_of(const System& system, int pid) {
+  TC_ASSIGN(const std::string text, system.read_file(fmt::format("/proc/{}/maps", pid)));
+  TC_ASSIGN(const std::vector<Mapping> maps, parse_maps(text));
+  std::vector<Region> regions;
+  for (const Mapping& m : maps)
+    if (!m.shared && !m.file && m.end.get() - m.first.get() >= kLeastPages)
+      regions.push_back({m.first.get(), m.end.get() - m.first.get()});
+  if (regions.empty()) return fail(ErrorKind::kNotFound, "process {} has no large mapping", pid);
+  return regions;
+}
+
+/// CPU time of a process, to the nanosecond: the first number of schedstat.
+std::uint64_t cpu_ns(const System& system, int pid) {
+  const auto text = system.read_file(fmt::format("/proc/{}/schedstat", pid));
+  if (!text) return 0;
+  return parse_u64(split(*text, ' ')[0]).value_or(0);
+}
+
+/// Two passes over the program at rest, marked for the model to count what they take.
+Result<Watch::Cost> cost_of(System& system, const Options& o, const ProcessIdentity& process) {
+  TC_ASSIGN(const auto tracker, make_tracker(system, o.tracker, {}));
+  TC_TRY(tracker->attach(process));
+  ScanRequest request;
+  request.asid = process.asid;
+  Watch::Cost cost;
+  for (int pass = 0; pass < 2; ++pass) {
+    const Nanoseconds before = system.process_cpu_time();
+    thermocline_timing_mark("scan");
+    const auto stats = tracker->scan(request, [](std::span<const std::byte>) {});
+    thermocline_timing_mark("scanned");
+    if (!stats) return tl::make_unexpected(stats.error());
+    cost.entries += stats->entries;
+    cost.cpu_ns += static_cast<std::uint64_t>((system.process_cpu_time() - before).count());
+  }
+  tracker->detach(process.asid);
+  return cost;
+}
+
+class Watcher {
+ public:
+  Watcher(System& system, const Options& o, const ProcessIdentity& process)
+      : system_(system), options_(o), process_(process) {
+    watch_.tracker = o.tracker;
+  }
+
+  Status start() {
+    TC_ASSIGN(watch_.regions, regions_of(system_, options_.pid));
+    room_ = static_cast<std::uint64_t>(
+        std::llround(options_.hot * static_cast<double>(watch_.pages())));
+    if (options_.tracker == "none") return {};
+    TC_ASSIGN(watch_.cost, cost_of(system_, options_, process_));
+    TC_ASSIGN(auto tracker, make_tracker(system_, options_.tracker, {}));
+    PolicyRegistry registry;
+    register_builtin_policies(registry);
+    TC_ASSIGN(auto policy, registry.make("heat", {}, 1));
+    EngineHooks hooks;
+    hooks.on_epoch = [this](const EpochReport&) { look(); };
+    hooks.log = [](const std::string& text) { fmt::print("tracker_watch: {}\n", text); };
+    EngineOptions engine;
+    engine.mode = EngineMode::kObserve;
+    engine.epoch = engine.cpu_burst = ns(options_.epoch_s);
+    engine.window = ns(options_.window_s);
+    engine.windows_per_epoch = options_.windows;
+    engine.cpu_budget = options_.budget;
+    engine_ = std::make_unique<Engine>(
+        Engine::Parts{
+            system_, std::move(tracker), std::move(policy),
+            make_kernel_mover(system_, [](Asid) { return Pid(0); }), [this] { return tiers(); },
+            [this]() -> Result<std::vector<ProcessIdentity>> { return std::vector{process_}; },
+            std::move(hooks)},
+        engine);
+    return {};
+  }
+
+  void run() {
+    while (!workloads::stop_requested) {
+      const Nanoseconds now = system_.now();
+      Nanoseconds next = now + ns(options_.epoch_s);
+      if (engine_)
+        next = engine_->step(now);
+      else
+        look();
+      if (next <= now) continue;
+      const timespec wait{(next - now).count() / 1'000'000'000,
+                          (next - now).count() % 1'000'000'000};
+      pollfd ready{engine_ ? engine_->ready_fd() : -1, POLLIN, 0};
+      (void)::ppoll(&ready, 1, &wait, nullptr);
+    }
+    if (engine_) watch_.heat = heat();
+  }
+
+  [[nodiscard]] const Watch& watch() const { return watch_; }
+
+ private:
+  /// All memory is one tier: what is hot is asked for, not where it lies.
+  [[nodiscard]] static Result<std::vector<TierState>> tiers() {
+    TierState all{TierId(0), {}};
+    for (int node = 0; node < 2; ++node)
+      all.nodes.push_back({NodeId(node), PageCount(1 << 16), {}, {}, {}});
+    return std::vector{all};
+  }
+
+  [[nodiscard]] std::vector<std::uint8_t> heat() const {
+    std::vector<std::uint8_t> heat;
+    heat.reserve(watch_.pages());
+    for (const Region& region : watch_.regions)
+      for (std::uint64_t i = 0; i < region.pages; ++i) {
+        const auto known = engine_->heat().look_up(process_.asid, Vpn(region.first + i));
+        const bool seen = known && known->second.present() && !known->second.unobservable();
+        heat.push_back(seen ? known->first.get() : std::uint8_t{0});
+      }
+    return heat;
+  }
+
+  void look() {
+    const Nanoseconds before = system_.process_cpu_time();
+    Watch::Look look;
+    look.at_ns = static_cast<std::uint64_t>(system_.now().count());
+    look.target_cpu_ns = cpu_ns(system_, options_.pid);
+    look.own_cpu_ns = own_cpu_ns_;
+    if (engine_) look.hot = hot_pages(heat(), room_);
+    watch_.looks.push_back(std::move(look));
+    own_cpu_ns_ += static_cast<std::uint64_t>((system_.process_cpu_time() - before).count());
+  }
+
+  System& system_;
+  Options options_;
+  ProcessIdentity process_;
+  std::uint64_t room_ = 0, own_cpu_ns_ = 0;
+  Watch watch_;
+  std::unique_ptr<Engine> engine_;
+};
+
+Result<int> run(int argc, char** argv) {
+  CLI::App app("watches a process through one tracker and writes down what it holds for hot");
+  Options o;
+  app.add_option("--tracker", o.tracker, "its name, or none")->required();
+  app.add_option("--pid", o.pid, "the process to watch")->required();
+  app.add_option("--out", o.out, "file to write at the end")->required();
+  app.add_option("--ready-file", o.ready_file, "is made when the watching begins");
+  app.add_option("--hot", o.hot, "share of the pages that there is room for")
+      ->check(CLI::Range(0.001, 1.0));
+  app.add_option("--epoch", o.epoch_s, "seconds of an epoch")->check(CLI::Range(0.01, 3600.0));
+  app.add_option("--window", o.window_s, "seconds of a window at first")
+      ->check(CLI::Range(0.0001, 60.0));
+  app.add_option("--windows", o.windows, "in an epoch")->check(CLI::Range(1, 64));
+  app.add_option("--budget", o.budget, "share of one processor")->check(CLI::Range(0.0001, 1.0));
+  TC_ASSIGN(const bool go, workloads::understand(app, "tracker_watch", argc, argv));
+  if (!go) return 0;
+  workloads::catch_stop_signals();
+  const auto system = make_real_system();
+  TC_ASSIGN(const ProcessIdentity process, identify_process(*system, Pid(o.pid)));
+  Watcher watcher(*system, o, process);
+  TC_TRY(watcher.start());
+  TC_TRY(workloads::write_ready_file(o.ready_file));
+  watcher.run();
+  TC_TRY(write_whole(o.out, to_text(watcher.watch())));
+  return 0;
+}
+
+}  // namespace
+}  // namespace thermocline::trackers
+
+int main(int argc, char** argv) {
+  return thermocline::workloads::run_program(
+      "tracker_watch", [&] { return thermocline::trackers::run(argc, argv); });
+}
