@@ -6,6 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "bench/trackers/plan.h"
+
 namespace thermocline::trackers {
 
 namespace {
@@ -124,7 +126,7 @@ Result<Judgement> judge(const Watch& watch, const suite::Truth& truth, std::uint
     if (first == nullptr) first = &look;
     last = &look;
   }
-  const bool watched = !watch.looks.empty() && !watch.looks.front().hot.empty();
+  const bool watched = watch.tracker != kNone;
   if (watched && truth.end_ns > settled)
     j.recall = recall / static_cast<double>(truth.end_ns - settled);
   if (with_some != 0) j.precision = precision / with_some;

@@ -79,6 +79,13 @@ TEST(TrackerJudge, NothingHeldForHotHasNoPrecision) {
   EXPECT_FALSE(j.delay_s);
 }
 
+TEST(TrackerJudge, ATrackerThatNeverLooksFindsNothing) {
+  EXPECT_EQ(judged(watch({})).recall, 0.0);
+  Watch alone = watch({look(1.0, {}), look(2.0, {})});
+  alone.tracker = kNone;
+  EXPECT_FALSE(judged(alone).recall) << "there was none";
+}
+
 TEST(TrackerJudge, TheDelayIsUntilNineTenthsThatStay) {
   const auto all = pages(0, 10), most = pages(0, 9), few = pages(0, 8);
   EXPECT_DOUBLE_EQ(

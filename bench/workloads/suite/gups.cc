@@ -2,6 +2,8 @@
 // Random updates of 8-byte words. GUPS is RandomAccess of the HPC Challenge (Luszczek et al.,
 // 2005); the hot set of 90 % of the updates in 10 % of the memory, and one that moves at once, are
 // how HeMem (Raybuck et al., SOSP 2021) and those after it judge tiering.
+#include <algorithm>
+
 #include "bench/workloads/suite/families.h"
 #include "bench/workloads/suite/updates.h"
 
@@ -20,15 +22,23 @@ Result<std::unique_ptr<Workload>> uniform(const Instance& instance) {
 }
 
 Result<std::unique_ptr<Workload>> with_hot_sets(const Instance& instance, unsigned phases) {
-  const auto unit =
-      instance.settings.contains(kHotUnit.key) ? instance[kHotUnit.key] : kHotUnit.value;
-  TC_ASSIGN(std::vector<HotSet> sets,
-            choose_hot_sets({.pages = pages_of_footprint(instance),
-                             .unit = PageCount(static_cast<std::uint64_t>(unit)),
-                             .hot_fraction = instance["hot_fraction"],
-                             .layout = HotLayout::kScattered,
-                             .seed = instance.seed,
-                             .phases = phases}));
+  // Whole units; what is left over at the end is cold.
+  const std::uint64_t pages = pages_of_footprint(instance).get();
+  const std::uint64_t unit = instance.settings.contains(kHotUnit.key)
+                                 ? static_cast<std::uint64_t>(instance[kHotUnit.key])
+                                 : 1;
+  const double least = static_cast<double>(unit) / static_cast<double>(pages / unit * unit);
+  double hot_fraction = instance["hot_fraction"];
+  if (unit > 1) hot_fraction = std::clamp(hot_fraction, least, 1 - least);
+  TC_ASSIGN(std::vector<HotSet> sets, choose_hot_sets({.pages = PageCount(pages / unit * unit),
+                                                       .unit = PageCount(unit),
+                                                       .hot_fraction = hot_fraction,
+                                                       .layout = HotLayout::kScattered,
+                                                       .seed = instance.seed,
+                                                       .phases = phases}));
+  for (HotSet& set : sets)
+    for (std::uint64_t page = pages / unit * unit; page < pages; ++page)
+      set.cold.push_back(static_cast<std::uint32_t>(page));
   std::vector<UpdatePhase> list;
   for (HotSet& set : sets)
     list.push_back({phases == 1 ? "steady" : fmt::format("set-{}", list.size()), std::move(set),
