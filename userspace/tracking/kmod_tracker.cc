@@ -202,7 +202,8 @@ class KmodTracker final : public Tracker, public RoundSource {
     if (wanted > attachment.ring_bytes) {
       if (attachment.ring) {
         attachment.ring.reset();
-        system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+        const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+        if (rc < 0) return fail_errno(-rc, "can't stop a scanning thread");
       }
       attachment.ring_bytes = wanted;
     }
