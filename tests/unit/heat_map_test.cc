@@ -30,10 +30,11 @@ class HeatMapTest : public testing::Test {
     map_.set_node_tiers(tiers);
   }
   ApplyStats see(Vpn first, const std::vector<EntryObservation>& entries, bool count = true,
-                 PageOrder order = kOrder4K, Asid asid = kProcess) {
+                 PageOrder order = kOrder4K, Asid asid = kProcess, bool writes_only = false) {
     std::vector<std::byte> bytes;
     RecordHeader header;
     header.asid = asid;
+    header.writes_only = writes_only;
     RecordWriter(bytes).append(header, 0, first, order, entries);
     RecordReader reader(bytes);
     return map_.apply(*reader.next(), count);
@@ -89,6 +90,18 @@ TEST_F(HeatMapTest, UnknownIsNotCold) {
   see(Vpn(0), {on_node(0, false)});
   EXPECT_EQ(heat(Vpn(0)), 128u);
   EXPECT_FALSE(state(Vpn(0)).unobservable());
+}
+
+TEST_F(HeatMapTest, WhatWasNotWrittenMayHaveBeenRead) {
+  const auto written = [this](Vpn at, PageOrder order) {
+    return see(at, {on_node(0, true), on_node(0, false)}, true, order, kProcess, true);
+  };
+  for (const auto& [at, order] : {std::pair(Vpn(0), kOrder4K), std::pair(Vpn(1024), kOrder2M)}) {
+    EXPECT_EQ(written(at, order).pages, order.pages()) << "of the other nothing is known";
+    EXPECT_GT(heat(at), 0u);
+    EXPECT_FALSE(state(at).unobservable());
+    EXPECT_TRUE(state(at + order.pages()).unobservable());
+  }
 }
 
 TEST_F(HeatMapTest, PagesOnANodeOfNoTierAreLeftAlone) {

@@ -505,6 +505,9 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
     const std::uint64_t n = std::min<std::uint64_t>(kBlockPages - low, record.count - entry);
     const BlockBits present = block_bits(record.present, entry, low, n);
     BlockBits observable = block_bits(record.observable, entry, low, n);
+    // What was not written may have been read.
+    if (record.writes_only)
+      observable = combine(observable, block_bits(record.accessed, entry, low, n), kAnd);
     const bool one_place = cursor.left() >= n && cursor.place() != kNowhere;
 
     Gib& gib = space.gibs[vpn >> kGibShift];
@@ -596,8 +599,9 @@ void HeatMap::Impl::apply_huge(Space& space, const RecordView& record, bool coun
       continue;
     }
     std::uint8_t place = cursor.place();
-    if (!record.observable.test(e)) place |= kUnobservableBit;
     const bool accessed = record.accessed.test(e);
+    // What was not written may have been read.
+    if (!record.observable.test(e) || (record.writes_only && !accessed)) place |= kUnobservableBit;
     Gib& gib = space.gibs[number];
     if (giant) {
       HugeEntry page;
