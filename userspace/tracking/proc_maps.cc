@@ -125,7 +125,10 @@ Result<std::vector<MappingUse>> parse_smaps(std::string_view text) {
 PagemapEntry parse_pagemap(std::uint64_t entry) {
   PagemapEntry result;
   result.present = (entry >> 63) != 0;
-  if (result.present) result.pfn = entry & ((std::uint64_t{1} << 55) - 1);
+  if (!result.present) return result;
+  result.soft_dirty = ((entry >> 55) & 1) != 0;
+  result.exclusive = ((entry >> 56) & 1) != 0;
+  result.pfn = entry & ((std::uint64_t{1} << 55) - 1);
   return result;
 }
 

@@ -30,7 +30,9 @@ struct MappingUse {
 /// One entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 struct PagemapEntry {
   bool present = false;
-  std::uint64_t pfn = 0;  ///< 0 for users who may not know
+  bool soft_dirty = false;  ///< written since clear_refs "4", or of a mapping made since
+  bool exclusive = false;   ///< this process maps it, nobody else; false for the zero page too
+  std::uint64_t pfn = 0;    ///< 0 for users who may not know
 };
 
 /// By rising address. kCorrupt, with the line's number, for anything but lines as the kernel writes

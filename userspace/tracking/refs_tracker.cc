@@ -19,6 +19,7 @@
 
 #include "base/text.h"
 #include "tracking/followed_process.h"
+#include "tracking/present_pages.h"
 #include "tracking/proc_maps.h"
 #include "tracking/record.h"
 #include "uapi/thermocline.h"
@@ -32,10 +33,6 @@ constexpr std::uint64_t kRecordPages = 4096;
 static_assert(kRecordPages <= THERMOCLINE_RECORD_MAX_ENTRIES);
 
 enum class Verdict { kIdle, kTouched, kUnknown };
-
-/// A mapping that is larger than this, and 64 times larger than all that the process has in memory,
-/// is an address range set aside: to list its pages, nearly all absent, would take seconds.
-constexpr PageCount kListable = pages_of(16_GiB);
 
 /// Pages of one mapping, present or not.
 struct Stretch {
@@ -121,20 +118,12 @@ class RefsTracker final : public Tracker {
             std::span<const MappingUse> uses, Attachment& attachment, Nanoseconds now,
             ScanStats& stats, const RecordSink& sink) const;
 
-  /// Pages in memory, by /proc/PID/statm; 0 = not known.
-  [[nodiscard]] PageCount resident(const FollowedProcess& process) const;
   [[nodiscard]] Status look_up_nodes(const FollowedProcess& process, Stretch& stretch) const;
 
   System& system_;
   std::optional<NodeId> only_node_;
   std::map<Asid, Attachment> attachments_;
 };
-
-PageCount RefsTracker::resident(const FollowedProcess& process) const {
-  const auto text = system_.read_file(process.proc_path("statm"));
-  const auto fields = text ? words(*text) : std::vector<std::string_view>();
-  return PageCount(fields.size() > 1 ? parse_u64(fields[1]).value_or(0) : 0);
-}
 
 Status RefsTracker::look_up_nodes(const FollowedProcess& process, Stretch& stretch) const {
   if (only_node_) return {};
@@ -173,12 +162,11 @@ Result<std::vector<Listed>> RefsTracker::list_pages(const FollowedProcess& proce
   };
   std::vector<Listed> result;
   std::vector<std::uint64_t> entries(kRecordPages);
-  const PageCount in_memory = resident(process);
+  const PageCount in_memory = pages_in_memory(system_, process);
   for (const Mapping& mapping : mappings) {
     if (!overlaps(mapping)) continue;
-    const PageCount size = mapping.end - mapping.first;
-    if (size > kListable && size.get() / 64 > in_memory.get()) {
-      stats.skipped += size;
+    if (set_aside(mapping, in_memory)) {
+      stats.skipped += mapping.end - mapping.first;
       continue;
     }
     Listed listed{mapping, {}, 0};
