@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <numa.h>
 #include <numaif.h>
 #include <poll.h>
@@ -71,6 +72,10 @@ Status System::write_file(const std::string& path, std::string_view) {
 
 long System::pread(int, std::span<std::byte>, std::uint64_t) const {
   return -ENOSYS;
+}
+
+Result<UniqueFd> System::open_tracepoint(std::uint64_t, Pid) {
+  return fail(ErrorKind::kUnsupported, "this machine has no tracepoints");
 }
 
 long System::process_madvise(int, std::span<const AddressRange>, int) {
@@ -190,6 +195,23 @@ class RealSystem final : public System {
     const long rc =
         ::syscall(SYS_process_madvise, pidfd, vectors.data(), vectors.size(), advice, 0);
     return rc < 0 ? -errno : rc;
+  }
+
+  Result<UniqueFd> open_tracepoint(std::uint64_t id, Pid thread) override {
+    perf_event_attr attr{};
+    attr.size = sizeof(attr);
+    attr.type = PERF_TYPE_TRACEPOINT;
+    attr.config = id;
+    attr.sample_period = 1;
+    attr.sample_type = PERF_SAMPLE_TIME | PERF_SAMPLE_RAW;
+    attr.use_clockid = 1;
+    attr.clockid = CLOCK_MONOTONIC;
+    UniqueFd fd(static_cast<int>(
+        ::syscall(SYS_perf_event_open, &attr, thread.get(), -1, -1, PERF_FLAG_FD_CLOEXEC)));
+    if (!fd)
+      return fail_errno(errno,
+                        fmt::format("can't watch tracepoint {} of thread {}", id, thread.get()));
+    return fd;
   }
 
   Result<UniqueFd> pidfd_open(Pid pid) override {

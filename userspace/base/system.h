@@ -113,6 +113,10 @@ class System {
   /// process_madvise(2) on ranges of another process: bytes advised, which may be fewer, or -errno.
   [[nodiscard]] virtual long process_madvise(int pidfd, std::span<const AddressRange> ranges,
                                              int advice);
+  /// perf_event_open(2) on a tracepoint (its "id" in tracefs) as one thread passes it: every time,
+  /// as a sample with the time of CLOCK_MONOTONIC and the raw event. For map_device(); ends with
+  /// the descriptor.
+  [[nodiscard]] virtual Result<UniqueFd> open_tracepoint(std::uint64_t id, Pid thread);
   /// pidfd_open(2).
   [[nodiscard]] virtual Result<UniqueFd> pidfd_open(Pid pid) = 0;
   /// True once the process behind a pidfd has exited.

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "tracking/bpf_tracker.h"
+#include "tracking/damon_tracker.h"
 #include "tracking/kmod_tracker.h"
 #include "tracking/refs_tracker.h"
 
@@ -34,12 +35,21 @@ std::string_view to_string(TrackerOptions::Clear clear) {
 }
 
 std::string_view to_string(TrackerAbilities::Grain grain) {
-  return grain == TrackerAbilities::Grain::kPage ? "page" : "mapping";
+  switch (grain) {
+    case TrackerAbilities::Grain::kMapping:
+      return "mapping";
+    case TrackerAbilities::Grain::kRegion:
+      return "region";
+    case TrackerAbilities::Grain::kPage:
+      break;
+  }
+  return "page";
 }
 
 const std::vector<TrackerFactory>& tracker_factories() {
-  static const std::vector<TrackerFactory> factories{kmod_tracker_factory(), bpf_tracker_factory(),
-                                                     refs_tracker_factory()};
+  static const std::vector<TrackerFactory> factories{
+      kmod_tracker_factory(), bpf_tracker_factory(), damon_tracker_factory(),
+      refs_tracker_factory()};
   return factories;
 }
 

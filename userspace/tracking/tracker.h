@@ -105,6 +105,8 @@ struct TrackerAbilities {
     kPage,     ///< every entry of the page tables is told apart
     kMapping,  ///< a whole mapping (a line of /proc/PID/maps) is: all touched, none touched,
                ///< unknown
+    kRegion,   ///< samples of a region stand for it, by the source's own clock, not the caller's
+               ///< window: busy, idle for long, unknown. Nothing is ever cleared
   };
   bool sees_reads = true;  ///< false: writes only; its records carry RecordView::writes_only
   Grain grain = Grain::kPage;

@@ -2,6 +2,7 @@
 #include "target.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -60,16 +61,20 @@ Vpn Target::first(std::size_t region) const {
   return Vpn::of_address(reinterpret_cast<std::uintptr_t>(regions_[region]));
 }
 
+void Target::write_to(char* region, std::uint64_t step) const {
+  // Twice another protection: the bits in the page tables stay, cached translations do not.
+  ::mprotect(region, kBytes, PROT_READ);
+  ::mprotect(region, kBytes, PROT_READ | PROT_WRITE);
+  for (std::uint64_t p = 0; p < kPages; p += step)
+    *static_cast<volatile char*>(region + p * kPageSize) = 1;
+}
+
 void Target::obey(int orders, int answers) const {
   Order order;
   while (::read(orders, &order, sizeof(order)) == sizeof(order)) {
     char* const region = regions_[order.region];
-    if (order.what == 't') {
-      // Twice another protection: the bits in the page tables stay, cached translations do not.
-      ::mprotect(region, kBytes, PROT_READ);
-      ::mprotect(region, kBytes, PROT_READ | PROT_WRITE);
-      for (std::uint64_t p = 0; p < kPages; p += order.step)
-        *static_cast<volatile char*>(region + p * kPageSize) = 1;
+    if (order.what == 't' || order.what == 'b') {
+      write_to(region, order.step);
     } else if (order.what == 'u') {
       ::munmap(region, kBytes);
     } else {
@@ -78,6 +83,8 @@ void Target::obey(int orders, int answers) const {
       ::_exit(1);
     }
     if (::write(answers, "k", 1) != 1) break;
+    pollfd next{orders, POLLIN, 0};
+    while (order.what == 'b' && ::poll(&next, 1, 0) == 0) write_to(region, 1);
   }
   ::_exit(0);
 }
@@ -92,6 +99,10 @@ void Target::tell(Order order) {
 
 void Target::touch(std::size_t region, std::uint64_t step) {
   tell({'t', region, step});
+}
+
+void Target::keep_touching(std::size_t region) {
+  tell({'b', region, 1});
 }
 
 void Target::unmap(std::size_t region) {

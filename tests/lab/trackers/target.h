@@ -29,6 +29,8 @@ class Target {
   /// Writes to every `step`th page of a region, from the first on. Before it, the translations that
   /// the CPU has cached of that region are dropped, so that each touch walks the page tables.
   void touch(std::size_t region, std::uint64_t step = 1);
+  /// Touches all of a region over and over, until the next order (or kill()).
+  void keep_touching(std::size_t region);
   void unmap(std::size_t region);
   /// Another image in the same process; it sleeps.
   void exec();
@@ -40,6 +42,7 @@ class Target {
     std::size_t region;
     std::uint64_t step;
   };
+  void write_to(char* region, std::uint64_t step) const;
   [[noreturn]] void obey(int orders, int answers) const;
   void tell(Order order);
 

@@ -4,6 +4,9 @@
 //
 //   tracker_measure TRACKER [MIB [PERCENT [auto|clear_refs|cold [ROUNDS]]]]
 //
+// Of a source that samples regions, the first PERCENT of the pages are touched over and over from
+// the begin on, and each round is a scan a second later; the first 10 s are not judged.
+//
 // Default 1024 MiB, 10 % touched, auto, 7 rounds. Prints medians of the rounds. Times are CPU time
 // of this process, the kernel's share included, so other load counts little. Exit status 0, or 1
 // when a page that was touched or not is told wrong more often than 1 in 100; 77 where the source
@@ -32,21 +35,37 @@ struct Order {
   std::uint64_t percent;
 };
 
+/// Told by an order of this seed: the first PERCENT of the pages, until killed.
+constexpr std::uint64_t kOverAndOver = ~std::uint64_t{0};
+
 /// Whether the window of this seed touches a page (splitmix64).
-bool touched(const Order& order, std::uint64_t page) {
+bool touched(const Order& order, std::uint64_t page, std::uint64_t pages) {
+  if (order.seed == kOverAndOver) return page < pages * order.percent / 100;
   std::uint64_t z = order.seed + page * 0x9e3779b97f4a7c15;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
   return (z ^ (z >> 31)) % 100 < order.percent;
 }
 
+/// Each time around the cached translations are dropped, as an emulated processor keeps them longer
+/// than a real one.
+[[noreturn]] void keep_touching(char* memory, std::uint64_t pages) {
+  for (;;) {
+    ::mprotect(memory, pages * kPageSize, PROT_READ);
+    ::mprotect(memory, pages * kPageSize, PROT_READ | PROT_WRITE);
+    for (std::uint64_t p = 0; p < pages; ++p)
+      *static_cast<volatile char*>(memory + p * kPageSize) = 1;
+  }
+}
+
 [[noreturn]] void obey(char* memory, std::uint64_t pages, int orders, int answers) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   Order order;
   while (::read(orders, &order, sizeof(order)) == sizeof(order)) {
-    for (std::uint64_t p = 0; p < pages; ++p)
-      if (touched(order, p)) *static_cast<volatile char*>(memory + p * kPageSize) = 1;
+    for (std::uint64_t p = 0; p < pages && order.seed != kOverAndOver; ++p)
+      if (touched(order, p, pages)) *static_cast<volatile char*>(memory + p * kPageSize) = 1;
     if (::write(answers, "k", 1) != 1) break;
+    if (order.seed == kOverAndOver) keep_touching(memory, pages * order.percent / 100);
   }
   ::_exit(0);
 }
@@ -64,7 +83,7 @@ struct Round {
 Round judge(const std::vector<char>& told, const Order& order) {
   std::uint64_t hit = 0, said = 0, true_ones = 0;
   for (std::uint64_t p = 0; p < told.size(); ++p) {
-    const bool truth = touched(order, p);
+    const bool truth = touched(order, p, told.size());
     true_ones += truth;
     said += told[p] != 0;
     hit += truth && told[p] != 0;
@@ -140,6 +159,15 @@ int run(int argc, char** argv) {
   };
   std::vector<double> recalls, precisions;
   std::vector<std::int64_t> reads, clears;
+  const bool samples = std::any_of(
+      tracker_factories().begin(), tracker_factories().end(), [&](const TrackerFactory& factory) {
+        return factory.name == (*tracker)->name() &&
+               factory.abilities.grain == TrackerAbilities::Grain::kRegion;
+      });
+  if (samples) {
+    tell({kOverAndOver, percent});
+    ::sleep(9);
+  }
   for (std::uint64_t r = 0; r <= rounds; ++r) {
     // Reading with what records cost, but not what the comparison here does.
     request.clear = false;
@@ -150,8 +178,11 @@ int run(int argc, char** argv) {
     begin = system->process_cpu_time();
     if (stats) stats = (*tracker)->scan(request, [](std::span<const std::byte>) {});
     const Nanoseconds both = system->process_cpu_time() - begin;
-    const Order order{r + 1, percent};
-    tell(order);
+    const Order order{samples ? kOverAndOver : r + 1, percent};
+    if (samples)
+      ::sleep(1);
+    else
+      tell(order);
     request.clear = false;
     std::fill(told.begin(), told.end(), 0);
     unknown = 0;
