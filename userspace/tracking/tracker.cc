@@ -8,6 +8,7 @@
 #include "tracking/damon_tracker.h"
 #include "tracking/kmod_tracker.h"
 #include "tracking/refs_tracker.h"
+#include "tracking/written_tracker.h"
 
 namespace thermocline {
 
@@ -49,7 +50,7 @@ std::string_view to_string(TrackerAbilities::Grain grain) {
 const std::vector<TrackerFactory>& tracker_factories() {
   static const std::vector<TrackerFactory> factories{
       kmod_tracker_factory(), bpf_tracker_factory(), damon_tracker_factory(),
-      refs_tracker_factory()};
+      refs_tracker_factory(), written_tracker_factory()};
   return factories;
 }
 
