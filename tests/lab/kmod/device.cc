@@ -5,11 +5,14 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 
 #include "tracking/record.h"
@@ -208,6 +211,27 @@ bool Ring::take(std::vector<RingPass>& passes, bool expand) {
   }
   __atomic_store_n(&header_->consumed, at, __ATOMIC_RELEASE);
   return true;
+}
+
+bool KernelModule::read_file(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  bytes_.assign(std::istreambuf_iterator<char>(file), {});
+  return !bytes_.empty();
+}
+
+int KernelModule::load() const {
+  return syscall(SYS_init_module, bytes_.data(), bytes_.size(), "") < 0 ? errno : 0;
+}
+
+int KernelModule::unload() {
+  return syscall(SYS_delete_module, "thermocline", O_NONBLOCK) < 0 ? errno : 0;
+}
+
+std::uint64_t kernel_trouble() {
+  std::ifstream file("/proc/sys/kernel/tainted");
+  std::uint64_t tainted = 0;
+  file >> tainted;
+  return tainted & (1u << 5 | 1u << 7 | 1u << 9 | 1u << 14);
 }
 
 thermocline_start valid_start() {

@@ -110,6 +110,23 @@ class Ring {
   std::string malformed_;
 };
 
+/// thermocline.ko in memory, so that it can be loaded over and over.
+class KernelModule {
+ public:
+  /// False: there is nothing to read at `path`.
+  [[nodiscard]] bool read_file(const char* path);
+  /// 0 or the errno.
+  [[nodiscard]] int load() const;
+  /// 0 or the errno; never waits for those who use it.
+  [[nodiscard]] static int unload();
+
+ private:
+  std::string bytes_;
+};
+
+/// What the kernel is tainted by, of bad page, oops, WARN and lock-up; 0 = none of them.
+[[nodiscard]] std::uint64_t kernel_trouble();
+
 /// Most of a request, ready to be broken by a test.
 [[nodiscard]] thermocline_scan valid_scan(std::vector<std::uint64_t>& buffer);
 /// A START of rounds of one pass, that clear and flush, one when asked for.

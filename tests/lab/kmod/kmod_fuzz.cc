@@ -24,7 +24,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <mutex>
 #include <random>
@@ -924,21 +923,14 @@ class Fuzzer {
 
 // ------------------------------------------------------------------ the module
 
-std::string module_bytes;
-
-int load_module() {
-  return syscall(SYS_init_module, module_bytes.data(), module_bytes.size(), "") < 0 ? errno : 0;
-}
-int unload_module() {
-  return syscall(SYS_delete_module, "thermocline", O_NONBLOCK) < 0 ? errno : 0;
-}
+KernelModule module_under_test;
 
 /// Tries at any time; now and then closes all files first, so that it can.
 void unload_now_and_then(Files& files, std::mt19937& random) {
-  if (const int error = unload_module(); error == 0) {
+  if (const int error = KernelModule::unload(); error == 0) {
     counters.met("unload");  // nothing was open just then
     usleep(1000);            // time for others to miss it
-    if (const int loaded = load_module(); loaded != 0)
+    if (const int loaded = module_under_test.load(); loaded != 0)
       complain("the module can't be loaded again: %s", std::strerror(loaded));
   } else if (error == EWOULDBLOCK || error == EBUSY) {
     counters.met("unload: refused, in use");
@@ -950,13 +942,13 @@ void unload_now_and_then(Files& files, std::mt19937& random) {
   const std::unique_lock guard(module_lock);
   module_wanted = false;
   files.close_all();
-  const int error = unload_module();
+  const int error = KernelModule::unload();
   // A child that was killed may still be about to close its copy of a file.
   if (error == 0) {
     counters.met("unload");
     const UniqueFd none(open(THERMOCLINE_DEVICE, O_RDWR | O_CLOEXEC));
     if (!none) counters.met("race: opened while the module is unloaded");
-    if (const int loaded = load_module(); loaded != 0)
+    if (const int loaded = module_under_test.load(); loaded != 0)
       complain("the module can't be loaded again: %s", std::strerror(loaded));
   } else if (error != EWOULDBLOCK && error != EBUSY) {
     complain("unloading: %s", std::strerror(error));
@@ -966,7 +958,7 @@ void unload_now_and_then(Files& files, std::mt19937& random) {
 int run(std::uint64_t wanted, unsigned seed) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   std::printf("%lu calls, seed %u\n", wanted, seed);
-  if (const int error = load_module(); error != 0) {
+  if (const int error = module_under_test.load(); error != 0) {
     complain("the module can't be loaded: %s", std::strerror(error));
     return 1;
   }
@@ -996,19 +988,15 @@ int run(std::uint64_t wanted, unsigned seed) {
     files.close_all();
   }
   usleep(200000);
-  if (const int error = unload_module(); error != 0)
+  if (const int error = KernelModule::unload(); error != 0)
     complain("the module can't be unloaded at the end: %s", std::strerror(error));
 
   std::printf("%lu calls, %lu of them reached the walk\n", calls.load(), walks.load());
   if (const unsigned missing = counters.print(); missing != 0)
     complain("%u branches never came", missing);
   if (walks * 2 < calls) complain("less than half of the calls reached the walk");
-  std::ifstream file("/proc/sys/kernel/tainted");
-  std::uint64_t tainted = 0;
-  file >> tainted;
-  constexpr std::uint64_t kBad =
-      1u << 5 | 1u << 7 | 1u << 9 | 1u << 14;  // bad page, oops, WARN, lock-up
-  if ((tainted & kBad) != 0) complain("the kernel is tainted: %#lx", tainted & kBad);
+  if (const std::uint64_t trouble = kernel_trouble(); trouble != 0)
+    complain("the kernel is tainted: %#lx", trouble);
   std::printf(failures == 0 ? "fuzz: all held\n" : "fuzz: FAILED\n");
   return failures == 0 ? 0 : 1;
 }
@@ -1024,9 +1012,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: kmod_fuzz MODULE.ko [CALLS [SEED]]\n");
     return 2;
   }
-  std::ifstream file(argv[1], std::ios::binary);
-  module_bytes.assign(std::istreambuf_iterator<char>(file), {});
-  if (module_bytes.empty()) {
+  if (!module_under_test.read_file(argv[1])) {
     std::fprintf(stderr, "kmod_fuzz: can't read the module %s\n", argv[1]);
     return 2;
   }

@@ -280,21 +280,14 @@ void scanner(Shared& shared, const std::atomic<bool>& stop, unsigned seed) {
 
 // ------------------------------------------------------------------ the module
 
-std::string module_bytes;
-
-int load_module() {
-  return syscall(SYS_init_module, module_bytes.data(), module_bytes.size(), "") < 0 ? errno : 0;
-}
-int unload_module() {
-  return syscall(SYS_delete_module, "thermocline", O_NONBLOCK) < 0 ? errno : 0;
-}
+KernelModule module_under_test;
 
 void unloader(const std::atomic<bool>& stop) {
   while (!stop) {
-    const int error = unload_module();
+    const int error = KernelModule::unload();
     if (error == 0) {
       ++totals.unloads;
-      if (const int loaded = load_module(); loaded != 0)
+      if (const int loaded = module_under_test.load(); loaded != 0)
         complain("the module can't be loaded again: %s", std::strerror(loaded));
     } else if (error == EWOULDBLOCK || error == EBUSY) {
       ++totals.busy_unloads;
@@ -395,7 +388,7 @@ void compare(const char* what, std::uint64_t before, std::uint64_t after, std::u
 // ------------------------------------------------------------------ rounds
 
 void round(Shared& shared, unsigned number) {
-  if (const int error = load_module(); error != 0) {
+  if (const int error = module_under_test.load(); error != 0) {
     complain("round %u: the module can't be loaded: %s", number, std::strerror(error));
     return;
   }
@@ -421,7 +414,7 @@ void round(Shared& shared, unsigned number) {
   stop = true;
   for (auto& thread : scanners) thread.join();
   unload.join();
-  if (const int error = unload_module(); error != 0)
+  if (const int error = KernelModule::unload(); error != 0)
     complain("round %u: the module can't be unloaded: %s", number, std::strerror(error));
   // A child of a killed target may still be about.
   while (waitpid(-1, nullptr, WNOHANG) > 0) {
@@ -467,12 +460,8 @@ int run(unsigned rounds) {
   if (shared->file_collapses == 0) complain("no file mapping was collapsed");
   if (totals.unloads == 0) complain("the module was never unloaded between opens");
 
-  std::ifstream file("/proc/sys/kernel/tainted");
-  std::uint64_t tainted = 0;
-  file >> tainted;
-  constexpr std::uint64_t kBad =
-      1u << 5 | 1u << 7 | 1u << 9 | 1u << 14;  // bad page, oops, WARN, lock-up
-  if ((tainted & kBad) != 0) complain("the kernel is tainted: %#lx", tainted & kBad);
+  if (const std::uint64_t trouble = kernel_trouble(); trouble != 0)
+    complain("the kernel is tainted: %#lx", trouble);
   std::printf(totals.failures == 0 ? "stress: all held\n" : "stress: FAILED\n");
   return totals.failures == 0 ? 0 : 1;
 }
@@ -486,9 +475,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: kmod_stress MODULE.ko [ROUNDS]\n");
     return 2;
   }
-  std::ifstream file(argv[1], std::ios::binary);
-  thermocline::labtest::module_bytes.assign(std::istreambuf_iterator<char>(file), {});
-  if (thermocline::labtest::module_bytes.empty()) {
+  if (!thermocline::labtest::module_under_test.read_file(argv[1])) {
     std::fprintf(stderr, "kmod_stress: can't read the module %s\n", argv[1]);
     return 2;
   }
