@@ -15,7 +15,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1001,71 +1000,6 @@ TEST_F(Kmod, SecondMmuMakesUntouchedPagesUnobservable) {
   close(kvm);
   close(ends[0]);
   close(ends[1]);
-}
-
-// ------------------------------------------------------------------ the kernel's own ageing
-
-/// A cgroup of this process alone, for as long as the object lives.
-class OwnCgroup {
- public:
-  OwnCgroup() {
-    std::ofstream("/sys/fs/cgroup/cgroup.subtree_control") << "+memory" << std::flush;
-    mkdir(path_.c_str(), 0755);
-    move_to(path_);
-  }
-  OwnCgroup(const OwnCgroup&) = delete;
-  OwnCgroup& operator=(const OwnCgroup&) = delete;
-  ~OwnCgroup() {
-    move_to("/sys/fs/cgroup");
-    rmdir(path_.c_str());
-  }
-  /// Has the kernel take as much away from it; it may take less.
-  void reclaim(std::uint64_t bytes) const {
-    std::ofstream(path_ + "/memory.reclaim") << bytes << std::flush;
-  }
-
- private:
-  static void move_to(const std::string& cgroup) {
-    std::ofstream(cgroup + "/cgroup.procs") << getpid() << std::flush;
-  }
-  std::string path_ = "/sys/fs/cgroup/kmod-probe";
-};
-
-/// Every fourth page is hot and the only one that is touched; the scan takes away the accessed bits
-/// by which reclaim would know.
-TEST_F(Kmod, ReclaimSparesThePagesThatAScanSawTouched) {
-  std::ifstream swaps("/proc/swaps");
-  const std::string list{std::istreambuf_iterator<char>(swaps), {}};
-  if (list.find("/dev/") == std::string::npos) GTEST_SKIP() << "this guest has no swap";
-  thermocline_info info{};
-  ASSERT_EQ(device_.control(THERMOCLINE_IOC_INFO, &info), 0);
-  attach_to_self();
-  const OwnCgroup cgroup;
-  const Region region(48 << 20);
-  region.write_all();
-  // Nothing is young: the bits and what a scan hands on for them are cleared.
-  expect_good(device_.scan(kClear, region.range()));
-  std::ofstream("/proc/self/clear_refs") << "1" << std::flush;
-  for (std::uint64_t i = 0; i < region.pages(); i += 4) region.read(i);
-  const Pass pass = device_.scan(kClear, region.range());
-  EXPECT_EQ(pass.accessed, region.pages() / 4);
-  cgroup.reclaim(region.pages() / 2 * kPage);
-
-  std::vector<std::uint64_t> entries(region.pages());
-  Pagemap("self").read(region.first(), entries);
-  std::uint64_t hot_gone = 0, cold_gone = 0;
-  for (std::uint64_t i = 0; i < entries.size(); ++i)
-    if ((entries[i] >> 63) == 0) ++(i % 4 == 0 ? hot_gone : cold_gone);
-  const std::uint64_t hot = region.pages() / 4, cold = region.pages() - hot;
-  std::printf("  reclaimed: %lu of %lu hot pages, %lu of %lu cold ones\n", hot_gone, hot, cold_gone,
-              cold);
-  EXPECT_GT(cold_gone, cold / 3) << "the kernel reclaimed too little to tell";
-  if ((info.features & THERMOCLINE_FEATURE_YOUNG) == 0) {
-    const char* const kernel = std::getenv("TC_KERNEL");
-    EXPECT_STREQ(kernel, "6.1") << "only Debian's 6.1 has no young flag";
-    GTEST_SKIP() << "this kernel has no young flag to hand the touches on in";
-  }
-  EXPECT_LT(hot_gone, hot / 50);
 }
 
 // ------------------------------------------------------------------ flushing
