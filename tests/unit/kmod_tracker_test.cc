@@ -321,7 +321,8 @@ TEST_F(KmodRoundsTest, TheScheduleIsWhatWasAskedFor) {
   EXPECT_EQ(module_.starts, 1) << "the second round is another schedule for the same thread";
   ASSERT_EQ(module_.schedules.size(), 2u);
   const thermocline_schedule& s = module_.schedules.front();
-  EXPECT_EQ(s.flags, THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE);
+  EXPECT_EQ(s.flags, THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH |
+                         THERMOCLINE_SCAN_PRUNE);
   EXPECT_EQ(s.windows, 3u);
   EXPECT_EQ(s.window_ns, 2'000'000u);
   EXPECT_EQ(s.period_ns, 0u);
@@ -334,7 +335,6 @@ TEST_F(KmodRoundsTest, TheScheduleIsWhatWasAskedFor) {
 TEST_F(KmodRoundsTest, PrunesOnlyWhereTheModuleCanAndTheUserWants) {
   TrackerOptions options;
   options.prune = false;
-  options.flush = true;
   make(options);
   ASSERT_TRUE(rounds().begin_round(request()));
   EXPECT_EQ(module_.schedules.back().flags,

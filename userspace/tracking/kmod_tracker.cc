@@ -184,9 +184,10 @@ class KmodTracker final : public Tracker, public RoundSource {
       return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
     Attachment& attachment = found->second;
     thermocline_schedule schedule{};
-    // A round's first pass looks at everything, so what pruning misses is found an epoch later.
-    schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR |
-                     (options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u) |
+    // The thread scans without a change of address space, so translations that the target's CPU has
+    // cached would stay, and hide what is touched most: it flushes. A round's first pass looks at
+    // everything, so what pruning misses is found an epoch later.
+    schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH |
                      (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u);
     schedule.windows = request.windows;
     schedule.window_ns = static_cast<std::uint64_t>(request.window.count());

@@ -70,7 +70,8 @@ class Tracker {
 };
 
 struct TrackerOptions {
-  /// Flush the TLBs of the target's CPUs after clearing. Default false, as the kernel's own ageing.
+  /// Flush the TLBs of the target's CPUs after clearing. Default false, as the kernel's own ageing;
+  /// rounds (rounds.h) do so in any case.
   /// Requires a source that can; others refuse it (kUsage).
   bool flush = false;
   /// How a source that can't clear by itself has the kernel do it. Default kAuto: kClearRefs while
