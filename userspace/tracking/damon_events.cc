@@ -89,6 +89,7 @@ bool PerfRing::drain(const OnSample& on_sample) {
   bool lost = head - taken_ > data.size() || head % 8 != 0;
   while (!lost && taken_ < head) {
     const auto take = [&](std::byte* to, std::uint64_t at, std::size_t n) {
+      if (n == 0) return;  // a record that is all header; `to` may be null then
       const std::size_t from = at % data.size(), first = std::min(n, data.size() - from);
       std::memcpy(to, data.data() + from, first);
       std::memcpy(to + first, data.data(), n - first);
