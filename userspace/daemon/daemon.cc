@@ -82,7 +82,10 @@ Status Daemon::set_up() {
   TC_TRY(pin_targets(system_, config_.targets));
   TC_ASSIGN(topology_, discover_tiers(system_, config_));
   TC_ASSIGN(auto policy, make_policy(config_));
-  TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, config_.tracker_options));
+  TrackerOptions options = config_.tracker_options;
+  // Records that are kept tell every page in every window: `thermocline oracle` needs all of them.
+  options.prune = options.prune && !config_.record_file;
+  TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, options));
 
   std::string why_not;
   TC_ASSIGN(loop_, make_event_loop(why_not));
