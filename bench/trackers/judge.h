@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <unordered_map>
 
 #include "bench/suite/truth.h"
 #include "bench/trackers/watch_file.h"

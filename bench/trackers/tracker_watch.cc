@@ -6,9 +6,8 @@
 #include <poll.h>
 #include <time.h>
 
-#include <algorithm>
+#include <chrono>
 #include <cmath>
-#include <csignal>
 #include <memory>
 
 #include "base/output.h"
@@ -30,13 +29,13 @@ constexpr std::uint64_t kLeastPages = 256;
 struct Options {
   std::string tracker, out, ready_file;
   int pid = 0;
-  double hot = 0.1, epoch_s = 0.2, window_s = 0.002, budget = 0.05;
-  unsigned windows = 4;
+  double hot = 0.1, budget = 0.05;
 };
 
-Nanoseconds ns(double seconds) {
-  return Nanoseconds(std::llround(seconds * 1e9));
-}
+// For a small and therefore hot guest, as in bench/suite/guest/thermocline.sh.
+constexpr Nanoseconds kEpoch = std::chrono::milliseconds(200);
+constexpr Nanoseconds kWindow = std::chrono::milliseconds(2);
+constexpr unsigned kWindows = 4;
 
 Result<std::vector<Region>> regions_of(const System& system, int pid) {
   TC_ASSIGN(const std::string text, system.read_file(fmt::format("/proc/{}/maps", pid)));
@@ -98,9 +97,9 @@ class Watcher {
     hooks.log = [](const std::string& text) { fmt::print("tracker_watch: {}\n", text); };
     EngineOptions engine;
     engine.mode = EngineMode::kObserve;
-    engine.epoch = engine.cpu_burst = ns(options_.epoch_s);
-    engine.window = ns(options_.window_s);
-    engine.windows_per_epoch = options_.windows;
+    engine.epoch = engine.cpu_burst = kEpoch;
+    engine.window = kWindow;
+    engine.windows_per_epoch = kWindows;
     engine.cpu_budget = options_.budget;
     engine_ = std::make_unique<Engine>(
         Engine::Parts{
@@ -115,7 +114,7 @@ class Watcher {
   void run() {
     while (!workloads::stop_requested) {
       const Nanoseconds now = system_.now();
-      Nanoseconds next = now + ns(options_.epoch_s);
+      Nanoseconds next = now + kEpoch;
       if (engine_)
         next = engine_->step(now);
       else
@@ -180,10 +179,6 @@ Result<int> run(int argc, char** argv) {
   app.add_option("--ready-file", o.ready_file, "is made when the watching begins");
   app.add_option("--hot", o.hot, "share of the pages that there is room for")
       ->check(CLI::Range(0.001, 1.0));
-  app.add_option("--epoch", o.epoch_s, "seconds of an epoch")->check(CLI::Range(0.01, 3600.0));
-  app.add_option("--window", o.window_s, "seconds of a window at first")
-      ->check(CLI::Range(0.0001, 60.0));
-  app.add_option("--windows", o.windows, "in an epoch")->check(CLI::Range(1, 64));
   app.add_option("--budget", o.budget, "share of one processor")->check(CLI::Range(0.0001, 1.0));
   TC_ASSIGN(const bool go, workloads::understand(app, "tracker_watch", argc, argv));
   if (!go) return 0;
