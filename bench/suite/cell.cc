@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/text.h"
+#include "bench/suite/guest_command.h"
 
 namespace thermocline::suite {
 
@@ -16,15 +17,10 @@ namespace {
 using Json = nlohmann::json;
 using literals::operator""_MiB;
 
-constexpr const char* kScripts = "/lab/suite";
 constexpr double kPage = 4096;
 /// Beyond the footprint: for the kernel, the daemon, and everything else that the fast node has no
 /// room for.
 constexpr Bytes kSlowSpare = 288_MiB;
-
-std::string mib(Bytes size) {
-  return fmt::format("{}M", size.get() >> 20);
-}
 
 /// Twice what must go there, as the kernel swaps more than it has to; in steps that a device of
 /// persistent memory can have.
@@ -40,47 +36,31 @@ Bytes slow_of(const PlannedCell& cell, Bytes footprint) {
   return Bytes(static_cast<std::uint64_t>(kept)) - *cell.fast;
 }
 
-/// The guest of a cell. Root on ramfs: reclaim must not find the guest's programs and demote them,
-/// which would give the kernel's systems more room than others have. The DMA zone is reserved:
-/// it would be a large and special part of a small node.
+/// The guest of a cell. The DMA zone is reserved: it would be a large and special part of a small
+/// node.
 std::vector<std::string> guest(const PlannedCell& cell, const std::string& timing, Bytes footprint,
                                const FastNode& node, const CellPlaces& places) {
-  const bool reference = cell.key.mode == "reference";
+  GuestShape shape;
+  shape.thermocline = places.thermocline;
+  shape.kernel = cell.key.kernel;
+  shape.timing = timing;
+  shape.mode = cell.key.mode;
+  shape.scripts = places.scripts;
+  shape.fast = node.size;
   const std::uint64_t block = kNodeStep.get();
-  const Bytes slow((footprint + kSlowSpare + kNodeStep - Bytes(1)).get() / block * block);
-  std::string append = "rootfstype=ramfs memmap=15M$1M";
+  shape.slow = Bytes((footprint + kSlowSpare + kNodeStep - Bytes(1)).get() / block * block);
+  shape.append = "memmap=15M$1M";
   if (node.reserved.get() != 0)
-    append += fmt::format(" memmap={}K${}K", node.reserved.get() >> 10,
-                          (node.size - node.reserved).get() >> 10);
+    shape.append += fmt::format(" memmap={}K${}K", node.reserved.get() >> 10,
+                                (node.size - node.reserved).get() >> 10);
   // The first part of the slow node is persistent memory, and that is what swap lies on.
   if (cell.swaps())
-    append += fmt::format(" memmap={}!{}", mib(swap_size(cell, footprint)), mib(node.size));
-  std::vector<std::string> words{places.thermocline,
-                                 "lab",
-                                 "run",
-                                 "--kernel",
-                                 cell.key.kernel,
-                                 "--timing",
-                                 timing,
-                                 "--timing-mode",
-                                 cell.key.mode,
-                                 "--smp",
-                                 reference ? "1" : "2",
-                                 "--fast",
-                                 mib(node.size),
-                                 "--slow",
-                                 mib(slow),
-                                 "--append",
-                                 append,
-                                 "--timeout",
-                                 "1800",
-                                 "--with",
-                                 places.scripts + ":" + kScripts,
-                                 "--with",
-                                 places.carried + ":/lab/page-counts"};
+    shape.append += fmt::format(" memmap={}!{}", mib(swap_size(cell, footprint)), mib(node.size));
+  std::vector<std::string> words = guest_command(shape);
   const auto add = [&](std::initializer_list<std::string> more) {
     words.insert(words.end(), more);
   };
+  add({"--with", places.carried + ":/lab/page-counts"});
   if (!places.program.empty()) add({"--with", places.program});
   if (cell.swaps()) add({"--module", "nd_e820", "--module", "nd_pmem"});
   return words;
@@ -227,10 +207,10 @@ std::vector<std::string> cell_command(const PlannedCell& cell, const std::string
   const std::uint64_t delay_ms = (cell.key.seed - 1) * 37 % 100;
   add({"--", "sh"});
   if (cell.swaps())
-    add({fmt::format("{}/swap.sh", kScripts),
+    add({fmt::format("{}/swap.sh", kGuestScripts),
          std::to_string(slow_of(cell, footprint).get() >> 10)});
   else
-    add({fmt::format("{}/cell.sh", kScripts)});
+    add({fmt::format("{}/cell.sh", kGuestScripts)});
   add({cell.system.script, cell.system.policy, std::to_string(delay_ms),
        cell.workload.runs.empty() ? cell.workload.name : cell.workload.runs, "--footprint",
        mib(footprint), "--seed", std::to_string(cell.key.seed), "--duration",
@@ -245,7 +225,7 @@ std::vector<std::string> probe_command(const PlannedCell& cell, const std::strin
                                        const CellPlaces& places) {
   std::vector<std::string> words = guest(cell, timing, footprint, node, places);
   for (const std::string& word :
-       {std::string("--"), std::string("sh"), fmt::format("{}/cell.sh", kScripts),
+       {std::string("--"), std::string("sh"), fmt::format("{}/cell.sh", kGuestScripts),
         std::string("probe"), std::string("-"), std::string("0")})
     words.push_back(word);
   return words;

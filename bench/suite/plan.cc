@@ -2,13 +2,13 @@
 #include "bench/suite/plan.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "base/text.h"
+#include "bench/suite/choose.h"
 #include "bench/suite/run.h"
 #include "emulation/lab/files.h"
 #include "emulation/timing/model.h"
@@ -22,33 +22,9 @@ constexpr std::uint64_t kPage = 4096;
 constexpr Bytes kMostFootprint{std::uint64_t{4} << 30};
 constexpr Bytes kLeastFootprint{std::uint64_t{32} << 20};
 
-/// The one of that name, or a sentence with the nearest.
 template <class T>
-Result<const T*> find(const std::vector<T>& all, const std::string& name, std::string_view what) {
-  std::vector<std::string> names;
-  for (const T& one : all) {
-    if (one.name == name) return &one;
-    names.push_back(one.name);
-  }
-  const std::string near = nearest_word(name, names);
-  return fail(ErrorKind::kUsage, "there is no {} \"{}\"; {}", what, printable(name),
-              near.empty() ? fmt::format("there are {}", fmt::join(names, ", "))
-                           : fmt::format("did you mean \"{}\"?", near));
-}
-
-/// What was asked for, each once, in the order of the catalogue.
-template <class T>
-Result<std::vector<T>> choose(const std::vector<T>& all, const std::vector<std::string>& names,
-                              std::string_view what) {
-  std::set<std::string> wanted;
-  for (const std::string& name : names) {
-    TC_ASSIGN(const T* const one, find(all, name, what));
-    wanted.insert(one->name);
-  }
-  std::vector<T> chosen;
-  for (const T& one : all)
-    if (wanted.contains(one.name)) chosen.push_back(one);
-  return chosen;
+std::string name_of(const T& one) {
+  return one.name;
 }
 
 /// Each text with its length, so that what moves from one to the next changes the whole.
@@ -71,13 +47,13 @@ std::string setting_of(const SuiteOptions& o, const SuiteWorkload& workload,
   return fmt::format("{:016x}", lab::fingerprint(text));
 }
 
+}  // namespace
+
 Result<std::string> timing_text(const std::string& timing) {
   TC_TRY(timing::load_model(timing));
   const std::string_view preset = timing::preset_text(timing);
   return preset.empty() ? lab::read_whole(timing) : std::string(preset);
 }
-
-}  // namespace
 
 const std::vector<SuiteWorkload>& suite_workloads() {
   static const std::vector<SuiteWorkload> kWorkloads = {
@@ -130,6 +106,8 @@ const std::vector<SuiteSystem>& suite_systems() {
        true},
       {"damos", "damos", "default", "DAMON migrate_hot and migrate_cold, the kernel's defaults",
        false, true},
+      {"thermocline:static@default", "thermocline", "static@default",
+       "the daemon's defaults, but nothing moves: what tracking costs", false, false, false},
   };
   return kSystems;
 }
@@ -161,12 +139,15 @@ Result<Ratio> parse_ratio(std::string_view text) {
 
 Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
   std::vector<SuiteWorkload> workloads;
-  TC_ASSIGN(workloads, choose(suite_workloads(), o.workloads, "workload"));
+  TC_ASSIGN(workloads, choose(suite_workloads(), o.workloads, "workload", name_of<SuiteWorkload>));
   if (o.workloads.empty())
     for (const SuiteWorkload& workload : suite_workloads())
       if (workload.core) workloads.push_back(workload);
-  TC_ASSIGN(std::vector<SuiteSystem> systems, choose(suite_systems(), o.systems, "system"));
-  if (o.systems.empty()) systems = suite_systems();
+  TC_ASSIGN(std::vector<SuiteSystem> systems,
+            choose(suite_systems(), o.systems, "system", name_of<SuiteSystem>));
+  if (o.systems.empty())
+    for (const SuiteSystem& system : suite_systems())
+      if (system.core) systems.push_back(system);
   if (o.seeds < 1 || o.seeds > kMostSeeds)
     return fail(ErrorKind::kUsage, "--seeds must be 1 to {}", kMostSeeds);
   if (!(o.length >= 0.01 && o.length <= 100))

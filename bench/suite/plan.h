@@ -39,6 +39,7 @@ struct SuiteSystem {
   std::string about;
   bool once = false;    ///< the same at every ratio
   bool seeded = false;  ///< is run with every seed; others with the first only
+  bool core = true;     ///< in the published table; others are run when they are asked for
 };
 
 [[nodiscard]] const std::vector<SuiteWorkload>& suite_workloads();
@@ -59,7 +60,7 @@ struct Ratio {
 struct SuiteOptions {
   std::vector<std::string> workloads;  ///< empty: the core
   std::vector<std::string> ratios{"1:2", "1:4", "1:8"};
-  std::vector<std::string> systems;  ///< empty: all
+  std::vector<std::string> systems;  ///< empty: the core
   std::string timing = "cxl-asic";
   std::string mode = "reference";
   std::string kernel = "6.12";
@@ -104,5 +105,9 @@ inline constexpr double kCloseWithSeed1 = 0.05;
 /// Least fast memory that a guest can be given: below, the kernel's own lists and watermarks weigh
 /// more than what is measured.
 inline constexpr Bytes kLeastFast{std::uint64_t{8} << 20};
+
+/// The timing model itself, of a preset or a file, so that results can tell which one they come
+/// from.
+[[nodiscard]] Result<std::string> timing_text(const std::string& timing);
 
 }  // namespace thermocline::suite

@@ -42,7 +42,7 @@ constexpr Bytes kKernelTakes = 100_MiB;
 /// So close must it be; so close may it be when that is not found.
 constexpr Bytes kCloseEnough = 256_KiB;
 constexpr Bytes kStillFair = 1_MiB;
-constexpr int kMostProbes = 8;
+constexpr int kMostProbes = 20;
 /// A probe that dies is tried so often again: a whole ratio hangs on it.
 constexpr int kProbeRetries = 2;
 
@@ -223,8 +223,9 @@ class Suite {
   struct Fitting {
     std::optional<FastNode> node;
     FastNode next;                 ///< of the next probe
-    std::optional<FastNode> best;  ///< of all so far, and how far it was off
+    std::optional<FastNode> best;  ///< of all so far, how far it was off, and which way
     Bytes off;
+    bool too_much = false;
     int probes = 0;
     int deaths = 0;  ///< of the same probe, one after another
     bool busy = false;
@@ -449,6 +450,7 @@ class Suite {
     if (!fit.best || off < fit.off) {
       fit.best = r.probed;
       fit.off = off;
+      fit.too_much = *free > want;
     }
     if (fit.off < kCloseEnough || (fit.probes >= kMostProbes && fit.off < kStillFair)) {
       fit.node = fit.best;
@@ -459,11 +461,14 @@ class Suite {
                      fmt::format("no fast node was found that leaves {}, only one that is {} off",
                                  format_bytes(want), format_bytes(fit.off)),
                      log_name(r.cell));
-    // With less memory the kernel takes less for itself, or more (lists, tables): up to 1.4 times
-    // what is reserved was seen to go. Steps of seven tenths get there from both sides.
-    const Bytes step(off.get() / 4096 * 7 / 10 * 4096);
-    fit.next = *r.probed;
-    if (*free > want) {
+    // With less memory the kernel takes less for itself, or more (lists, tables), and not evenly:
+    // two nodes that differ by half a MiB may have a MiB more or less free. So each step is from
+    // the best so far, and of another length: 7, 10, 5, 8, 3, 6, 9, 4 tenths of what it is off,
+    // over and over.
+    const auto tenths = static_cast<std::uint64_t>(3 + (4 + 3 * (fit.probes - 1)) % 8);
+    const Bytes step(fit.off.get() / 4096 * tenths / 10 * 4096);
+    fit.next = *fit.best;
+    if (fit.too_much) {
       fit.next.reserved += step;
     } else if (fit.next.reserved > step) {
       fit.next.reserved -= step;

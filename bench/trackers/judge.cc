@@ -14,6 +14,8 @@ namespace thermocline::trackers {
 namespace {
 
 constexpr double kReached = 0.9;
+constexpr double kPagesOf64Gib = 1 << 24;
+constexpr double kOnePercent = 0.01;
 
 std::vector<double> ranks_of(std::span<const double> values) {
   std::vector<std::size_t> order(values.size());
@@ -101,6 +103,7 @@ Result<Judgement> judge(const Watch& watch, const suite::Truth& truth, std::uint
   double recall = 0, precision = 0, with_some = 0;
   bool found = false;
   std::uint64_t found_ns = 0;
+  double epochs = 0, epochs_of_phase = 0, found_epochs = 0;  // looks in the run
   const Watch::Look *first = nullptr, *last = nullptr;
   for (std::size_t i = 0; i < watch.looks.size(); ++i) {
     const Watch::Look& look = watch.looks[i];
@@ -109,10 +112,15 @@ Result<Judgement> judge(const Watch& watch, const suite::Truth& truth, std::uint
         i + 1 < watch.looks.size() ? watch.looks[i + 1].at_ns : ~std::uint64_t{0};
     const std::uint64_t from = std::max(look.at_ns, start_ns + settled);
     const std::uint64_t until = std::min(next, start_ns + truth.end_ns);
+    if (look.at_ns >= start_ns) ++epochs;
+    if (look.at_ns >= start_ns + phase) ++epochs_of_phase;
     if (!look.hot.empty() && (look.at_ns >= start_ns + phase || until > from)) {
       const Overlap o = overlap_of(look.hot, hot);
       const bool enough = o.recall() >= kReached;
-      if (enough && !found) found_ns = std::max(look.at_ns, start_ns + phase) - start_ns;
+      if (enough && !found) {
+        found_ns = std::max(look.at_ns, start_ns + phase) - start_ns;
+        found_epochs = epochs_of_phase;
+      }
       found = enough;
       if (until > from) {
         const auto time = static_cast<double>(until - from);
@@ -140,6 +148,9 @@ Result<Judgement> judge(const Watch& watch, const suite::Truth& truth, std::uint
     j.cpu_share = std::clamp(
         (time - grown(&Watch::Look::target_cpu_ns) - grown(&Watch::Look::own_cpu_ns)) / time, 0.0,
         1.0);
+    if (watched && found)
+      j.delay_64gib_s = found_epochs * *j.cpu_share * time / 1e9 / (epochs - 1) /
+                        static_cast<double>(watch.pages()) * kPagesOf64Gib / kOnePercent;
   }
   if (!watch.heat.empty())
     j.rank_correlation =

@@ -21,6 +21,9 @@ struct Judgement {
   std::optional<double> rank_correlation;
   /// From the begin of the last phase until a recall of nine tenths that stays. None: never.
   std::optional<double> delay_s;
+  /// The same for 64 GiB of 4 KiB pages within 1 % of a processor: as many epochs, each as dear a
+  /// page as in the run. Evidence comes by epochs; how long one lasts is what the budget decides.
+  std::optional<double> delay_64gib_s;
   std::optional<double> cpu_share;  ///< of one processor, that the program did not get in the run
   std::optional<double> instr_per_entry, ns_per_entry;  ///< of passes over the program at rest
 };

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/trackers/plan.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 #include "base/text.h"
+#include "bench/suite/choose.h"
 
 namespace thermocline::trackers {
 
@@ -16,21 +14,12 @@ constexpr Bytes kLeastFootprint{std::uint64_t{32} << 20};
 constexpr Bytes kMostFootprint{std::uint64_t{4} << 30};
 constexpr Bytes kHugePage{std::uint64_t{2} << 20};
 
-/// Those of `all` that are asked for, each once and in its order; all when none is.
-Result<std::vector<std::string>> choose(const std::vector<std::string>& all,
-                                        const std::vector<std::string>& asked, const char* what) {
-  for (const std::string& name : asked) {
-    if (std::find(all.begin(), all.end(), name) != all.end()) continue;
-    const std::string near = nearest_word(name, all);
-    return fail(ErrorKind::kUsage, "there is no {} \"{}\"; {}", what, printable(name),
-                near.empty() ? fmt::format("there are {}", fmt::join(all, ", "))
-                             : fmt::format("did you mean \"{}\"?", near));
-  }
+/// All when none is asked for.
+Result<std::vector<std::string>> choose_or_all(const std::vector<std::string>& all,
+                                               const std::vector<std::string>& asked,
+                                               const char* what) {
   if (asked.empty()) return all;
-  std::vector<std::string> chosen;
-  for (const std::string& name : all)
-    if (std::find(asked.begin(), asked.end(), name) != asked.end()) chosen.push_back(name);
-  return chosen;
+  return suite::choose(all, asked, what, [](const std::string& name) { return name; });
 }
 
 }  // namespace
@@ -56,8 +45,8 @@ Result<std::vector<PlannedRun>> plan_runs(const TrackersOptions& o,
   std::vector<std::string> names{kNone}, of_patterns;
   names.insert(names.end(), known.begin(), known.end());
   for (const Pattern& p : patterns()) of_patterns.push_back(p.name);
-  TC_ASSIGN(const auto trackers, choose(names, o.trackers, "tracker"));
-  TC_ASSIGN(const auto chosen, choose(of_patterns, o.patterns, "pattern"));
+  TC_ASSIGN(const auto trackers, choose_or_all(names, o.trackers, "tracker"));
+  TC_ASSIGN(const auto chosen, choose_or_all(of_patterns, o.patterns, "pattern"));
   if (o.budgets.empty()) return fail(ErrorKind::kUsage, "give at least one budget");
   for (const double budget : o.budgets)
     if (!(budget >= 0.0001 && budget <= 1))

@@ -15,11 +15,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 /// The figures by name, in the order of the documents.
-constexpr std::array<std::pair<const char*, std::optional<double> Judgement::*>, 7> kFigures{{
+constexpr std::array<std::pair<const char*, std::optional<double> Judgement::*>, 8> kFigures{{
     {"recall", &Judgement::recall},
     {"precision", &Judgement::precision},
     {"rank_correlation", &Judgement::rank_correlation},
     {"delay_s", &Judgement::delay_s},
+    {"delay_64gib_s", &Judgement::delay_64gib_s},
     {"cpu_share", &Judgement::cpu_share},
     {"instr_per_entry", &Judgement::instr_per_entry},
     {"ns_per_entry", &Judgement::ns_per_entry},

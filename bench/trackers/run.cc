@@ -14,6 +14,7 @@
 
 #include "base/text.h"
 #include "bench/suite/cell.h"
+#include "bench/suite/guest_command.h"
 #include "emulation/lab/files.h"
 
 namespace thermocline::trackers {
@@ -26,11 +27,6 @@ using Clock = std::chrono::steady_clock;
 
 /// Beyond the footprint, for the kernel: all of the program fits on the fast node.
 constexpr Bytes kSpare{std::uint64_t{192} << 20};
-constexpr const char* kScripts = "/lab/suite";
-
-std::string mib(Bytes size) {
-  return fmt::format("{}M", size.get() >> 20);
-}
 
 std::string seconds_since(Clock::time_point start) {
   return fmt::format("{:.0f} s", std::chrono::duration<double>(Clock::now() - start).count());
@@ -52,7 +48,8 @@ class Runner {
     for (const suite::Script& script : suite::scripts())
       if (script.name == "cell.sh") TC_TRY(keep(script, texts));
     for (const suite::Script& script : scripts()) TC_TRY(keep(script, texts));
-    texts_ = std::move(texts);
+    TC_ASSIGN(const std::string timing, suite::timing_text(setting_.options.timing));
+    texts_ = texts + timing;
     std::vector<Row> there;
     if (fs::exists(rows_file())) {
       TC_ASSIGN(const std::string text, lab::read_whole(rows_file()));
@@ -120,51 +117,38 @@ class Runner {
     const Bytes fast((o.footprint + kSpare + suite::kNodeStep - Bytes(1)).get() / block * block);
     std::string watch = fmt::format("--hot {}", run.pattern.hot);
     if (run.budget != 0) watch += fmt::format(" --budget {}", run.budget);
-    std::vector<std::string> words{
-        setting_.thermocline,
-        "lab",
-        "run",
-        "--kernel",
-        o.kernel,
-        "--timing",
-        o.timing,
-        "--timing-mode",
-        "reference",
-        "--smp",
-        "1",
-        "--fast",
-        mib(fast),
-        "--slow",
-        mib(fast),
-        "--append",
-        "rootfstype=ramfs",
-        "--timeout",
-        "1800",
-        "--with",
-        (fs::path(setting_.out_dir) / "scripts").string() + ":" + kScripts,
-        "--out",
-        (dir / "guest").string(),
-        "--truth",
-        (dir / "truth").string(),
-        "--truth-slice",
-        "50ms",
-        "--truth-pages",
-        "virtual",
-        "--env",
-        "WATCH=" + watch,
-        "--",
-        "sh",
-        fmt::format("{}/cell.sh", kScripts),
-        "tracker",
-        run.tracker,
-        "0",
-        run.pattern.workload,
-        "--footprint",
-        mib(o.footprint),
-        "--seed",
-        std::to_string(o.seed),
-        "--duration",
-        fmt::format("{:g}", run.pattern.seconds)};
+    suite::GuestShape shape;
+    shape.thermocline = setting_.thermocline;
+    shape.kernel = o.kernel;
+    shape.timing = o.timing;
+    shape.mode = "reference";
+    shape.fast = shape.slow = fast;
+    shape.scripts = (fs::path(setting_.out_dir) / "scripts").string();
+    std::vector<std::string> words = suite::guest_command(shape);
+    const std::vector<std::string> more{"--out",
+                                        (dir / "guest").string(),
+                                        "--truth",
+                                        (dir / "truth").string(),
+                                        "--truth-slice",
+                                        "50ms",
+                                        "--truth-pages",
+                                        "virtual",
+                                        "--env",
+                                        "WATCH=" + watch,
+                                        "--",
+                                        "sh",
+                                        fmt::format("{}/cell.sh", suite::kGuestScripts),
+                                        "tracker",
+                                        run.tracker,
+                                        "0",
+                                        run.pattern.workload,
+                                        "--footprint",
+                                        suite::mib(o.footprint),
+                                        "--seed",
+                                        std::to_string(o.seed),
+                                        "--duration",
+                                        fmt::format("{:g}", run.pattern.seconds)};
+    words.insert(words.end(), more.begin(), more.end());
     if (run.pattern.huge_pages) words.emplace_back("--thp");
     for (const std::string& one : run.pattern.settings) {
       words.emplace_back("--set");

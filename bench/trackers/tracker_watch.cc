@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <time.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -125,7 +126,6 @@ class Watcher {
       pollfd ready{engine_ ? engine_->ready_fd() : -1, POLLIN, 0};
       (void)::ppoll(&ready, 1, &wait, nullptr);
     }
-    if (engine_) watch_.heat = heat();
   }
 
   [[nodiscard]] const Watch& watch() const { return watch_; }
@@ -157,7 +157,13 @@ class Watcher {
     look.at_ns = static_cast<std::uint64_t>(system_.now().count());
     look.target_cpu_ns = cpu_ns(system_, options_.pid);
     look.own_cpu_ns = own_cpu_ns_;
-    if (engine_) look.hot = hot_pages(heat(), room_);
+    if (engine_) {
+      std::vector<std::uint8_t> now = heat();
+      look.hot = hot_pages(now, room_);
+      // The engine forgets a program that has ended: what counts is the last that it knew.
+      if (std::any_of(now.begin(), now.end(), [](std::uint8_t h) { return h != 0; }))
+        watch_.heat = std::move(now);
+    }
     watch_.looks.push_back(std::move(look));
     own_cpu_ns_ += static_cast<std::uint64_t>((system_.process_cpu_time() - before).count());
   }

@@ -103,6 +103,18 @@ TEST(TrackerJudge, WhatTheProgramDidNotGetIsTheTrackersButForTheLooking) {
   EXPECT_NEAR(*judged(w).cpu_share, (2.0 - 1.5 - 0.1) / 2, 1e-9);
 }
 
+TEST(TrackerJudge, TheDelayOf64GibIsOfAsManyEpochsEachAsDearAPage) {
+  // Four epochs in 2 s, which took 0.2 s of CPU time: 0.5 ms a page and epoch. Two of them found
+  // it.
+  Watch w = watch({look(0.8, {}, 7.0), look(1.1, pages(0, 8), 7.27), look(1.5, pages(0, 10), 7.6),
+                   look(2.0, pages(0, 10), 8.0), look(2.8, pages(0, 10), 8.8)});
+  const Judgement j = judged(w);
+  EXPECT_NEAR(*j.cpu_share, 0.1, 1e-9);
+  EXPECT_NEAR(*j.delay_64gib_s, 2 * 0.0005 * (1 << 24) / 0.01, 1e-3);
+  w.tracker = kNone;
+  EXPECT_FALSE(judged(w).delay_64gib_s) << "there was none";
+}
+
 TEST(TrackerJudge, HeatIsRankedAgainstMisses) {
   Watch w = watch({look(2.5, pages(0, 10))});
   for (const auto& [page, misses] : truth().last_phase_pages)

@@ -71,7 +71,8 @@ void list(bool json) {
                                   {"huge_pages", w.huge_pages},
                                   {"swapped", w.swapped}});
     for (const SuiteSystem& s : suite_systems())
-      out["systems"].push_back({{"name", s.name}, {"about", s.about}, {"seeded", s.seeded}});
+      out["systems"].push_back(
+          {{"name", s.name}, {"core", s.core}, {"about", s.about}, {"seeded", s.seeded}});
     print_line(json_text(out));
     return;
   }
@@ -81,9 +82,9 @@ void list(bool json) {
         "{:<17} {:>8} s  {:<8}  {}{}{}", w.name, w.seconds, w.core ? "core" : "optional",
         fmt::join(w.settings, " "), w.huge_pages ? "huge pages" : "",
         w.swapped != 0 ? fmt::format("{}, {:g} % in swap", w.runs, 100 * w.swapped) : ""));
-  print_line("\nSYSTEM                    WHAT IT IS");
+  print_line("\nSYSTEM                     TABLE     WHAT IT IS");
   for (const SuiteSystem& s : suite_systems())
-    print_line(fmt::format("{:<25} {}", s.name, s.about));
+    print_line(fmt::format("{:<26} {:<8}  {}", s.name, s.core ? "core" : "optional", s.about));
 }
 
 /// Pages from what is in the folder of a run. `expected`: what should be there; empty: whatever
@@ -265,7 +266,7 @@ void register_bench(CLI::App& app, Context& context) {
   names("--workloads", o->suite.workloads, "see --list (default: the core of the table)");
   const CLI::Option* const ratios =
       names("--ratios", o->suite.ratios, "of fast to slow memory")->capture_default_str();
-  names("--systems", o->suite.systems, "see --list (default: all)");
+  names("--systems", o->suite.systems, "see --list (default: the core of the table)");
   verb->add_option("--timing", o->suite.timing, "memory-timing model: a preset or a file")
       ->type_name("MODEL")
       ->capture_default_str();

@@ -27,12 +27,13 @@ std::string budget(const Row& row) {
 }
 
 std::vector<std::string> cells(const Row& row) {
-  if (!row.error.empty()) return {"failed: " + row.error, "", "", "", "", "", ""};
+  if (!row.error.empty()) return {"failed: " + row.error, "", "", "", "", "", "", ""};
   const trackers::Judgement& r = row.result;
   return {percent(r.recall),
           percent(r.precision),
           plain(r.rank_correlation, 3),
           r.delay_s ? fmt::format("{:.1f} s", *r.delay_s) : "-",
+          r.delay_64gib_s ? fmt::format("{:.0f} s", *r.delay_64gib_s) : "-",
           percent(r.cpu_share),
           plain(r.instr_per_entry, 1),
           plain(r.ns_per_entry, 1)};
@@ -69,6 +70,7 @@ std::string tracker_rows_table(const std::vector<Row>& rows) {
                        {"PRECISION", true},
                        {"RANK CORR.", true},
                        {"DELAY", true},
+                       {"64 GIB AT 1 %", true},
                        {"CPU", true},
                        {"INSTR/ENTRY", true},
                        {"NS/ENTRY", true}},
@@ -109,8 +111,9 @@ std::string tracker_rows_markdown(const std::vector<Row>& rows, const std::strin
     out += fmt::format("\n**{}**{}\n\n", pattern,
                        about == trackers::patterns().end() ? "" : ": " + about->about);
     out +=
-        "| tracker | budget | recall | precision | rank correlation | delay | processor taken | "
-        "instructions an entry | ns an entry |\n|---|---|---|---|---|---|---|---|---|\n";
+        "| tracker | budget | recall | precision | rank correlation | delay | delay for 64 GiB at "
+        "1 % | processor taken | "
+        "instructions an entry | ns an entry |\n|---|---|---|---|---|---|---|---|---|---|\n";
     for (const Row& row : rows) {
       if (row.pattern != pattern) continue;
       const std::set<double> budgets = budgets_of(rows, row.tracker);

@@ -84,7 +84,10 @@ Status Daemon::set_up() {
   TC_ASSIGN(auto policy, make_policy(config_));
   TrackerOptions options = config_.tracker_options;
   // Records that are kept tell every page in every window: `thermocline oracle` needs all of them.
-  options.prune = options.prune && !config_.record_file;
+  if (config_.record_file && options.prune) {
+    options.prune = false;
+    log("records are kept, so every page is read in every window: tracker.prune is off");
+  }
   TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, options));
 
   std::string why_not;
