@@ -41,6 +41,16 @@ using Judge = std::function<void(const PageStretch&, std::span<Evidence>)>;
 [[nodiscard]] Result<std::vector<Mapping>> read_mappings(const System& system,
                                                          const FollowedProcess& process);
 
+/// A page of this very process that was just written, and what its page map says of it: to find out
+/// what the kernel tells this user.
+struct OwnPage {
+  Vpn page;
+  PagemapEntry entry;
+};
+[[nodiscard]] Result<OwnPage> look_at_own_page(System& system);
+/// Ok when page frames are told; kPermission when not.
+[[nodiscard]] Status require_page_frames(System& system);
+
 class PresentPages {
  public:
   [[nodiscard]] static Result<PresentPages> make(System& system);

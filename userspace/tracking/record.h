@@ -107,6 +107,9 @@ struct EntryObservation {
   bool dirty = false;
 };
 
+/// The entries of a record, one by one.
+[[nodiscard]] std::vector<EntryObservation> entries_of(const RecordView& record);
+
 /// Header fields common to the records of one scan.
 struct RecordHeader {
   Asid asid;
