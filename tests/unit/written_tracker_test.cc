@@ -40,7 +40,7 @@ class Written : public testing::Test {
 
 TEST_F(Written, AKernelThatNotesNoWritesIsUnsupported) {
   machine_.others = kPresent;
-  const Status works = written_tracker_factory().probe(machine_);
+  const Status works = written_tracker_factory().probe(machine_, {});
   ASSERT_FALSE(works);
   EXPECT_EQ(works.error().kind, ErrorKind::kUnsupported);
   EXPECT_TRUE(machine_.written.empty()) << "a probe clears nothing";

@@ -13,7 +13,7 @@ Result<int> run(bool as_json) {
   const auto system = make_real_system();
   std::vector<TrackerState> states;
   for (const TrackerFactory& factory : tracker_factories()) {
-    const Status works = factory.probe(*system);
+    const Status works = factory.probe(*system, {});
     states.push_back({&factory, works ? "" : works.error().message});
   }
   const auto report = trackers_json(states);

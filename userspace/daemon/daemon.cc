@@ -296,7 +296,7 @@ void Daemon::log_better_trackers() const {
   if (config_.tracker != "auto") return;
   for (const TrackerFactory& better : tracker_factories()) {
     if (better.name == engine_->tracker().name()) return;
-    const Status works = better.probe(system_);
+    const Status works = better.probe(system_, config_.tracker_options);
     if (!works) log(fmt::format("not tracker {}: {}", better.name, works.error().message));
   }
 }

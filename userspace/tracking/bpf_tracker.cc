@@ -500,7 +500,7 @@ TrackerFactory bpf_tracker_factory() {
       "what others did to memory that is shared or of a file, and what a second MMU touches: there "
       "only touches count, and nothing is cold; hugetlbfs; read() or write() of files that are not "
       "mapped; touches between reading and clearing, about a millisecond";
-  factory.probe = [](System& system) -> Status {
+  factory.probe = [](System& system, const TrackerOptions&) -> Status {
     TC_TRY(open_parts(system));
     return {};
   };

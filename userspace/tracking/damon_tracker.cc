@@ -190,7 +190,7 @@ void DamonTracker::take(Nanoseconds time, const DamonRegion& region) {
   regions.time = time;
 }
 
-Status probe(System& system) {
+Status probe(System& system, const TrackerOptions&) {
   TC_TRY(DamonControl::probe(system));
   TC_TRY(find_tracepoint(system));
   return {};

@@ -305,7 +305,7 @@ TrackerFactory kmod_tracker_factory() {
       "files "
       "that are not mapped; a touch through a translation that a CPU has cached, unless "
       "tracker.flush is set";
-  factory.probe = [](System& system) -> Status {
+  factory.probe = [](System& system, const TrackerOptions&) -> Status {
     TC_TRY(open_module(system));
     return {};
   };

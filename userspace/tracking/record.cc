@@ -149,6 +149,7 @@ std::optional<RecordView> RecordReader::next() {
   if (!idle && covered != header.count)
     return refuse("the node runs do not add up to the entry count");
 
+  view.size = header.size;
   offset_ += header.size;
   return view;
 }

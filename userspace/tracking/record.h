@@ -70,6 +70,7 @@ struct RecordView {
   RecordMap present, observable, accessed, dirty;
   std::uint32_t node_run_count = 0;
   const std::byte* node_runs = nullptr;
+  std::size_t size = 0;  ///< bytes that it takes
 
   [[nodiscard]] NodeRun node_run(std::uint32_t i) const;
   [[nodiscard]] PageCount pages() const { return PageCount(std::uint64_t{count} << order.get()); }

@@ -139,7 +139,7 @@ class RefsTracker final : public ProcTracker {
 };
 
 /// Ok when the kernel tells this user what the tracker needs, tried on this very process.
-Status probe(System& system) {
+Status probe(System& system, const TrackerOptions& = {}) {
   TC_ASSIGN(const std::string smaps, system.read_file("/proc/self/smaps"));
   if (smaps.find("\nReferenced:") == std::string::npos)
     return fail(ErrorKind::kUnsupported,

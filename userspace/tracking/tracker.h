@@ -128,12 +128,13 @@ struct TrackerFactory {
   std::string name;
   std::string summary;  ///< one line for `thermocline trackers`
   TrackerAbilities abilities;
-  /// Ok, or a sentence that says why it doesn't work here and what to do.
-  std::function<Status(System&)> probe;
+  /// Ok, or a sentence that says why it doesn't work here with these options and what to do.
+  std::function<Status(System&, const TrackerOptions&)> probe;
   std::function<Result<std::unique_ptr<Tracker>>(System&, const TrackerOptions&)> make;
+  bool automatic = true;  ///< false: chosen by its name only
 };
 
-/// All sources, best first.
+/// All sources, best first, then those that are chosen by name only.
 [[nodiscard]] const std::vector<TrackerFactory>& tracker_factories();
 
 /// Make the named source; "auto" takes the first whose probe succeeds. kUsage for an unknown name,

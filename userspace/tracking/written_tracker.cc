@@ -39,7 +39,7 @@ class WrittenTracker final : public ProcTracker {
 
 /// A page that was just written is soft-dirty, if this kernel keeps such bits: nothing is cleared
 /// here.
-Status probe(System& system) {
+Status probe(System& system, const TrackerOptions& = {}) {
   if (!system.exists("/proc/self/clear_refs"))
     return fail(ErrorKind::kUnsupported, "this kernel has no /proc/PID/clear_refs");
   TC_ASSIGN(const OwnPage own, look_at_own_page(system));

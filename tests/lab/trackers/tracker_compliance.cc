@@ -46,7 +46,7 @@ bool samples(const TrackerFactory& factory) {
 class TrackerCompliance : public testing::TestWithParam<TrackerFactory> {
  protected:
   void SetUp() override {
-    const Status works = GetParam().probe(*system_);
+    const Status works = GetParam().probe(*system_, {});
     if (!works) GTEST_SKIP() << works.error().message;
     auto made = GetParam().make(*system_, {});
     ASSERT_TRUE(made) << made.error().message;
@@ -374,15 +374,23 @@ TEST_P(TrackerCompliance, AnotherImageIsAnotherAddressSpace) {
   EXPECT_GT(scan(request()).pages.size(), 0u) << "the new image has memory too";
 }
 
-std::vector<TrackerFactory> sources(bool that_sample) {
+/// Those that follow processes with nothing else set up.
+std::vector<TrackerFactory> all_sources() {
   std::vector<TrackerFactory> result;
   for (const TrackerFactory& factory : tracker_factories())
+    if (factory.automatic) result.push_back(factory);
+  return result;
+}
+
+std::vector<TrackerFactory> sources(bool that_sample) {
+  std::vector<TrackerFactory> result;
+  for (const TrackerFactory& factory : all_sources())
     if (samples(factory) == that_sample) result.push_back(factory);
   return result;
 }
 
 constexpr auto kName = [](const auto& source) { return source.param.name; };
-INSTANTIATE_TEST_SUITE_P(All, TrackerCompliance, testing::ValuesIn(tracker_factories()), kName);
+INSTANTIATE_TEST_SUITE_P(All, TrackerCompliance, testing::ValuesIn(all_sources()), kName);
 INSTANTIATE_TEST_SUITE_P(All, WindowCompliance, testing::ValuesIn(sources(false)), kName);
 INSTANTIATE_TEST_SUITE_P(All, SamplingCompliance, testing::ValuesIn(sources(true)), kName);
 
