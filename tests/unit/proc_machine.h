@@ -70,6 +70,14 @@ class ProcMachine final : public System {
     }
     return static_cast<long>(into.size());
   }
+  long pwrite(int fd, std::span<const std::byte> from, std::uint64_t offset) override {
+    for (std::size_t i = 0; i < from.size() / 8; ++i) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, from.data() + i * 8, 8);
+      words[opened_.at(fd)][offset / 8 + i] |= word;  // as the kernel's bitmap of idle pages does
+    }
+    return static_cast<long>(from.size());
+  }
   bool pidfd_exited(int) const override { return false; }
 
   std::map<std::string, std::string> files{

@@ -127,7 +127,8 @@ Status PresentPages::tell_range(const FollowedProcess& process, const Mapping& m
         told[i].present = entry.present;
         told[i].accessed = entry.present && evidence_[i] == Evidence::kTouched;
         told[i].observable =
-            told[i].accessed || (entry.present && alone && evidence_[i] == Evidence::kIdle);
+            told[i].accessed || (entry.present && ((alone && evidence_[i] == Evidence::kIdle) ||
+                                                   evidence_[i] == Evidence::kIdleToAll));
         stats.accessed += told[i].accessed;
       }
       TC_TRY(look_up_nodes(process, stretch, told));

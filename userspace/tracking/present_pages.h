@@ -26,7 +26,12 @@ struct PageStretch {
 };
 
 /// What a source knows of a page in the window.
-enum class Evidence : std::uint8_t { kUnknown, kIdle, kTouched };
+enum class Evidence : std::uint8_t {
+  kUnknown,
+  kIdle,       ///< this process left it alone
+  kIdleToAll,  ///< nobody touched it
+  kTouched,
+};
 
 /// Says of each page of a stretch what is known of it; all are kUnknown before. What it says of
 /// pages that are not present is not used.

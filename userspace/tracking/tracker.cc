@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "tracking/bpf_tracker.h"
 #include "tracking/damon_tracker.h"
+#include "tracking/idle_tracker.h"
 #include "tracking/kmod_tracker.h"
 #include "tracking/refs_tracker.h"
 #include "tracking/written_tracker.h"
@@ -76,6 +77,7 @@ const std::vector<TrackerFactory>& tracker_factories() {
   static const std::vector<TrackerFactory> factories{
       kmod_tracker_factory(),
       bpf_tracker_factory(),
+      idle_tracker_factory(),
       damon_tracker_factory(),
       refs_tracker_factory(),
       written_tracker_factory(),
