@@ -267,6 +267,13 @@ const std::vector<KeyRule>& rules() {
        "to be idle",
        reader(read_bool, [](Config& c, bool v) { c.tracker_options.prune = v; }),
        [](const Config& c) { return c.tracker_options.prune ? "true" : "false"; }},
+      {"tracker", "hmu_list",
+       "hot list of the device that the tracker hmu stands for; not set: none",
+       reader(read_string, [](Config& c, const std::string& v) { c.tracker_options.hmu_list = v; }),
+       [](const Config& c) {
+         const std::string& list = c.tracker_options.hmu_list;
+         return list.empty() ? "" : quoted(list);
+       }},
       {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
        [](const Config& c) { return size_text(c.engine.rate_limit); }},

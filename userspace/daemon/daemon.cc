@@ -172,6 +172,8 @@ void Daemon::reload() {
     if (fresh->tracker_options.continuous != config_.tracker_options.continuous)
       return "tracker.continuous";
     if (fresh->tracker_options.prune != config_.tracker_options.prune) return "tracker.prune";
+    if (fresh->tracker_options.hmu_list != config_.tracker_options.hmu_list)
+      return "tracker.hmu_list";
     return nullptr;
   }();
   if (needs_restart != nullptr) {

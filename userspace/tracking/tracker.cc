@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "tracking/bpf_tracker.h"
 #include "tracking/damon_tracker.h"
+#include "tracking/hmu_tracker.h"
 #include "tracking/idle_tracker.h"
 #include "tracking/kmod_tracker.h"
 #include "tracking/refs_tracker.h"
@@ -81,6 +82,7 @@ const std::vector<TrackerFactory>& tracker_factories() {
       damon_tracker_factory(),
       refs_tracker_factory(),
       written_tracker_factory(),
+      hmu_tracker_factory(),
       for_simulation("replay", "access records that were kept, played again",
                      "any process of this machine; what the recording doesn't tell",
                      "it plays address spaces of the past, so it can't follow a process"),

@@ -89,6 +89,8 @@ struct TrackerOptions {
   /// Let such a source leave out large blocks that an upper-level accessed bit shows to be idle, in
   /// all but the first pass of a round. Default true.
   bool prune = true;
+  /// Where the source hmu finds the hot list of its device. Default none: it doesn't work then.
+  std::string hmu_list = {};
 };
 
 [[nodiscard]] std::string_view to_string(TrackerOptions::Clear clear);
