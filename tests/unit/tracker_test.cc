@@ -8,6 +8,7 @@
 #include <set>
 
 #include "told.h"
+#include "tracking/combine_tracker.h"
 #include "tracking/replay_tracker.h"
 #include "tracking/synthetic_tracker.h"
 
@@ -33,6 +34,11 @@ std::unique_ptr<Tracker> make_replay() {
     records.insert(records.end(), pass.begin(), pass.end());
   }
   return std::move(*ReplayTracker::open(std::move(records)));
+}
+
+std::unique_ptr<Tracker> make_combined() {
+  static const auto system = make_real_system();
+  return make_combine_tracker(*system, make_synthetic(), make_synthetic());
 }
 
 struct Source {
@@ -96,7 +102,8 @@ TEST_P(Contract, ReadingAloneClearsNothingAndAClearOpensTheNextWindow) {
 
 INSTANTIATE_TEST_SUITE_P(All, Contract,
                          testing::Values(Source{"synthetic", make_synthetic},
-                                         Source{"replay", make_replay}),
+                                         Source{"replay", make_replay},
+                                         Source{"combine", make_combined}),
                          [](const auto& source) { return source.param.name; });
 
 TEST(Trackers, AreNamedOnceAndSayWhatTheyAre) {

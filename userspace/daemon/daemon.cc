@@ -174,6 +174,7 @@ void Daemon::reload() {
     if (fresh->tracker_options.prune != config_.tracker_options.prune) return "tracker.prune";
     if (fresh->tracker_options.hmu_list != config_.tracker_options.hmu_list)
       return "tracker.hmu_list";
+    if (fresh->tracker_options.sources != config_.tracker_options.sources) return "tracker.sources";
     return nullptr;
   }();
   if (needs_restart != nullptr) {

@@ -86,6 +86,7 @@ TrackerFactory hmu_tracker_factory() {
       "file that a stand-in writes";
   factory.abilities.clears_ranges = true;
   factory.abilities.knows_nodes = true;
+  factory.abilities.marks = TrackerAbilities::Marks::kNone;
   factory.abilities.privilege = "root; a hot list in the file tracker.hmu_list";
   factory.abilities.cannot_see =
       "memory that is not the device's (the fast tier); what was accessed, but not enough to be "

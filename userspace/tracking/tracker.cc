@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "tracking/bpf_tracker.h"
+#include "tracking/combine_tracker.h"
 #include "tracking/damon_tracker.h"
 #include "tracking/hmu_tracker.h"
 #include "tracking/idle_tracker.h"
@@ -57,6 +58,7 @@ TrackerFactory for_simulation(const char* name, const char* summary, const char*
   TrackerFactory factory;
   factory.name = name;
   factory.summary = summary;
+  factory.abilities.marks = TrackerAbilities::Marks::kNone;
   factory.abilities.knows_nodes = true;
   factory.abilities.privilege = "nothing";
   factory.abilities.cannot_see = cannot_see;
@@ -83,6 +85,7 @@ const std::vector<TrackerFactory>& tracker_factories() {
       refs_tracker_factory(),
       written_tracker_factory(),
       hmu_tracker_factory(),
+      combine_tracker_factory(),
       for_simulation("replay", "access records that were kept, played again",
                      "any process of this machine; what the recording doesn't tell",
                      "it plays address spaces of the past, so it can't follow a process"),

@@ -91,6 +91,8 @@ struct TrackerOptions {
   bool prune = true;
   /// Where the source hmu finds the hot list of its device. Default none: it doesn't work then.
   std::string hmu_list = {};
+  /// The two sources that combine merges. Default none: it doesn't work then.
+  std::vector<std::string> sources = {};
 };
 
 [[nodiscard]] std::string_view to_string(TrackerOptions::Clear clear);
@@ -111,13 +113,17 @@ struct TrackerAbilities {
     kRegion,   ///< samples of a region stand for it, by the source's own clock, not the caller's
                ///< window: busy, idle for long, unknown. Nothing is ever cleared
   };
+  /// What the kernel keeps of a page and a clearing scan takes away: two sources that take the same
+  /// spoil each other's windows.
+  enum class Marks { kNone, kAccessed, kWritten };
   bool sees_reads = true;  ///< false: writes only; its records carry RecordView::writes_only
   Grain grain = Grain::kPage;
   /// A bit is cleared as it is read. If not, a touch between the reading and the clearing is lost.
   bool one_pass = false;
   /// A clearing scan clears in its ranges only. If not, in the whole address space.
   bool clears_ranges = false;
-  bool knows_nodes = false;      ///< records tell each present page's node
+  bool knows_nodes = false;  ///< records tell each present page's node
+  Marks marks = Marks::kAccessed;
   std::optional<ScanCost> cost;  ///< nullopt: not measured on hardware
   std::string privilege;         ///< what it needs of the user and the machine
   std::string cannot_see;        ///< what stays unknown or unseen, for a person

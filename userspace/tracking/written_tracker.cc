@@ -57,6 +57,7 @@ TrackerFactory written_tracker_factory() {
   factory.name = "written";
   factory.summary = "pages that were written, by the kernel's soft-dirty bits";
   factory.abilities.sees_reads = false;
+  factory.abilities.marks = TrackerAbilities::Marks::kWritten;
   factory.abilities.knows_nodes = true;
   factory.abilities.privilege =
       "nothing for processes of the same user, else root; a kernel with MEM_SOFT_DIRTY; nobody "
