@@ -3,6 +3,7 @@
 // tracker_compliance holds the others to it, on real processes.
 #include "tracking/tracker.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -11,9 +12,12 @@
 #include "tracking/combine_tracker.h"
 #include "tracking/replay_tracker.h"
 #include "tracking/synthetic_tracker.h"
+#include "tree_system.h"
 
 namespace thermocline {
 namespace {
+
+using testing::HasSubstr;
 
 const ProcessIdentity kProcess{Pid(42), 1, Asid(7), "db"};
 
@@ -114,6 +118,45 @@ TEST(Trackers, AreNamedOnceAndSayWhatTheyAre) {
     EXPECT_NE(factory.abilities.privilege, "") << factory.name;
     EXPECT_NE(factory.abilities.cannot_see, "") << factory.name;
   }
+}
+
+std::vector<std::string> names_of(const AutoOrder& order) {
+  std::vector<std::string> names;
+  for (const TrackerFactory* factory : order.factories) names.push_back(factory->name);
+  return names;
+}
+
+TEST(Trackers, AutoTriesThoseThatFollowRealProcessesOnly) {
+  const TreeSystem system;
+  const AutoOrder order = auto_order(system, std::span(&kProcess, 1));
+  EXPECT_FALSE(order.second_mmu);
+  EXPECT_EQ(names_of(order),
+            (std::vector<std::string>{"kmod", "bpf", "idle", "damon", "refs", "written"}));
+  for (const char* name : {"replay", "synthetic"}) {
+    TreeSystem none;
+    const auto made = make_tracker(none, name, {});
+    ASSERT_FALSE(made);
+    EXPECT_EQ(made.error().kind, ErrorKind::kUnsupported);
+    EXPECT_THAT(made.error().message, HasSubstr("programs that simulate"));
+  }
+}
+
+TEST(Trackers, AutoTriesDamonFirstForAVirtualMachine) {
+  TreeSystem system;
+  system.links["/proc/42/fd/3"] = "/dev/kvm";
+  system.links["/proc/42/fd/9"] = "anon_inode:kvm-vm-stats";
+  EXPECT_FALSE(has_second_mmu(system, Pid(42)));
+  EXPECT_FALSE(auto_order(system, std::span(&kProcess, 1)).second_mmu);
+  system.links["/proc/42/fd/10"] = "anon_inode:kvm-vm";
+  EXPECT_TRUE(has_second_mmu(system, Pid(42)));
+  EXPECT_FALSE(has_second_mmu(system, Pid(43)));
+  const ProcessIdentity targets[] = {{Pid(43), 1, Asid(8), "other"}, kProcess};
+  const AutoOrder order = auto_order(system, targets);
+  ASSERT_TRUE(order.second_mmu);
+  EXPECT_EQ(order.second_mmu->pid, Pid(42));
+  EXPECT_EQ(names_of(order),
+            (std::vector<std::string>{"damon", "kmod", "bpf", "idle", "refs", "written"}));
+  EXPECT_THAT(second_mmu_sentence(*order.second_mmu), HasSubstr("process 42 (db)"));
 }
 
 }  // namespace

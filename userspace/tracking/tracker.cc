@@ -95,8 +95,30 @@ const std::vector<TrackerFactory>& tracker_factories() {
   return factories;
 }
 
+AutoOrder auto_order(const System& system, std::span<const ProcessIdentity> targets) {
+  AutoOrder order;
+  for (const TrackerFactory& factory : tracker_factories())
+    if (factory.automatic) order.factories.push_back(&factory);
+  const auto guest = std::find_if(
+      targets.begin(), targets.end(),
+      [&](const ProcessIdentity& process) { return has_second_mmu(system, process.pid); });
+  if (guest == targets.end()) return order;
+  order.second_mmu = *guest;
+  std::stable_partition(order.factories.begin(), order.factories.end(),
+                        [](const TrackerFactory* factory) { return factory->name == "damon"; });
+  return order;
+}
+
+std::string second_mmu_sentence(const ProcessIdentity& process) {
+  return fmt::format(
+      "process {} ({}) runs a virtual machine, whose touches accessed bits of the process don't "
+      "show: \"auto\" prefers damon, which asks the second MMU too",
+      process.pid.get(), process.command);
+}
+
 Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string& name,
-                                              const TrackerOptions& options) {
+                                              const TrackerOptions& options,
+                                              std::span<const ProcessIdentity> targets) {
   std::vector<std::string> names;
   for (const TrackerFactory& factory : tracker_factories()) {
     names.push_back(factory.name);
@@ -113,13 +135,12 @@ Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string&
   std::string reasons;
   // Of several reasons, the one that the user can mend at once decides how this ends.
   ErrorKind kind = ErrorKind::kUnsupported;
-  for (const TrackerFactory& factory : tracker_factories()) {
-    if (!factory.automatic) continue;
-    const Status works = factory.probe(system, options);
-    if (works) return factory.make(system, options);
+  for (const TrackerFactory* factory : auto_order(system, targets).factories) {
+    const Status works = factory->probe(system, options);
+    if (works) return factory->make(system, options);
     if (works.error().kind == ErrorKind::kPermission) kind = ErrorKind::kPermission;
     reasons +=
-        fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", factory.name, works.error().message);
+        fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", factory->name, works.error().message);
   }
   return fail(kind, "no way to track page accesses works here: {}", reasons);
 }

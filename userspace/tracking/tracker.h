@@ -145,9 +145,20 @@ struct TrackerFactory {
 /// All sources, best first, then those that are chosen by name only.
 [[nodiscard]] const std::vector<TrackerFactory>& tracker_factories();
 
+/// What "auto" tries for these processes, in this order: the sources as they come; but damon first
+/// when one of them has a second MMU, whose touches only the kernel's own sampling sees.
+struct AutoOrder {
+  std::vector<const TrackerFactory*> factories;
+  std::optional<ProcessIdentity> second_mmu;  ///< a process that is why it isn't the usual order
+};
+[[nodiscard]] AutoOrder auto_order(const System& system, std::span<const ProcessIdentity> targets);
+/// Why the order is another one for this process, for a person.
+[[nodiscard]] std::string second_mmu_sentence(const ProcessIdentity& process);
+
 /// Make the named source; "auto" takes the first whose probe succeeds. kUsage for an unknown name,
 /// kPermission or kUnsupported, with every reason, when none works here.
-[[nodiscard]] Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string& name,
-                                                            const TrackerOptions& options);
+[[nodiscard]] Result<std::unique_ptr<Tracker>> make_tracker(
+    System& system, const std::string& name, const TrackerOptions& options,
+    std::span<const ProcessIdentity> targets = {});
 
 }  // namespace thermocline
