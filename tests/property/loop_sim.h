@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop without a machine: pages with a probability of being touched in a window, records as a
-// tracker would write them, the heat map, a policy, and moves that succeed. Ages, cools down and
-// limits moves as the engine does.
+// The loop without a machine: pages with a probability of being touched in a window, the synthetic
+// tracker, the heat map, a policy, and moves that succeed. Ages, cools down and limits moves as the
+// engine does.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "heat/heat_map.h"
 #include "heat/scale.h"
 #include "policies/policy.h"
 #include "tracking/record.h"
+#include "tracking/synthetic_tracker.h"
 
 namespace thermocline {
 
@@ -31,16 +32,26 @@ class LoopSim {
 
   /// All pages start on tier `place[i]`; tiers hold `capacity` pages. The last tier holds the rest.
   LoopSim(std::vector<std::uint8_t> place, std::vector<std::size_t> capacity, std::uint32_t seed)
-      : touch(place.size(), 0.0),
-        place_(std::move(place)),
-        capacity_(std::move(capacity)),
-        rng_(seed) {
+      : touch(place.size(), 0.0), place_(std::move(place)), capacity_(std::move(capacity)) {
+    SyntheticLoad load;
+    load.pages = PageCount(size());
+    load.first = Vpn(kFirst);
+    load.seed = seed;
+    load.chance = [this](std::uint64_t page, std::uint64_t) { return touch[page]; };
+    load.node_of = [this](std::uint64_t page) { return NodeId(place_[page]); };
+    tracker_ = make_synthetic_tracker(std::move(load));
+    ProcessIdentity process;
+    process.asid = kAsid;
+    (void)tracker_->attach(process);
     capacity_.push_back(place_.size());
     std::vector<TierId> tiers;
     for (std::size_t t = 0; t < capacity_.size(); ++t)
       tiers.push_back(TierId(static_cast<std::uint8_t>(t)));
     heat_.set_node_tiers(tiers);
   }
+
+  LoopSim(const LoopSim&) = delete;
+  LoopSim& operator=(const LoopSim&) = delete;
 
   Epoch run(Policy& policy) {
     PageCount present, accessed, accessed_fast;
@@ -97,24 +108,19 @@ class LoopSim {
 
  private:
   ApplyStats window() {
-    std::vector<EntryObservation> entries;
+    ScanRequest request;
+    request.asid = kAsid;
     ApplyStats total;
-    for (std::size_t at = 0; at < size(); at += entries.size()) {
-      entries.clear();
-      for (std::size_t i = at; i < std::min(size(), at + 512); ++i) {
-        const bool accessed = std::uniform_real_distribution<>(0, 1)(rng_) < touch[i];
-        entries.push_back({NodeId(place_[i]), true, true, accessed, false});
-      }
-      std::vector<std::byte> bytes;
-      RecordHeader header;
-      header.asid = kAsid;
-      RecordWriter(bytes).append(header, 0, Vpn(kFirst + at), kOrder4K, entries);
+    const auto scanned = tracker_->scan(request, [&](std::span<const std::byte> bytes) {
       RecordReader reader(bytes);
-      const ApplyStats stats = heat_.apply(*reader.next(), true);
-      total.pages += stats.pages;
-      total.accessed += stats.accessed;
-      total.accessed_fast += stats.accessed_fast;
-    }
+      while (const auto record = reader.next()) {
+        const ApplyStats stats = heat_.apply(*record, true);
+        total.pages += stats.pages;
+        total.accessed += stats.accessed;
+        total.accessed_fast += stats.accessed_fast;
+      }
+    });
+    if (!scanned) throw std::logic_error(scanned.error().message);
     return total;
   }
 
@@ -125,7 +131,7 @@ class LoopSim {
 
   std::vector<std::uint8_t> place_;
   std::vector<std::size_t> capacity_;
-  std::mt19937 rng_;
+  std::unique_ptr<Tracker> tracker_;
   HeatMap heat_;
   std::uint64_t epoch_ = 0;
 };

@@ -231,7 +231,7 @@ TEST_F(Damon, SomebodyElsesSettingsAreLeftAlone) {
   machine_.files[kCount] = "1\n";
   machine_.files[kAll + "0/state"] = "on";
   const auto before = machine_.files;
-  const Status works = damon_tracker_factory().probe(machine_);
+  const Status works = damon_tracker_factory().probe(machine_, {});
   ASSERT_FALSE(works);
   EXPECT_EQ(works.error().kind, ErrorKind::kUnsupported);
   EXPECT_NE(works.error().message.find("somebody else"), std::string::npos);
@@ -241,21 +241,21 @@ TEST_F(Damon, SomebodyElsesSettingsAreLeftAlone) {
 
 TEST_F(Damon, OneThatReclaimsIsLeftAlone) {
   machine_.files["/sys/module/damon_reclaim/parameters/enabled"] = "N\n";
-  EXPECT_TRUE(damon_tracker_factory().probe(machine_));
+  EXPECT_TRUE(damon_tracker_factory().probe(machine_, {}));
   machine_.files["/sys/module/damon_reclaim/parameters/enabled"] = "Y\n";
-  EXPECT_FALSE(damon_tracker_factory().probe(machine_));
+  EXPECT_FALSE(damon_tracker_factory().probe(machine_, {}));
 }
 
 TEST_F(Damon, WhatAKilledOneLeftIsClearedAwayAndThatOfALivingOneIsNot) {
   open();
   const auto in_use = machine_.files;
-  const Status second = damon_tracker_factory().probe(machine_);
+  const Status second = damon_tracker_factory().probe(machine_, {});
   EXPECT_FALSE(second) << "this process lives";
   tracker_.reset();
   // Another process has the number now.
   machine_.files = in_use;
   machine_.files[fmt::format("/proc/{}/stat", ::getpid())] = stat_line(::getpid(), 100);
-  EXPECT_TRUE(damon_tracker_factory().probe(machine_));
+  EXPECT_TRUE(damon_tracker_factory().probe(machine_, {}));
   EXPECT_EQ(machine_.files[kAll + "0/state"], "on") << "a probe changes nothing";
   open();
   EXPECT_EQ(machine_.files[kPattern + "nr_accesses/min"], "100");
@@ -269,12 +269,12 @@ TEST_F(Damon, WhatCannotBeSetUpIsGivenBack) {
 
 TEST_F(Damon, AKernelWithoutItIsUnsupported) {
   machine_.files.erase(kCount);
-  const Status works = damon_tracker_factory().probe(machine_);
+  const Status works = damon_tracker_factory().probe(machine_, {});
   ASSERT_FALSE(works);
   EXPECT_EQ(works.error().kind, ErrorKind::kUnsupported);
   machine_.files[kCount] = "0\n";
   machine_.files.erase("/sys/kernel/tracing/events/damon/damon_aggregated/id");
-  EXPECT_FALSE(damon_tracker_factory().probe(machine_));
+  EXPECT_FALSE(damon_tracker_factory().probe(machine_, {}));
 }
 
 TEST_F(Damon, BusyIsTouchedLongIdleIsIdleAndTheRestIsUnknown) {

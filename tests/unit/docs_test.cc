@@ -62,7 +62,7 @@ TEST(Docs, EveryKeyOfTrackersIsInItsManPage) {
   const TrackerFactory factory{"a", "b", {}, {}, {}};
   const std::vector<cli::TrackerState> states{{&factory, ""}};
   Lookup found;
-  look_up(cli::trackers_json(states), page("thermocline-trackers.1.scd"), found);
+  look_up(cli::trackers_json(states, "a"), page("thermocline-trackers.1.scd"), found);
   EXPECT_THAT(found.missing, testing::IsEmpty());
   EXPECT_GT(found.checked, 10u);
 }

@@ -17,7 +17,7 @@ TrackerFactory tracker(const std::string& name, const Status& works) {
   TrackerFactory factory;
   factory.name = name;
   factory.summary = "sees everything";
-  factory.probe = [works](System&) { return works; };
+  factory.probe = [works](System&, const TrackerOptions&) { return works; };
   return factory;
 }
 

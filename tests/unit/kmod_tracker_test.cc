@@ -192,9 +192,9 @@ TEST_F(KmodTrackerTest, PassesOnRangesFlagsAndWindow) {
 
 TEST_F(KmodTrackerTest, AModuleThatCannotBeUsedIsSaidToBe) {
   const TrackerFactory factory = kmod_tracker_factory();
-  EXPECT_TRUE(factory.probe(module_));
+  EXPECT_TRUE(factory.probe(module_, {}));
   const auto refusal = [&] {
-    const Status status = factory.probe(module_);
+    const Status status = factory.probe(module_, {});
     return status ? std::string("it works") : status.error().message;
   };
   module_.info.abi_version = THERMOCLINE_ABI_VERSION + 1;

@@ -18,10 +18,10 @@ TrackerFactory source(const std::string& name) {
   return factory;
 }
 
-TEST(TrackersReport, AutoIsTheFirstThatWorks) {
+TEST(TrackersReport, TellsWhichOneAutoTakes) {
   const TrackerFactory a = source("a"), b = source("b"), c = source("c");
   const std::vector<TrackerState> states{{&a, "it is not there"}, {&b, ""}, {&c, ""}};
-  const auto json = trackers_json(states);
+  const auto json = trackers_json(states, "b");
   EXPECT_EQ(json[0]["auto"], false);
   EXPECT_EQ(json[1]["auto"], true);
   EXPECT_EQ(json[2]["auto"], false);
@@ -34,7 +34,7 @@ TEST(TrackersReport, AutoIsTheFirstThatWorks) {
 TEST(TrackersReport, NoneThatWorksIsSaid) {
   const TrackerFactory a = source("a");
   const std::vector<TrackerState> states{{&a, "no"}};
-  EXPECT_THAT(trackers_text(trackers_json(states)), HasSubstr("None works here"));
+  EXPECT_THAT(trackers_text(trackers_json(states, "")), HasSubstr("None works here"));
 }
 
 TEST(TrackersReport, ACostThatNobodyMeasuredIsNotAFigure) {
@@ -42,7 +42,7 @@ TEST(TrackersReport, ACostThatNobodyMeasuredIsNotAFigure) {
   b.abilities.cost =
       ScanCost{std::chrono::microseconds(200), std::chrono::milliseconds(12), "measured on b"};
   const std::vector<TrackerState> states{{&a, ""}, {&b, ""}};
-  const auto json = trackers_json(states);
+  const auto json = trackers_json(states, "a");
   EXPECT_TRUE(json[0]["read_ns_per_gib"].is_null());
   EXPECT_TRUE(json[0]["cost_source"].is_null());
   EXPECT_EQ(json[1]["read_ns_per_gib"], 200'000);

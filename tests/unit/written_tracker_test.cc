@@ -3,89 +3,13 @@
 // test keeps. tracker_compliance holds it to the contract on real ones.
 #include "tracking/written_tracker.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <map>
-
-#include "tracking/record.h"
+#include "proc_machine.h"
+#include "told.h"
 
 namespace thermocline {
 namespace {
-
-constexpr std::uint64_t kPresent = std::uint64_t{1} << 63, kAlone = std::uint64_t{1} << 56,
-                        kSoftDirty = std::uint64_t{1} << 55;
-
-/// Process 42 with three mappings, on one node or on two: memory block 0 is node 0's, block 1 node
-/// 1's.
-class Machine final : public System {
- public:
-  Result<std::string> read_file(const std::string& path) const override {
-    const auto at = files.find(path);
-    if (at == files.end()) return fail_errno(ENOENT, "can't read " + path);
-    return at->second;
-  }
-  Status write_file(const std::string& path, std::string_view text) override {
-    written.push_back(path + "=" + std::string(text));
-    return {};
-  }
-  Result<std::vector<std::string>> list_dir(const std::string& path) const override {
-    if (path == "/sys/devices/system/node") return std::vector<std::string>{"node0", "node1"};
-    if (path == "/sys/devices/system/node/node0") return std::vector<std::string>{"memory0"};
-    if (path == "/sys/devices/system/node/node1") return std::vector<std::string>{"memory1"};
-    return fail_errno(ENOENT, "can't list " + path);
-  }
-  bool exists(const std::string&) const override { return true; }
-  Result<std::string> read_link_name(const std::string& p) const override {
-    return fail_errno(ENOENT, "no " + p);
-  }
-  Nanoseconds now() const override { return Nanoseconds(1000); }
-  Nanoseconds process_cpu_time() const override { return {}; }
-  Result<UniqueFd> open_device(const std::string&, int) override { return fd(); }
-  Result<UniqueFd> pidfd_open(Pid) override { return fd(); }
-  int ioctl(int, unsigned long, void*) override { return -ENOTTY; }
-  long move_pages(Pid, std::span<void* const> pages, std::span<const int>, std::span<int> status,
-                  int) override {
-    for (std::size_t i = 0; i < pages.size(); ++i) status[i] = asked_node;
-    return 0;
-  }
-  long pread(int, std::span<std::byte> into, std::uint64_t offset) const override {
-    for (std::size_t i = 0; i < into.size() / 8; ++i) {
-      const auto at = pagemap.find(offset / 8 + i);
-      const std::uint64_t entry = at != pagemap.end() ? at->second : others;
-      std::memcpy(into.data() + i * 8, &entry, 8);
-    }
-    return static_cast<long>(into.size());
-  }
-  bool pidfd_exited(int) const override { return false; }
-
-  std::map<std::string, std::string> files{
-      {"/proc/42/stat", "42 (db) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 1000000 100\n"},
-      {"/proc/42/maps",
-       "10000000-10008000 rw-p 00000000 00:00 0\n"
-       "20000000-20004000 rw-s 00000000 00:01 7 /dev/shm/x\n"
-       "100000000000-180000000000 rw-p 00000000 00:00 0\n"},
-      {"/proc/42/statm", "100 20 0 0 0 0 0\n"},
-      {"/sys/devices/system/node/has_memory", "0\n"},
-      {"/sys/devices/system/memory/block_size_bytes", "8000000\n"}};
-  std::map<std::uint64_t, std::uint64_t> pagemap;
-  std::uint64_t others = kPresent | kSoftDirty;  ///< entries that `pagemap` doesn't have
-  int asked_node = 1;
-  std::vector<std::string> written;
-
- private:
-  static Result<UniqueFd> fd() { return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
-};
-
-struct Told {
-  bool observable = false, accessed = false;
-  int node = -1;
-  bool operator==(const Told&) const = default;
-  friend void PrintTo(const Told& t, std::ostream* out) {
-    *out << "observable " << t.observable << " accessed " << t.accessed << " node " << t.node;
-  }
-};
 
 class Written : public testing::Test {
  protected:
@@ -98,33 +22,17 @@ class Written : public testing::Test {
     machine_.others = 0;
   }
   std::map<std::uint64_t, Told> scan(bool clear = true, std::span<const ScanRange> ranges = {}) {
-    std::map<std::uint64_t, Told> told;
-    ScanRequest request;
-    request.asid = process_.asid;
-    request.clear = clear;
-    request.ranges = ranges;
-    const auto stats = tracker_->scan(request, [&](std::span<const std::byte> bytes) {
-      RecordReader reader(bytes);
-      while (const auto record = reader.next()) {
-        EXPECT_TRUE(record->writes_only);
-        EXPECT_EQ(record->cleared, clear);
-        std::uint32_t run = 0, left = record->node_run(0).count;
-        for (std::uint32_t i = 0; i < record->count; ++i, --left) {
-          if (left == 0) left = record->node_run(++run).count;
-          if (!record->present.test(i)) continue;
-          const auto node = record->node_run(run).node;
-          told[record->first.get() + i] = {record->observable.test(i), record->accessed.test(i),
-                                           node ? node->get() : -1};
-        }
-      }
-      EXPECT_FALSE(reader.error());
-    });
-    EXPECT_TRUE(stats) << stats.error().message;
-    if (stats) stats_ = *stats;
-    return told;
+    const Scanned seen = scan_with(*tracker_, request_for(process_.asid, clear, ranges));
+    RecordReader reader(seen.bytes);
+    while (const auto record = reader.next()) {
+      EXPECT_TRUE(record->writes_only);
+      EXPECT_EQ(record->cleared, clear);
+    }
+    stats_ = seen.stats;
+    return seen.pages;
   }
 
-  Machine machine_;
+  ProcMachine machine_;
   ProcessIdentity process_;
   std::unique_ptr<Tracker> tracker_;
   ScanStats stats_;
@@ -132,7 +40,7 @@ class Written : public testing::Test {
 
 TEST_F(Written, AKernelThatNotesNoWritesIsUnsupported) {
   machine_.others = kPresent;
-  const Status works = written_tracker_factory().probe(machine_);
+  const Status works = written_tracker_factory().probe(machine_, {});
   ASSERT_FALSE(works);
   EXPECT_EQ(works.error().kind, ErrorKind::kUnsupported);
   EXPECT_TRUE(machine_.written.empty()) << "a probe clears nothing";

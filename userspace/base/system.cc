@@ -74,6 +74,10 @@ long System::pread(int, std::span<std::byte>, std::uint64_t) const {
   return -ENOSYS;
 }
 
+long System::pwrite(int, std::span<const std::byte>, std::uint64_t) {
+  return -ENOSYS;
+}
+
 Result<UniqueFd> System::open_tracepoint(std::uint64_t, Pid) {
   return fail(ErrorKind::kUnsupported, "this machine has no tracepoints");
 }
@@ -185,6 +189,11 @@ class RealSystem final : public System {
 
   long pread(int fd, std::span<std::byte> into, std::uint64_t offset) const override {
     const ssize_t n = ::pread(fd, into.data(), into.size(), static_cast<off_t>(offset));
+    return n < 0 ? -errno : n;
+  }
+
+  long pwrite(int fd, std::span<const std::byte> from, std::uint64_t offset) override {
+    const ssize_t n = ::pwrite(fd, from.data(), from.size(), static_cast<off_t>(offset));
     return n < 0 ? -errno : n;
   }
 

@@ -110,6 +110,8 @@ class System {
                                         int flags) = 0;
   /// pread(2): bytes read, or -errno.
   [[nodiscard]] virtual long pread(int fd, std::span<std::byte> into, std::uint64_t offset) const;
+  /// pwrite(2): bytes written, or -errno.
+  [[nodiscard]] virtual long pwrite(int fd, std::span<const std::byte> from, std::uint64_t offset);
   /// process_madvise(2) on ranges of another process: bytes advised, which may be fewer, or -errno.
   [[nodiscard]] virtual long process_madvise(int pidfd, std::span<const AddressRange> ranges,
                                              int advice);

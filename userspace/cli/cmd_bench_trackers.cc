@@ -36,7 +36,8 @@ struct Options {
 
 std::vector<std::string> names_of_all() {
   std::vector<std::string> names;
-  for (const TrackerFactory& factory : tracker_factories()) names.push_back(factory.name);
+  for (const TrackerFactory& factory : tracker_factories())
+    if (factory.automatic) names.push_back(factory.name);
   return names;
 }
 
@@ -47,7 +48,7 @@ void list() {
   print_line("\nTRACKER     WHAT IT IS");
   print_line(fmt::format("{:<11} {}", trackers::kNone, "the program by itself"));
   for (const TrackerFactory& f : tracker_factories())
-    print_line(fmt::format("{:<11} {}", f.name, f.summary));
+    if (f.automatic) print_line(fmt::format("{:<11} {}", f.name, f.summary));
 }
 
 /// What the guests need shows before the first one boots.

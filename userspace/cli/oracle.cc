@@ -11,36 +11,11 @@
 #include <unordered_map>
 
 #include "base/text.h"
-#include "tracking/record.h"
+#include "tracking/recording.h"
 
 namespace thermocline::oracle {
 
 namespace {
-
-/// Calls `take(record, window number)` for every record. Records of one address space come in
-/// address order within a window, so going back, or another epoch, is a new window.
-template <class Take>
-Status for_each_record(std::span<const std::byte> bytes, Take take) {
-  struct Position {
-    std::size_t window = 0;
-    Epoch epoch;
-    Vpn end;
-  };
-  std::map<Asid, Position> positions;
-  std::size_t windows = 0;
-  RecordReader reader(bytes);
-  while (const auto record = reader.next()) {
-    auto [it, is_new] = positions.try_emplace(record->asid);
-    Position& position = it->second;
-    if (is_new || record->epoch != position.epoch || record->first < position.end)
-      position.window = windows++;
-    position.epoch = record->epoch;
-    position.end = record->first + record->pages();
-    take(*record, position.window);
-  }
-  if (reader.error() && !reader.truncated()) return tl::make_unexpected(*reader.error());
-  return {};
-}
 
 /// Calls `entry(index, is on the fast node)` for every present entry.
 template <class Entry>

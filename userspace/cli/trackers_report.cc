@@ -17,17 +17,15 @@ std::string cost_text(const json& tracker, const char* key) {
 
 }  // namespace
 
-json trackers_json(std::span<const TrackerState> trackers) {
+json trackers_json(std::span<const TrackerState> trackers, std::string_view chosen) {
   json list = json::array();
-  bool picked = false;
   for (const TrackerState& tracker : trackers) {
     const TrackerAbilities& can = tracker.factory->abilities;
-    const bool works = tracker.why_not.empty();
     json entry{{"name", tracker.factory->name},
                {"summary", tracker.factory->summary},
-               {"works_here", works},
+               {"works_here", tracker.why_not.empty()},
                {"why_not", tracker.why_not},
-               {"auto", works && !picked},
+               {"auto", tracker.factory->name == chosen},
                {"sees_reads", can.sees_reads},
                {"granularity", to_string(can.grain)},
                {"one_pass", can.one_pass},
@@ -43,7 +41,6 @@ json trackers_json(std::span<const TrackerState> trackers) {
       entry["clear_ns_per_gib"] = can.cost->clear_per_gib.count();
       entry["cost_source"] = can.cost->source;
     }
-    picked = picked || works;
     list.push_back(std::move(entry));
   }
   return list;

@@ -16,8 +16,9 @@ struct TrackerState {
   std::string why_not;  ///< empty: it works here
 };
 
-/// One object a source, best first. The first that works is the one that "auto" takes.
-[[nodiscard]] nlohmann::json trackers_json(std::span<const TrackerState> trackers);
+/// One object a source, in their order; `chosen` is the one that "auto" takes, "" = none works.
+[[nodiscard]] nlohmann::json trackers_json(std::span<const TrackerState> trackers,
+                                           std::string_view chosen);
 /// The same for people, from that JSON.
 [[nodiscard]] std::string trackers_text(const nlohmann::json& trackers);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/config.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
@@ -171,6 +173,18 @@ Status read_mode(const toml::node& node, Config& config) {
   return {};
 }
 
+Result<std::vector<std::string>> read_names(const toml::node& node) {
+  std::vector<std::string> names;
+  const toml::array* array = node.as_array();
+  if (array == nullptr || array->size() != 2)
+    return fail(ErrorKind::kUsage, "needs two names, such as [\"hmu\", \"refs\"]");
+  for (const toml::node& name : *array) {
+    TC_ASSIGN(std::string text, read_string(name));
+    names.push_back(std::move(text));
+  }
+  return names;
+}
+
 Status read_clear(const toml::node& node, Config& config) {
   using Clear = TrackerOptions::Clear;
   const auto text = read_string(node);
@@ -267,6 +281,23 @@ const std::vector<KeyRule>& rules() {
        "to be idle",
        reader(read_bool, [](Config& c, bool v) { c.tracker_options.prune = v; }),
        [](const Config& c) { return c.tracker_options.prune ? "true" : "false"; }},
+      {"tracker", "hmu_list",
+       "hot list of the device that the tracker hmu stands for; not set: none",
+       reader(read_string, [](Config& c, const std::string& v) { c.tracker_options.hmu_list = v; }),
+       [](const Config& c) {
+         const std::string& list = c.tracker_options.hmu_list;
+         return list.empty() ? "" : quoted(list);
+       }},
+      {"tracker", "sources",
+       "the two trackers that the tracker combine merges, such as [\"hmu\", \"refs\"]; not set: "
+       "none",
+       reader(read_names,
+              [](Config& c, const std::vector<std::string>& v) { c.tracker_options.sources = v; }),
+       [](const Config& c) {
+         std::vector<std::string> names;
+         for (const std::string& name : c.tracker_options.sources) names.push_back(quoted(name));
+         return names.empty() ? "" : fmt::format("[{}]", fmt::join(names, ", "));
+       }},
       {"mover", "rate_limit", "bytes a second that may be moved, both directions together",
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.engine.rate_limit = v; }),
        [](const Config& c) { return size_text(c.engine.rate_limit); }},

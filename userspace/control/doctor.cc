@@ -36,7 +36,8 @@ class Examination {
     privileges();
     tiers();
     devices();
-    for (const TrackerFactory& tracker : trackers) probe(tracker);
+    for (const TrackerFactory& tracker : trackers)
+      if (tracker.automatic) probe(tracker);
     if (!trackers.empty() && !tracks_) none_tracks();
     module_signing();
     btf();
@@ -143,7 +144,7 @@ class Examination {
   }
 
   void probe(const TrackerFactory& tracker) {
-    const Status works = tracker.probe(system_);
+    const Status works = tracker.probe(system_, {});
     tracks_ = tracks_ || works;
     if (works) return add("tracker " + tracker.name, Severity::kOk, tracker.summary);
     add("tracker " + tracker.name, Severity::kNote, works.error().message);

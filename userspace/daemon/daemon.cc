@@ -88,7 +88,10 @@ Status Daemon::set_up() {
     options.prune = false;
     log("records are kept, so every page is read in every window: tracker.prune is off");
   }
-  TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, options));
+  // What it finds now decides; one tracker follows all targets.
+  std::vector<ProcessIdentity> first_targets;
+  if (auto found = targets()) first_targets = std::move(*found);
+  TC_ASSIGN(auto tracker, make_tracker(system_, config_.tracker, options, first_targets));
 
   std::string why_not;
   TC_ASSIGN(loop_, make_event_loop(why_not));
@@ -175,6 +178,9 @@ void Daemon::reload() {
     if (fresh->tracker_options.continuous != config_.tracker_options.continuous)
       return "tracker.continuous";
     if (fresh->tracker_options.prune != config_.tracker_options.prune) return "tracker.prune";
+    if (fresh->tracker_options.hmu_list != config_.tracker_options.hmu_list)
+      return "tracker.hmu_list";
+    if (fresh->tracker_options.sources != config_.tracker_options.sources) return "tracker.sources";
     return nullptr;
   }();
   if (needs_restart != nullptr) {
@@ -295,12 +301,16 @@ Result<nlohmann::json> Daemon::answer(const std::string& command) {
 }
 
 /// A tracker that "auto" took may tell much less than the one that somebody expects.
-void Daemon::log_better_trackers() const {
+void Daemon::log_better_trackers() {
   if (config_.tracker != "auto") return;
-  for (const TrackerFactory& better : tracker_factories()) {
-    if (better.name == engine_->tracker().name()) return;
-    const Status works = better.probe(system_);
-    if (!works) log(fmt::format("not tracker {}: {}", better.name, works.error().message));
+  const auto now = targets();
+  const AutoOrder order = auto_order(
+      system_, now ? std::span<const ProcessIdentity>(*now) : std::span<const ProcessIdentity>());
+  if (order.second_mmu) log(second_mmu_sentence(*order.second_mmu));
+  for (const TrackerFactory* better : order.factories) {
+    if (better->name == engine_->tracker().name()) return;
+    const Status works = better->probe(system_, config_.tracker_options);
+    if (!works) log(fmt::format("not tracker {}: {}", better->name, works.error().message));
   }
 }
 

@@ -46,7 +46,7 @@ class Daemon {
   Result<nlohmann::json> answer(const std::string& command);
   nlohmann::json status();
   void log(const std::string& text) const;
-  void log_better_trackers() const;
+  void log_better_trackers();
 
   System& system_;
   Config config_;

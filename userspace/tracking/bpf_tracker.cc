@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tracking/bpf_tracker.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <map>
 
+#include "tracking/attachments.h"
 #include "tracking/followed_process.h"
 #include "tracking/page_table_bits.h"
+#include "tracking/present_pages.h"
 #include "tracking/record.h"
 
 #ifndef MADV_COLD
@@ -81,13 +81,9 @@ class Pass {
         cold_(cold),
         nodes_(nodes),
         areas_(std::move(areas)),
+        header_(header_of(request, now)),
         bytes_(buffer) {
     bytes_.clear();
-    header_.asid = request.asid;
-    header_.epoch = request.epoch;
-    header_.scan_time = now;
-    header_.window = request.window;
-    header_.cleared = request.clear;
   }
 
   /// What follows is of this range only; a huge page that lies in it in part is told whole.
@@ -369,17 +365,15 @@ class BpfTracker final : public Tracker {
     TC_ASSIGN(auto tables, reader_->open(process.pid));
     // What the reader saw was of the process that is held only if that is still the same.
     TC_TRY(followed.check(system_));
-    attachments_.insert_or_assign(process.asid, Attachment{std::move(followed), std::move(tables)});
+    attachments_.put(process.asid, Attachment{std::move(followed), std::move(tables)});
     return {};
   }
 
   void detach(Asid asid) override { attachments_.erase(asid); }
 
   Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
-    const auto found = attachments_.find(request.asid);
-    if (found == attachments_.end())
-      return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
-    Attachment& attachment = found->second;
+    TC_ASSIGN(Attachment * found, attachments_.find(request.asid));
+    Attachment& attachment = *found;
     const Nanoseconds begin = system_.now();
     TC_TRY(attachment.process.check(system_));
     TC_ASSIGN(auto areas, attachment.tables->areas());
@@ -422,7 +416,7 @@ class BpfTracker final : public Tracker {
   TrackerOptions options_;
   NodeMap nodes_;
   std::unique_ptr<PageTableReader> reader_;
-  std::map<Asid, Attachment> attachments_;
+  Attachments<Attachment> attachments_;
   std::vector<std::byte> buffer_;  ///< of records; kept, as fresh memory costs a fault a page
 };
 
@@ -459,17 +453,9 @@ struct Parts {
 /// Reads the entry of a page of this very process through the BPF programs, and asks the kernel
 /// whether that is where the page lies.
 Status check_on_self(System& system, PageTableReader& reader) {
-  alignas(kPageSize) static std::array<volatile char, kPageSize> page;
-  page[0] = 1;
-  const Vpn vpn = Vpn::of_address(reinterpret_cast<std::uintptr_t>(page.data()));
-  TC_ASSIGN(const UniqueFd pagemap, system.open_device("/proc/self/pagemap", O_RDONLY));
-  std::uint64_t told = 0;
-  const long n =
-      system.pread(pagemap.get(), std::as_writable_bytes(std::span(&told, 1)), vpn.get() * 8);
-  constexpr std::uint64_t kFrame = (std::uint64_t{1} << 55) - 1;
-  if (n != sizeof(told) || (told & kFrame) == 0)
-    return fail(ErrorKind::kPermission,
-                "/proc/self/pagemap tells no page frames: run as root, or with CAP_SYS_ADMIN");
+  TC_TRY(require_page_frames(system));
+  TC_ASSIGN(const OwnPage own, look_at_own_page(system));
+  const Vpn vpn = own.page;
   TC_ASSIGN(const auto tables, reader.open(Pid(::getpid())));
   const Vpn block(vpn.get() / kBlock * kBlock);
   TC_ASSIGN(const TableRun run, tables->read(block, block + PageCount(kBlock)));
@@ -478,7 +464,7 @@ Status check_on_self(System& system, PageTableReader& reader) {
                                                            : (vpn - table.first).get())];
     if (table.upper && (entry & pte::kLeaf) == 0) continue;
     const std::uint64_t within = table.upper ? vpn.get() % kBlock : 0;
-    if (pte::pfn(entry) + within == (told & kFrame)) return {};
+    if (pte::pfn(entry) + within == own.entry.pfn) return {};
   }
   return fail(ErrorKind::kUnsupported,
               "page tables read with BPF don't agree with /proc/self/pagemap on this kernel");
@@ -514,7 +500,7 @@ TrackerFactory bpf_tracker_factory() {
       "what others did to memory that is shared or of a file, and what a second MMU touches: there "
       "only touches count, and nothing is cold; hugetlbfs; read() or write() of files that are not "
       "mapped; touches between reading and clearing, about a millisecond";
-  factory.probe = [](System& system) -> Status {
+  factory.probe = [](System& system, const TrackerOptions&) -> Status {
     TC_TRY(open_parts(system));
     return {};
   };

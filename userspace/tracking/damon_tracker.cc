@@ -20,9 +20,7 @@
 #include "base/text.h"
 #include "tracking/damon_control.h"
 #include "tracking/damon_events.h"
-#include "tracking/followed_process.h"
-#include "tracking/present_pages.h"
-#include "tracking/record.h"
+#include "tracking/proc_tracker.h"
 
 namespace thermocline {
 
@@ -44,9 +42,8 @@ Evidence evidence_of(const DamonRegion& region) {
   return idle ? Evidence::kIdle : Evidence::kUnknown;
 }
 
-struct Attachment {
-  FollowedProcess process;
-  std::uint64_t sequence = 0;
+/// What DAMON tells of one address space.
+struct Regions {
   std::vector<DamonRegion> coming;  ///< of the aggregation that is being told
   std::vector<DamonRegion> last;    ///< of the last one that was told whole, by rising address
   Nanoseconds time{};               ///< of `last`
@@ -70,12 +67,11 @@ Result<Tracepoint> find_tracepoint(const System& system) {
   return Tracepoint{number, format};
 }
 
-class DamonTracker final : public Tracker {
+class DamonTracker final : public ProcTracker {
  public:
   DamonTracker(System& system, Tracepoint tracepoint, PresentPages pages, DamonControl control)
-      : system_(system),
+      : ProcTracker(system, std::move(pages)),
         tracepoint_(tracepoint),
-        pages_(std::move(pages)),
         control_(std::move(control)) {}
 
   const std::string& name() const override {
@@ -84,55 +80,25 @@ class DamonTracker final : public Tracker {
   }
 
   Status attach(const ProcessIdentity& process) override {
-    TC_ASSIGN(FollowedProcess followed, FollowedProcess::open(system_, process));
-    attachments_.insert_or_assign(process.asid, Attachment{std::move(followed), 0, {}, {}, {}});
+    TC_TRY(ProcTracker::attach(process));
     const Status watched = watch();
     if (watched) return {};
-    const Status there = attachments_.at(process.asid).process.check(system_);
+    TC_ASSIGN(const Attachment* attachment, attachments_.find(process.asid));
+    const Status there = attachment->process.check(system_);
     attachments_.erase(process.asid);
     (void)watch();
     return there ? watched : there;
   }
 
   void detach(Asid asid) override {
-    const auto found = attachments_.find(asid);
-    if (found == attachments_.end()) return;
+    const auto attachment = attachments_.find(asid);
+    if (!attachment) return;
     // One that has exited is skipped by DAMON: to begin anew for it would forget what is known of
     // others.
-    const bool lives = found->second.process.check(system_).has_value();
-    attachments_.erase(found);
+    const bool lives = (*attachment)->process.check(system_).has_value();
+    attachments_.erase(asid);
+    regions_.erase(asid);
     if (lives || attachments_.empty()) (void)watch();
-  }
-
-  Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
-    const auto found = attachments_.find(request.asid);
-    if (found == attachments_.end())
-      return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
-    Attachment& attachment = found->second;
-    const FollowedProcess& process = attachment.process;
-    const Nanoseconds begin = system_.now();
-    TC_TRY(process.check(system_));
-    drain();
-    TC_ASSIGN(const auto mappings, read_mappings(system_, process));
-    RecordHeader header;
-    header.asid = request.asid;
-    header.epoch = request.epoch;
-    header.scan_time = begin;
-    header.window = request.window;
-    const bool fresh = begin - attachment.time <= kFresh;
-    const auto judge = [&](const PageStretch& stretch, std::span<Evidence> into) {
-      if (fresh) paint(attachment.last, stretch, into);
-    };
-    ScanStats stats;
-    bytes_.clear();
-    std::uint64_t sequence = attachment.sequence;
-    TC_TRY(pages_.tell(process, mappings, request.ranges, header, judge, sequence, stats, bytes_));
-    // What was told and read is of this address space only if it is still there.
-    TC_TRY(process.check(system_));
-    attachment.sequence = sequence;
-    if (!bytes_.empty()) sink(bytes_);
-    stats.elapsed = system_.now() - begin;
-    return stats;
   }
 
  private:
@@ -149,20 +115,30 @@ class DamonTracker final : public Tracker {
     }
   }
 
+  Status look(Scan& scan) override {
+    drain();
+    scan.header.cleared = false;
+    const auto found = regions_.find(scan.request.asid);
+    const bool fresh =
+        found != regions_.end() && scan.header.scan_time - found->second.time <= kFresh;
+    return tell(scan, [&](const PageStretch& stretch, std::span<Evidence> into) {
+      if (fresh) paint(found->second.last, stretch, into);
+    });
+  }
+  /// Nothing has to be.
+  Status clear(const FollowedProcess&) override { return {}; }
+
   [[nodiscard]] Status watch();
   void drain();
   void take(Nanoseconds time, const DamonRegion& region);
 
-  System& system_;
   Tracepoint tracepoint_;
-  PresentPages pages_;
   DamonControl control_;
-  std::map<Asid, Attachment> attachments_;
-  std::vector<Asid> targets_;  ///< what DAMON's target numbers stand for
+  std::map<Asid, Regions> regions_;  ///< of those that DAMON was asked to watch
+  std::vector<Asid> targets_;        ///< what DAMON's target numbers stand for
   UniqueFd fd_;
   SharedMapping mapping_;
   std::optional<PerfRing> ring_;
-  std::vector<std::byte> bytes_;
 };
 
 /// Has DAMON watch what is attached and lives.
@@ -172,10 +148,10 @@ Status DamonTracker::watch() {
   fd_.reset();
   targets_.clear();
   std::vector<Pid> pids;
-  for (auto& [asid, attachment] : attachments_) {
-    attachment.coming.clear();
-    attachment.last.clear();
+  regions_.clear();
+  for (const auto& [asid, attachment] : attachments_) {
     if (!attachment.process.check(system_)) continue;
+    regions_[asid];
     targets_.push_back(asid);
     pids.push_back(attachment.process.identity().pid);
   }
@@ -194,27 +170,27 @@ void DamonTracker::drain() {
     if (const auto region = tracepoint_.format.region(raw)) take(time, *region);
   });
   if (!lost) return;
-  for (auto& [asid, attachment] : attachments_) attachment.coming.clear();
+  for (auto& [asid, regions] : regions_) regions.coming.clear();
 }
 
 void DamonTracker::take(Nanoseconds time, const DamonRegion& region) {
   if (region.target >= targets_.size()) return;
-  const auto found = attachments_.find(targets_[region.target]);
-  if (found == attachments_.end()) return;
-  Attachment& attachment = found->second;
-  auto& coming = attachment.coming;
+  const auto found = regions_.find(targets_[region.target]);
+  if (found == regions_.end()) return;
+  Regions& regions = found->second;
+  auto& coming = regions.coming;
   // They come by rising address: one that does not begins the next aggregation.
   if (!coming.empty() &&
       (region.first < coming.back().end || region.regions != coming.back().regions))
     coming.clear();
   coming.push_back(region);
   if (coming.size() < region.regions) return;
-  std::swap(attachment.last, coming);
+  std::swap(regions.last, coming);
   coming.clear();
-  attachment.time = time;
+  regions.time = time;
 }
 
-Status probe(System& system) {
+Status probe(System& system, const TrackerOptions&) {
   TC_TRY(DamonControl::probe(system));
   TC_TRY(find_tracepoint(system));
   return {};

@@ -8,10 +8,10 @@
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <map>
 #include <optional>
 
 #include "base/text.h"
+#include "tracking/attachments.h"
 #include "tracking/ring_reader.h"
 #include "tracking/rounds.h"
 #include "uapi/thermocline.h"
@@ -120,7 +120,7 @@ class KmodTracker final : public Tracker, public RoundSource {
     if (rc < 0)
       return fail_errno(
           -rc, fmt::format("can't attach to process {} ({})", process.pid.get(), process.command));
-    Attachment& attachment = attachments_[process.asid] = Attachment{};
+    Attachment& attachment = attachments_.put(process.asid, {});
     attachment.fd = std::move(module.fd);
     attachment.pid = process.pid;
     if (!ready_) return {};
@@ -136,9 +136,7 @@ class KmodTracker final : public Tracker, public RoundSource {
   void detach(Asid asid) override { attachments_.erase(asid); }
 
   Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
-    const auto attachment = attachments_.find(request.asid);
-    if (attachment == attachments_.end())
-      return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
+    TC_ASSIGN(Attachment * attachment, attachments_.find(request.asid));
     if (request.ranges.size() > THERMOCLINE_SCAN_MAX_RANGES)
       return fail(ErrorKind::kUsage, "a scan takes at most {} ranges, not {}",
                   THERMOCLINE_SCAN_MAX_RANGES, request.ranges.size());
@@ -158,7 +156,7 @@ class KmodTracker final : public Tracker, public RoundSource {
 
     ScanStats stats;
     do {
-      const int rc = system_.ioctl(attachment->second.fd.get(), THERMOCLINE_IOC_SCAN, &call);
+      const int rc = system_.ioctl(attachment->fd.get(), THERMOCLINE_IOC_SCAN, &call);
       if (rc < 0)
         return fail_errno(-rc, fmt::format("can't scan address space {:#x}", request.asid.get()));
       stats.entries += call.entries;
@@ -179,10 +177,8 @@ class KmodTracker final : public Tracker, public RoundSource {
   int ready_fd() const override { return ready_.get(); }
 
   Status begin_round(const RoundRequest& request) override {
-    const auto found = attachments_.find(request.asid);
-    if (found == attachments_.end())
-      return fail(ErrorKind::kNotFound, "address space {:#x} is not attached", request.asid.get());
-    Attachment& attachment = found->second;
+    TC_ASSIGN(Attachment * found, attachments_.find(request.asid));
+    Attachment& attachment = *found;
     thermocline_schedule schedule{};
     // The thread scans without a change of address space, so translations that the target's CPU has
     // cached would stay, and hide what is touched most: it flushes. A round's first pass looks at
@@ -222,8 +218,8 @@ class KmodTracker final : public Tracker, public RoundSource {
       const epoll_event& event = events[static_cast<std::size_t>(i)];
       const Asid asid(event.data.u64);
       const auto found = attachments_.find(asid);
-      if (found == attachments_.end()) continue;
-      if (found->second.ring) drain_one(asid, found->second, sink);
+      if (!found) continue;
+      if ((*found)->ring) drain_one(asid, **found, sink);
       if ((event.events & EPOLLHUP) != 0)
         sink.on_gone(asid, Error{ErrorKind::kNotFound,
                                  fmt::format("address space {:#x} is gone", asid.get())});
@@ -289,7 +285,7 @@ class KmodTracker final : public Tracker, public RoundSource {
   UniqueFd module_;  // keeps the module in place while there is nothing to attach to
   bool can_prune_;
   UniqueFd ready_;  // epoll of all attachments; none without continuous mode
-  std::map<Asid, Attachment> attachments_;
+  Attachments<Attachment> attachments_;
   std::vector<thermocline_range> ranges_;
   std::vector<std::uint64_t> buffer_;  // 8-byte aligned, as the module asks
 };
@@ -309,7 +305,7 @@ TrackerFactory kmod_tracker_factory() {
       "files "
       "that are not mapped; a touch through a translation that a CPU has cached, unless "
       "tracker.flush is set";
-  factory.probe = [](System& system) -> Status {
+  factory.probe = [](System& system, const TrackerOptions&) -> Status {
     TC_TRY(open_module(system));
     return {};
   };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tracking/present_pages.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <array>
 
 #include "base/text.h"
 #include "uapi/thermocline.h"
@@ -36,6 +39,25 @@ Result<std::vector<Mapping>> read_mappings(const System& system, const FollowedP
     return tl::make_unexpected(text.error());
   }
   return parse_maps(*text);
+}
+
+Result<OwnPage> look_at_own_page(System& system) {
+  alignas(kPageSize) static std::array<volatile char, kPageSize> page;
+  page[0] = 1;
+  TC_ASSIGN(const UniqueFd pagemap, system.open_device("/proc/self/pagemap", O_RDONLY));
+  const Vpn vpn = Vpn::of_address(reinterpret_cast<std::uintptr_t>(page.data()));
+  std::uint64_t raw = 0;
+  const long n = system.pread(pagemap.get(), std::as_writable_bytes(std::span(&raw, 1)),
+                              vpn.get() * sizeof(raw));
+  if (n < 0) return fail_errno(static_cast<int>(-n), "can't read /proc/self/pagemap");
+  return OwnPage{vpn, parse_pagemap(n == sizeof(raw) ? raw : 0)};
+}
+
+Status require_page_frames(System& system) {
+  TC_ASSIGN(const OwnPage own, look_at_own_page(system));
+  if (own.entry.pfn != 0) return {};
+  return fail(ErrorKind::kPermission,
+              "/proc/self/pagemap tells no page frames: run as root, or with CAP_SYS_ADMIN");
 }
 
 Result<PresentPages> PresentPages::make(System& system) {
@@ -105,7 +127,8 @@ Status PresentPages::tell_range(const FollowedProcess& process, const Mapping& m
         told[i].present = entry.present;
         told[i].accessed = entry.present && evidence_[i] == Evidence::kTouched;
         told[i].observable =
-            told[i].accessed || (entry.present && alone && evidence_[i] == Evidence::kIdle);
+            told[i].accessed || (entry.present && ((alone && evidence_[i] == Evidence::kIdle) ||
+                                                   evidence_[i] == Evidence::kIdleToAll));
         stats.accessed += told[i].accessed;
       }
       TC_TRY(look_up_nodes(process, stretch, told));

@@ -26,7 +26,12 @@ struct PageStretch {
 };
 
 /// What a source knows of a page in the window.
-enum class Evidence : std::uint8_t { kUnknown, kIdle, kTouched };
+enum class Evidence : std::uint8_t {
+  kUnknown,
+  kIdle,       ///< this process left it alone
+  kIdleToAll,  ///< nobody touched it
+  kTouched,
+};
 
 /// Says of each page of a stretch what is known of it; all are kUnknown before. What it says of
 /// pages that are not present is not used.
@@ -40,6 +45,16 @@ using Judge = std::function<void(const PageStretch&, std::span<Evidence>)>;
 /// The process's mappings. kNotFound when it is gone, whatever errno says about it.
 [[nodiscard]] Result<std::vector<Mapping>> read_mappings(const System& system,
                                                          const FollowedProcess& process);
+
+/// A page of this very process that was just written, and what its page map says of it: to find out
+/// what the kernel tells this user.
+struct OwnPage {
+  Vpn page;
+  PagemapEntry entry;
+};
+[[nodiscard]] Result<OwnPage> look_at_own_page(System& system);
+/// Ok when page frames are told; kPermission when not.
+[[nodiscard]] Status require_page_frames(System& system);
 
 class PresentPages {
  public:

@@ -83,6 +83,14 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   return identity;
 }
 
+bool has_second_mmu(const System& system, Pid pid) {
+  const std::string folder = fmt::format("/proc/{}/fd", pid.get());
+  const auto files = system.list_dir(folder);
+  return files && std::any_of(files->begin(), files->end(), [&](const std::string& file) {
+           return system.read_link_name(folder + "/" + file) == "anon_inode:kvm-vm";
+         });
+}
+
 std::string describe(const TargetSelector& selector) {
   std::vector<std::string> parts;
   if (selector.pid) parts.push_back(fmt::format("pid {}", selector.pid->get()));

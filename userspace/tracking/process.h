@@ -32,6 +32,10 @@ struct ProcessIdentity {
 [[nodiscard]] Result<ProcessIdentity> identify_process(const System& system, Pid pid,
                                                        unsigned generation = 0);
 
+/// Whether a process has made virtual machines with KVM: their memory is its own, and the guests
+/// touch it through page tables of their own. False when this user may not know.
+[[nodiscard]] bool has_second_mmu(const System& system, Pid pid);
+
 /// What selects targets: all that are set must match.
 struct TargetSelector {
   std::optional<Pid> pid;

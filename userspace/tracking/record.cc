@@ -149,8 +149,21 @@ std::optional<RecordView> RecordReader::next() {
   if (!idle && covered != header.count)
     return refuse("the node runs do not add up to the entry count");
 
+  view.size = header.size;
   offset_ += header.size;
   return view;
+}
+
+std::vector<EntryObservation> entries_of(const RecordView& record) {
+  std::vector<EntryObservation> entries(record.count);
+  std::uint32_t at = 0;
+  for (std::uint32_t r = 0; r < record.node_run_count; ++r) {
+    const NodeRun run = record.node_run(r);
+    for (const std::uint32_t end = at + run.count; at < end; ++at)
+      entries[at] = {run.node, record.present.test(at), record.observable.test(at),
+                     record.accessed.test(at), record.dirty.test(at)};
+  }
+  return entries;
 }
 
 namespace {

@@ -70,6 +70,7 @@ struct RecordView {
   RecordMap present, observable, accessed, dirty;
   std::uint32_t node_run_count = 0;
   const std::byte* node_runs = nullptr;
+  std::size_t size = 0;  ///< bytes that it takes
 
   [[nodiscard]] NodeRun node_run(std::uint32_t i) const;
   [[nodiscard]] PageCount pages() const { return PageCount(std::uint64_t{count} << order.get()); }
@@ -106,6 +107,9 @@ struct EntryObservation {
   bool accessed = false;
   bool dirty = false;
 };
+
+/// The entries of a record, one by one.
+[[nodiscard]] std::vector<EntryObservation> entries_of(const RecordView& record);
 
 /// Header fields common to the records of one scan.
 struct RecordHeader {

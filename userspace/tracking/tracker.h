@@ -89,6 +89,10 @@ struct TrackerOptions {
   /// Let such a source leave out large blocks that an upper-level accessed bit shows to be idle, in
   /// all but the first pass of a round. Default true.
   bool prune = true;
+  /// Where the source hmu finds the hot list of its device. Default none: it doesn't work then.
+  std::string hmu_list = {};
+  /// The two sources that combine merges. Default none: it doesn't work then.
+  std::vector<std::string> sources = {};
 };
 
 [[nodiscard]] std::string_view to_string(TrackerOptions::Clear clear);
@@ -109,13 +113,17 @@ struct TrackerAbilities {
     kRegion,   ///< samples of a region stand for it, by the source's own clock, not the caller's
                ///< window: busy, idle for long, unknown. Nothing is ever cleared
   };
+  /// What the kernel keeps of a page and a clearing scan takes away: two sources that take the same
+  /// spoil each other's windows.
+  enum class Marks { kNone, kAccessed, kWritten };
   bool sees_reads = true;  ///< false: writes only; its records carry RecordView::writes_only
   Grain grain = Grain::kPage;
   /// A bit is cleared as it is read. If not, a touch between the reading and the clearing is lost.
   bool one_pass = false;
   /// A clearing scan clears in its ranges only. If not, in the whole address space.
   bool clears_ranges = false;
-  bool knows_nodes = false;      ///< records tell each present page's node
+  bool knows_nodes = false;  ///< records tell each present page's node
+  Marks marks = Marks::kAccessed;
   std::optional<ScanCost> cost;  ///< nullopt: not measured on hardware
   std::string privilege;         ///< what it needs of the user and the machine
   std::string cannot_see;        ///< what stays unknown or unseen, for a person
@@ -128,17 +136,29 @@ struct TrackerFactory {
   std::string name;
   std::string summary;  ///< one line for `thermocline trackers`
   TrackerAbilities abilities;
-  /// Ok, or a sentence that says why it doesn't work here and what to do.
-  std::function<Status(System&)> probe;
+  /// Ok, or a sentence that says why it doesn't work here with these options and what to do.
+  std::function<Status(System&, const TrackerOptions&)> probe;
   std::function<Result<std::unique_ptr<Tracker>>(System&, const TrackerOptions&)> make;
+  bool automatic = true;  ///< false: chosen by its name only
 };
 
-/// All sources, best first.
+/// All sources, best first, then those that are chosen by name only.
 [[nodiscard]] const std::vector<TrackerFactory>& tracker_factories();
+
+/// What "auto" tries for these processes, in this order: the sources as they come; but damon first
+/// when one of them has a second MMU, whose touches only the kernel's own sampling sees.
+struct AutoOrder {
+  std::vector<const TrackerFactory*> factories;
+  std::optional<ProcessIdentity> second_mmu;  ///< a process that is why it isn't the usual order
+};
+[[nodiscard]] AutoOrder auto_order(const System& system, std::span<const ProcessIdentity> targets);
+/// Why the order is another one for this process, for a person.
+[[nodiscard]] std::string second_mmu_sentence(const ProcessIdentity& process);
 
 /// Make the named source; "auto" takes the first whose probe succeeds. kUsage for an unknown name,
 /// kPermission or kUnsupported, with every reason, when none works here.
-[[nodiscard]] Result<std::unique_ptr<Tracker>> make_tracker(System& system, const std::string& name,
-                                                            const TrackerOptions& options);
+[[nodiscard]] Result<std::unique_ptr<Tracker>> make_tracker(
+    System& system, const std::string& name, const TrackerOptions& options,
+    std::span<const ProcessIdentity> targets = {});
 
 }  // namespace thermocline

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the contract of userspace/tracking/tracker.h says, for every source that works on this
 // machine; those that don't are skipped, with their reason. Real processes, real page tables.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <numaif.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <map>
 #include <optional>
 
 #include "target.h"
+#include "tracking/combine_tracker.h"
 #include "tracking/record.h"
 #include "tracking/tracker.h"
 
@@ -46,7 +49,7 @@ bool samples(const TrackerFactory& factory) {
 class TrackerCompliance : public testing::TestWithParam<TrackerFactory> {
  protected:
   void SetUp() override {
-    const Status works = GetParam().probe(*system_);
+    const Status works = GetParam().probe(*system_, {});
     if (!works) GTEST_SKIP() << works.error().message;
     auto made = GetParam().make(*system_, {});
     ASSERT_TRUE(made) << made.error().message;
@@ -374,15 +377,47 @@ TEST_P(TrackerCompliance, AnotherImageIsAnotherAddressSpace) {
   EXPECT_GT(scan(request()).pages.size(), 0u) << "the new image has memory too";
 }
 
+/// refs, beside a device that has none of this machine's memory, and so knows nothing: together
+/// they must keep what refs promises.
+TrackerFactory combined() {
+  struct ListFile {
+    std::string path = testing::TempDir() + fmt::format("hot_list.{}", ::getpid());
+    ~ListFile() { ::unlink(path.c_str()); }
+  };
+  static const ListFile list;
+  std::ofstream(list.path) << "thermocline-hot-list 1\nepoch 1\nunit_bytes 4096\n"
+                              "base 4503599627366400\nunits 1\nthreshold 1\noverflow 0\nhot 0 1\n";
+  TrackerOptions options;
+  options.hmu_list = list.path;
+  options.sources = {"hmu", "refs"};
+  TrackerFactory factory = combine_tracker_factory();
+  factory.abilities.grain = TrackerAbilities::Grain::kMapping;
+  factory.probe = [options, probe = factory.probe](System& system, const TrackerOptions&) {
+    return probe(system, options);
+  };
+  factory.make = [options, make = factory.make](System& system, const TrackerOptions&) {
+    return make(system, options);
+  };
+  return factory;
+}
+
+/// Those that follow processes with nothing else set up.
+std::vector<TrackerFactory> all_sources() {
+  std::vector<TrackerFactory> result{combined()};
+  for (const TrackerFactory& factory : tracker_factories())
+    if (factory.automatic) result.push_back(factory);
+  return result;
+}
+
 std::vector<TrackerFactory> sources(bool that_sample) {
   std::vector<TrackerFactory> result;
-  for (const TrackerFactory& factory : tracker_factories())
+  for (const TrackerFactory& factory : all_sources())
     if (samples(factory) == that_sample) result.push_back(factory);
   return result;
 }
 
 constexpr auto kName = [](const auto& source) { return source.param.name; };
-INSTANTIATE_TEST_SUITE_P(All, TrackerCompliance, testing::ValuesIn(tracker_factories()), kName);
+INSTANTIATE_TEST_SUITE_P(All, TrackerCompliance, testing::ValuesIn(all_sources()), kName);
 INSTANTIATE_TEST_SUITE_P(All, WindowCompliance, testing::ValuesIn(sources(false)), kName);
 INSTANTIATE_TEST_SUITE_P(All, SamplingCompliance, testing::ValuesIn(sources(true)), kName);
 

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Access records that were kept (thermoclined.toml, [record]), played as a source: each scan tells
+// the next pass over its address space as it was recorded. For programs that simulate. The bytes
+// are untrusted.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "tracking/attachments.h"
+#include "tracking/tracker.h"
+
+namespace thermocline {
+
+class ReplayTracker final : public Tracker {
+ public:
+  /// kCorrupt, with the offset, for bytes that are no records; a cut-off last one is left out.
+  [[nodiscard]] static Result<std::unique_ptr<ReplayTracker>> open(std::vector<std::byte> records);
+
+  /// What was recorded, in order of their numbers.
+  [[nodiscard]] std::vector<Asid> address_spaces() const;
+  /// When the pass that the next scan tells was recorded (CLOCK_MONOTONIC of that machine); nullopt
+  /// when there is none, or it isn't attached.
+  [[nodiscard]] std::optional<Nanoseconds> next_time(Asid asid);
+
+  [[nodiscard]] const std::string& name() const override;
+  /// kNotFound for an address space that the recording doesn't have. Begins at its first pass.
+  [[nodiscard]] Status attach(const ProcessIdentity& process) override;
+  void detach(Asid asid) override { attachments_.erase(asid); }
+  /// Tells the records as they are, with their own epochs, windows and numbers; with ranges, those
+  /// that overlap one. A clearing scan goes on to the next pass; kNotFound after the last.
+  [[nodiscard]] Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override;
+
+ private:
+  /// Neighbouring records of one pass.
+  struct Chunk {
+    std::size_t offset = 0, size = 0;
+  };
+  struct Pass {
+    Nanoseconds time{};
+    std::vector<Chunk> chunks;
+  };
+
+  explicit ReplayTracker(std::vector<std::byte> records) : records_(std::move(records)) {}
+
+  std::vector<std::byte> records_;
+  std::map<Asid, std::vector<Pass>> passes_;
+  Attachments<std::size_t> attachments_;  ///< number of the next pass
+};
+
+}  // namespace thermocline
