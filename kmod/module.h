@@ -55,6 +55,7 @@ enum {
  * @count: entries so far; 0 when the run isn't open
  * @order: page order of each entry
  * @idle: nothing was accessed, and nothing else looked at; no map and no node is used
+ * @shared: others map some of the pages, too, which are told as observable
  * @node_runs: used elements of @nodes
  * @map: the record's four bitmaps, in record order; bits past @count are 0
  * @nodes: nodes of the entries, run-length coded
@@ -65,6 +66,7 @@ struct thermocline_run {
 	u32 count;
 	u8 order;
 	bool idle;
+	bool shared;
 	u32 node_runs;
 	u64 map[THERMOCLINE_MAPS][THERMOCLINE_RUN_WORDS];
 	struct {

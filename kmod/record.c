@@ -63,7 +63,8 @@ size_t thermocline_record_write(const struct thermocline_run *run,
 	record->version = cpu_to_le16(THERMOCLINE_RECORD_VERSION);
 	record->header_size = cpu_to_le16(sizeof(*record));
 	record->size = cpu_to_le32(size);
-	record->flags = cpu_to_le32(stamp->flags | (run->idle ? THERMOCLINE_RECORD_IDLE : 0));
+	record->flags = cpu_to_le32(stamp->flags | (run->idle ? THERMOCLINE_RECORD_IDLE : 0) |
+				    (run->shared ? THERMOCLINE_RECORD_SHARED : 0));
 	record->asid = cpu_to_le64(stamp->asid);
 	record->epoch = cpu_to_le64(stamp->epoch);
 	record->sequence = cpu_to_le64(sequence);

@@ -57,6 +57,7 @@ static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
  * @clear: accessed bits are cleared when read
  * @mend: where something was accessed, the bits of the entries above it shall be set
  * @prune: tables whose own accessed bit is clear are not descended into
+ * @shared: pages of shared areas are read although others map them
  * @cleared_any: at least one was
  * @second_mmu: something besides the CPUs uses the address space, or did (a KVM guest, a device),
  *	whose touches the accessed bits don't show: a clear bit then tells nothing
@@ -76,6 +77,7 @@ struct walk {
 	bool clear;
 	bool mend;
 	bool prune;
+	bool shared;
 	bool cleared_any;
 	bool second_mmu;
 	const struct thermocline_range *ranges;
@@ -197,6 +199,7 @@ static bool open_run(struct walk *w, unsigned long address, u8 order, bool idle)
 	run->scan_ns = w->now;
 	run->order = order;
 	run->idle = idle;
+	run->shared = false;
 	run->node_runs = 0;
 	memset(run->map, 0, sizeof(run->map));
 	return true;
@@ -239,7 +242,8 @@ static bool is_placed(struct vm_area_struct *vma)
 
 /*
  * What others do with a page of a file that they map, too, is not seen here; so such a page is told
- * like one that is placed. (Anonymous pages have two owners only between a fork and the next write.)
+ * like one that is placed, unless it is asked for. (Anonymous pages have two owners only between a fork
+ * and the next write.)
  */
 static __always_inline bool is_shared(unsigned long pfn)
 {
@@ -261,6 +265,15 @@ static bool is_shareable(struct vm_area_struct *vma)
 
 	return vma->vm_file && (READ_ONCE(vma->vm_file->f_mapping->i_mmap.rb_root.rb_node) != own ||
 				READ_ONCE(own->rb_left) || READ_ONCE(own->rb_right));
+}
+
+/*
+ * Whether pages that others map as well are read all the same. Those of a private mapping are not: the C
+ * library is everybody's.
+ */
+static bool is_told_shared(const struct walk *w, const struct vm_area_struct *vma)
+{
+	return w->shared && vma->vm_flags & VM_MAYSHARE;
 }
 
 /*
@@ -323,6 +336,7 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 {
 	unsigned long address = w->address & PMD_MASK;
 	const bool placed = is_placed(vma), shareable = is_shareable(vma);
+	const bool told_shared = is_told_shared(w, vma);
 	struct thermocline_run *run = &w->att->run;
 	spinlock_t *lock;
 	u32 room;
@@ -351,7 +365,11 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 			const unsigned long pfn = pmd_pfn(pmd);
 
 			find_node(&w->att->nodes, pfn, &node);
-			observable = !placed && (!shareable || !is_shared(pfn));
+			observable = !placed;
+			if (shareable && observable && is_shared(pfn)) {
+				observable = told_shared;
+				run->shared |= told_shared;
+			}
 			young = pmd_young(pmd) && observable;
 			if (pmd_dirty(pmd))
 				run->map[THERMOCLINE_DIRTY][word] |= bit;
@@ -614,6 +632,7 @@ static noinline bool read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t
 	static const struct kind none = { .like = 1, .node = THERMOCLINE_NODE_NONE };
 	struct thermocline_run *run = &w->att->run;
 	const bool placed = is_placed(vma), shareable = is_shareable(vma);
+	const bool told_shared = is_told_shared(w, vma);
 	const bool hidden = w->second_mmu || placed;
 	struct stretch s = { .kind = { none, none } };
 	bool any_accessed = false;
@@ -639,8 +658,14 @@ static noinline bool read_ptes(struct walk *w, struct vm_area_struct *vma, pte_t
 		}
 
 		observable = placed ? 0 : s.word.plain & valid;
-		if (shareable)
-			observable = unshared(ptep, observable);
+		if (shareable) {
+			const u64 alone = unshared(ptep, observable);
+
+			if (told_shared)
+				run->shared |= alone != observable;
+			else
+				observable = alone;
+		}
 		accessed &= observable;
 		if (accessed) {
 			any_accessed = true;
@@ -1050,6 +1075,7 @@ int thermocline_walk(struct thermocline_attachment *att, struct thermocline_scan
 		.clear = scan->flags & THERMOCLINE_SCAN_CLEAR,
 		.mend = (scan->flags & THERMOCLINE_SCAN_CLEAR) && thermocline_can_prune(),
 		.prune = scan->flags & THERMOCLINE_SCAN_PRUNE,
+		.shared = scan->flags & THERMOCLINE_SCAN_SHARED,
 		.ranges = scan->range_count ? ranges : &everything,
 		.range = scan->range_count ? ranges : &everything,
 		.left = scan->range_count ?: 1,

@@ -95,6 +95,13 @@ kernel_moves() { awk '$1 == "pgmigrate_success" { print $2 }' /proc/vmstat; }
 # A counter or figure of JSON that has one number a key: figure KEY <FILE
 figure() { sed 's/[,{}]/\n/g' | sed -n "s/^ *\"$1\": *//p" | head -n 1; }
 
+# Of a status in JSON: how many targets there are, how many pages of all of them the tiers hold, and the most that one of
+# them shares with others.
+target_figures() { tr -d ' \n' | sed 's/"asid"/\n&/g'; }
+targets() { target_figures | grep -c '^"asid"'; }
+pages_on_tiers() { target_figures | sed -n 's/.*"tier_pages":\[\([0-9,]*\)\].*/\1/p' | tr ',' '\n' | awk '{ s += $1 } END { print s + 0 }'; }
+most_shared_pages() { target_figures | sed -n 's/.*"shared_pages":\([0-9]*\).*/\1/p' | sort -n | tail -n 1; }
+
 # The closed loop on hotset, which judges it: at least 95 % of its hot pages end on the fast node, and 90 % of a hot set
 # that moved is there within WITHIN seconds. The daemon starts first, while the fast node has room for it, and watches
 # only until the fast node is full of cold pages.

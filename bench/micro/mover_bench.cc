@@ -76,7 +76,7 @@ void MoverBatch(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   const Pages pages(count);
   const auto system = make_real_system();
-  const auto mover = make_kernel_mover(*system, [](Asid) { return Pid(::getpid()); });
+  const auto mover = make_kernel_mover(*system, {[](Asid) { return Pid(::getpid()); }, {}});
   std::vector<PageMove> moves(count);
   std::vector<MoveOutcome> outcomes(count);
   std::uint64_t round = 0;

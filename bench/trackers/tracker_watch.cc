@@ -105,7 +105,8 @@ class Watcher {
     engine_ = std::make_unique<Engine>(
         Engine::Parts{
             system_, std::move(tracker), std::move(policy),
-            make_kernel_mover(system_, [](Asid) { return Pid(0); }), [this] { return tiers(); },
+            make_kernel_mover(system_, {[](Asid) { return Pid(0); }, {}}),
+            [this] { return tiers(); },
             [this]() -> Result<std::vector<ProcessIdentity>> { return std::vector{process_}; },
             std::move(hooks)},
         engine);

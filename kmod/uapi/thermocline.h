@@ -44,8 +44,14 @@
  * as last told. All maps are THERMOCLINE_MAP_ZEROS and @node_runs is 0.
  */
 #define THERMOCLINE_RECORD_IDLE (1u << 2)
+/**
+ * Some of these pages were mapped more than once, and are observable all the same, as
+ * THERMOCLINE_SCAN_SHARED asked for: what is told of them is what this address space did.
+ */
+#define THERMOCLINE_RECORD_SHARED (1u << 3)
 #define THERMOCLINE_RECORD_FLAGS_ALL                                                               \
-	(THERMOCLINE_RECORD_CLEARED | THERMOCLINE_RECORD_WRITES_ONLY | THERMOCLINE_RECORD_IDLE)
+	(THERMOCLINE_RECORD_CLEARED | THERMOCLINE_RECORD_WRITES_ONLY | THERMOCLINE_RECORD_IDLE |   \
+	 THERMOCLINE_RECORD_SHARED)
 
 /**
  * enum thermocline_map - how one of a record's four maps is stored
@@ -153,6 +159,8 @@ struct thermocline_info {
 #define THERMOCLINE_FEATURE_PRUNE (1ull << 3)
 /** A thread of the module's own can scan, and publish its records in a ring: THERMOCLINE_IOC_START. */
 #define THERMOCLINE_FEATURE_CONTINUOUS (1ull << 4)
+/** A scan can read pages of shared areas that are mapped more than once: THERMOCLINE_SCAN_SHARED. */
+#define THERMOCLINE_FEATURE_SHARED (1ull << 5)
 
 /**
  * struct thermocline_attach - bind this open file to one address space
@@ -213,8 +221,16 @@ struct thermocline_range {
  * block by another's hand are told then, too.
  */
 #define THERMOCLINE_SCAN_PRUNE (1u << 2)
+/**
+ * Read pages of MAP_SHARED areas that are mapped more than once like any others, instead of telling them
+ * as not observable. For whoever scans all that map them, and puts together what each of them did; the
+ * records in which there are such pages are THERMOCLINE_RECORD_SHARED. Only where
+ * THERMOCLINE_FEATURE_SHARED is told.
+ */
+#define THERMOCLINE_SCAN_SHARED (1u << 3)
 #define THERMOCLINE_SCAN_FLAGS_ALL                                                                 \
-	(THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH | THERMOCLINE_SCAN_PRUNE)
+	(THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH | THERMOCLINE_SCAN_PRUNE |                \
+	 THERMOCLINE_SCAN_SHARED)
 
 /** Ranges that one call may name. */
 #define THERMOCLINE_SCAN_MAX_RANGES 4096u
@@ -259,7 +275,8 @@ struct thermocline_range {
  * pages are told with their node as present and not observable, and their accessed bits are neither
  * told nor cleared. The policy of a thread (set_mempolicy(2)) doesn't count, nor does one that
  * another process set on shared memory. The same holds for pages of a file mapping (shared memory
- * included) that are mapped more than once: what others do with them is not seen here.
+ * included) that are mapped more than once, as what others do with them is not seen here; but see
+ * THERMOCLINE_SCAN_SHARED.
  * The mmap lock is let go between table pages; what is mapped or unmapped meanwhile may or may not be
  * seen, as with any list that is read while it changes.
  *

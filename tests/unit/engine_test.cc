@@ -459,6 +459,28 @@ TEST_F(EngineTest, APageThatIsBusyForGoodIsTriedLessAndLess) {
   EXPECT_GE(hot_on_fast(), 396u);
 }
 
+TEST_F(EngineTest, PinnedPagesAreReportedAndTheirRoomIsNotCountedOn) {
+  for (std::size_t i = 0; i < 200; ++i) world_.held.insert(i);  // cold, and on the fast tier
+  build();
+  run_until(world_.clock + 20s);
+  EXPECT_EQ(engine_->targets().front().pinned, PageCount(0))
+      << "busy a few times is no more than that";
+  run_until(world_.clock + 200s);
+  EXPECT_EQ(engine_->targets().front().pinned, PageCount(200));
+  const auto told = log_.find("200 pages of process 7 (app) can't be moved");
+  EXPECT_NE(log_.find("pages of process 7 (app) can't be moved"), std::string::npos) << log_;
+  EXPECT_EQ(log_.find("can't be moved", log_.find("can't be moved") + 1), std::string::npos)
+      << told;
+  // 328 pages are left of the fast tier, and the free ones: the hottest of 400 are there.
+  EXPECT_GE(hot_on_fast(), 320u);
+  const std::uint64_t moves = world_.moves;
+  run_until(world_.clock + 100s);
+  EXPECT_LE(world_.moves - moves, 400u) << "nothing is won by moving";
+  world_.held.clear();
+  run_until(world_.clock + 200s);
+  EXPECT_EQ(engine_->targets().front().pinned, PageCount(0));
+}
+
 TEST_F(EngineTest, TheCpuBudgetStretchesTheEpoch) {
   options_.cpu_budget = 0.05;
   options_.cpu_burst = 0s;

@@ -39,7 +39,7 @@ inline EngineWithOneTarget::EngineWithOneTarget(const std::string& command) {
           *system,
           std::make_unique<NoTracker>(),
           *registry.make("static", {}, 1),
-          make_kernel_mover(*system, [](Asid) { return Pid(0); }),
+          make_kernel_mover(*system, {[](Asid) { return Pid(0); }, {}}),
           []() -> Result<std::vector<TierState>> {
             return std::vector{TierState{TierId(0), {{NodeId(0), PageCount(1), {}, {}, {}}}}};
           },

@@ -2,6 +2,7 @@
 // The mover against a model of what move_pages(2) does, with its gaps in the statuses.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <numaif.h>
 
 #include <cerrno>
 #include <map>
@@ -38,10 +39,12 @@ class ModelKernel : public System {
   Result<UniqueFd> pidfd_open(Pid) override { return fail(ErrorKind::kNotFound, "none"); }
   bool pidfd_exited(int) const override { return false; }
 
-  long move_pages(Pid, std::span<void* const> pages, std::span<const int> nodes,
-                  std::span<int> status, int) override {
+  long move_pages(Pid pid, std::span<void* const> pages, std::span<const int> nodes,
+                  std::span<int> status, int flags) override {
     ++calls;
     if (dead) return -ESRCH;
+    asked = pid;
+    const bool all = flags == MPOL_MF_MOVE_ALL;
     if (nodes.empty()) {
       for (std::size_t i = 0; i < pages.size(); ++i) status[i] = query(vpn(pages[i]));
       return 0;
@@ -55,7 +58,11 @@ class ModelKernel : public System {
       const std::uint64_t page = vpn(pages[i]);
       int error = 0;
       if (!where.contains(page)) error = -EFAULT;
-      if (shared.contains(page)) error = -EACCES;
+      if (unmapped.contains({pid, page}))
+        error = -ENOENT;
+      else if (shared.contains(page) && !all)
+        error = -EACCES;
+      if (all) moved_for_all.insert(page);
       if (error == 0 && where[page] != nodes[i]) {
         run.push_back(i);
         continue;
@@ -69,7 +76,10 @@ class ModelKernel : public System {
 
   std::map<std::uint64_t, int> where;  // page -> node
   std::set<std::uint64_t> busy, shared, hinted;
-  std::set<std::uint64_t> huge;  // first pages of 2 MiB pages
+  std::set<std::pair<Pid, std::uint64_t>> unmapped;  // by that process, the others have the page
+  std::set<std::uint64_t> moved_for_all;             // or tried
+  Pid asked;                                         // last
+  std::set<std::uint64_t> huge;                      // first pages of 2 MiB pages
   int free_pages = 1 << 20;
   bool dead = false;
   unsigned calls = 0;
@@ -119,7 +129,7 @@ class KernelMoverTest : public testing::Test {
   }
   ModelKernel kernel_;
   Pid pid_{42};
-  std::unique_ptr<Mover> mover_ = make_kernel_mover(kernel_, [this](Asid) { return pid_; });
+  std::unique_ptr<Mover> mover_ = make_kernel_mover(kernel_, {[this](Asid) { return pid_; }, {}});
 };
 
 TEST_F(KernelMoverTest, MovesABatchInOneCall) {
@@ -182,6 +192,51 @@ TEST_F(KernelMoverTest, AHugePageThatWasSplitIsNotTakenForMoved) {
   std::vector<MoveOutcome> outcomes(moves.size(), MoveOutcome::kRefused);
   mover_->execute(moves, outcomes);
   EXPECT_THAT(outcomes, ElementsAre(MoveOutcome::kMoved, MoveOutcome::kGone, MoveOutcome::kMoved));
+}
+
+TEST_F(KernelMoverTest, OnlySharedMemoryIsMovedForAll) {
+  kernel_.shared = {1, 2, 3};
+  std::vector<PageMove> moves;
+  for (std::uint64_t page = 0; page < 6; ++page)
+    moves.push_back({Asid(1), Vpn(page), kOrder4K, NodeId(0)});
+  moves[1].owners = moves[4].owners = Owners::kAll;
+  moves[2].owners = moves[5].owners = Owners::kForks;
+  std::vector<MoveOutcome> outcomes(moves.size(), MoveOutcome::kRefused);
+  mover_->execute(moves, outcomes);
+  EXPECT_THAT(outcomes,
+              ElementsAre(MoveOutcome::kMoved, MoveOutcome::kMoved, MoveOutcome::kMoved,
+                          MoveOutcome::kDenied, MoveOutcome::kMoved, MoveOutcome::kMoved));
+  EXPECT_THAT(kernel_.moved_for_all, ElementsAre(1u, 2u, 4u))
+      << "a fork's only when it was refused, and what may be a stranger's never";
+}
+
+TEST_F(KernelMoverTest, WhatItsProcessDoesNotMapIsMovedInAnotherOne) {
+  // Address space 1 is process 42, and so on; pages 0..7 are 32..39 to the others.
+  for (std::uint64_t page = 0; page < 8; ++page) kernel_.unmapped.insert({Pid(42), page});
+  kernel_.unmapped.insert({Pid(43), 33});
+  kernel_.unmapped.insert({Pid(43), 34});
+  kernel_.unmapped.insert({Pid(44), 34});
+  unsigned asked = 0;
+  const auto mover = make_kernel_mover(
+      kernel_, {[](Asid asid) { return Pid(static_cast<std::int32_t>(41 + asid.get())); },
+                [&](PagePlace page) {
+                  ++asked;
+                  EXPECT_EQ(page.asid, Asid(1));
+                  return std::vector{PagePlace{Asid(2), Vpn(page.vpn.get() + 32)},
+                                     PagePlace{Asid(3), Vpn(page.vpn.get() + 32)}};
+                }});
+  std::vector<PageMove> moves;
+  for (const std::uint64_t page : {0, 1, 2, 3})
+    moves.push_back({Asid(1), Vpn(page), kOrder4K, NodeId(0), Owners::kAll});
+  moves[3].owners = Owners::kOne;
+  std::vector<MoveOutcome> outcomes(moves.size(), MoveOutcome::kRefused);
+  mover->execute(moves, outcomes);
+  EXPECT_THAT(outcomes, ElementsAre(MoveOutcome::kMoved, MoveOutcome::kMoved, MoveOutcome::kGone,
+                                    MoveOutcome::kGone));
+  EXPECT_EQ(kernel_.where[32], 0);
+  EXPECT_EQ(kernel_.where[33], 0);
+  EXPECT_EQ(kernel_.where[34], 1);
+  EXPECT_EQ(asked, 3u);
 }
 
 TEST_F(KernelMoverTest, AnExitedProcessIsGone) {

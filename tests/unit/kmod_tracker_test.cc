@@ -345,6 +345,20 @@ TEST_F(KmodRoundsTest, PrunesOnlyWhereTheModuleCanAndTheUserWants) {
   EXPECT_EQ(module_.schedules.back().flags & THERMOCLINE_SCAN_PRUNE, 0u);
 }
 
+TEST_F(KmodRoundsTest, AsksForSharedPagesOnlyWhereTheModuleTellsThem) {
+  make();
+  RoundRequest shared = request();
+  shared.shared = true;
+  ASSERT_TRUE(rounds().begin_round(shared));
+  EXPECT_EQ(module_.schedules.back().flags & THERMOCLINE_SCAN_SHARED, 0u) << "an older module";
+  module_.info.features |= THERMOCLINE_FEATURE_SHARED;
+  make();
+  ASSERT_TRUE(rounds().begin_round(shared));
+  EXPECT_NE(module_.schedules.back().flags & THERMOCLINE_SCAN_SHARED, 0u);
+  ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.schedules.back().flags & THERMOCLINE_SCAN_SHARED, 0u);
+}
+
 TEST_F(KmodRoundsTest, HandsOnRecordsPassesAndTheThreadsTime) {
   make();
   rounds().drain(*this);

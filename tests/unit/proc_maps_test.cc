@@ -49,6 +49,33 @@ TEST(ProcMaps, NamesMayHoldAnything) {
   EXPECT_EQ((*smaps)[0].resident, 4_KiB);
 }
 
+TEST(ProcMaps, FilesAreNamedByDeviceInodeAndName) {
+  const auto maps = parse_maps(
+      "1000-2000 r-xp 00003000 08:01 9   /usr/lib/libc.so.6\n"
+      "2000-3000 rw-s 00000000 00:01 9   /memfd:a (deleted)\n"
+      "3000-4000 r--s 00001000 00:01 9   /memfd:a (deleted)\n"
+      "4000-5000 rw-s 00000000 00:01 9   /memfd:b (deleted)\n"
+      "5000-6000 rw-s 00000000 00:01 0   /SYSV0052e2c1 (deleted)\n"
+      "6000-7000 rw-p 00000000 00:00 0   [heap]\n");
+  ASSERT_TRUE(maps) << maps.error().message;
+  ASSERT_THAT(*maps, SizeIs(6));
+  const auto same = [&](std::size_t a, std::size_t b) {
+    return (*maps)[a].device == (*maps)[b].device && (*maps)[a].inode == (*maps)[b].inode &&
+           (*maps)[a].name == (*maps)[b].name;
+  };
+  EXPECT_TRUE((*maps)[0].executable);
+  EXPECT_FALSE((*maps)[0].writable);
+  EXPECT_EQ((*maps)[0].offset, PageCount(3));
+  EXPECT_EQ((*maps)[0].device, 0x800000001u);
+  EXPECT_TRUE(same(1, 2));
+  EXPECT_EQ((*maps)[2].offset, PageCount(1));
+  EXPECT_FALSE((*maps)[2].writable);
+  EXPECT_FALSE(same(1, 3)) << "numbers of an IPC name space and of memfd may be the same";
+  EXPECT_TRUE((*maps)[4].sysv) << "the first segment of all has the inode 0";
+  EXPECT_FALSE((*maps)[4].file);
+  EXPECT_EQ((*maps)[5].name, 0u);
+}
+
 TEST(ProcMaps, WhatTheKernelWouldNotWriteIsRefused) {
   const std::string good = "1000-2000 rw-p 00000000 00:00 0\n",
                     use = "Rss: 4 kB\nReferenced: 0 kB\n";
@@ -59,7 +86,8 @@ TEST(ProcMaps, WhatTheKernelWouldNotWriteIsRefused) {
         std::string("2000-1000 rw-p 0 0:0 0\n"), std::string("1000-1000 rw-p 0 0:0 0\n"),
         std::string("1001-2000 rw-p 0 0:0 0\n"),
         std::string("1000-fffffffffffff000 rw-p 0 0:0 0\n"), std::string("1000-2000 rw 0 0:0 0\n"),
-        std::string("1000-2000 rw-p 0 0:0 x\n"), good + good, std::string("1000-2000\n"),
+        std::string("1000-2000 rw-p 0 0:0 x\n"), std::string("1000-2000 rw-p x 0:0 0\n"),
+        std::string("1000-2000 rw-p 0 00 0\n"), good + good, std::string("1000-2000\n"),
         std::string("10000000000001000-2000 rw-p 0 0:0 0\n")}) {
     const auto result = parse_maps(bad);
     ASSERT_FALSE(result) << bad;

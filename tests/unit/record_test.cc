@@ -151,6 +151,16 @@ TEST(Record, IdleWithContentIsRefused) {
   EXPECT_THAT(refusal(idle), HasSubstr("bad node runs"));
 }
 
+TEST(Record, TellsWhetherOthersMapSomeOfItsPages) {
+  for (const bool shared : {false, true}) {
+    std::vector<std::byte> bytes;
+    RecordHeader with = header();
+    with.shared = shared;
+    RecordWriter(bytes).append(with, 0, Vpn(0), kOrder4K, std::vector<EntryObservation>(4));
+    EXPECT_EQ(RecordReader(bytes).next()->shared, shared);
+  }
+}
+
 TEST(Record, RefusalNamesTheOffset) {
   std::vector<std::byte> bytes;
   const std::vector<EntryObservation> entries(4);

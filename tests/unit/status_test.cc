@@ -32,6 +32,11 @@ TEST(Status, TextTellsWhatThereIsNotYet) {
   EXPECT_THAT(*status_text(status), HasSubstr("all 2.0 MiB fit the fast tier"));
   status["engine"]["threshold_heat"] = 3;
   EXPECT_THAT(*status_text(status), HasSubstr("2.0 MiB at heat 3 and above"));
+  EXPECT_THAT(*status_text(status), testing::Not(HasSubstr("shared with other targets")));
+  status["targets"][0]["shared_pages"] = 256;
+  EXPECT_THAT(*status_text(status), HasSubstr("1.0 MiB shared with other targets, counted once"));
+  status["targets"][0]["pinned_pages"] = 512;
+  EXPECT_THAT(*status_text(status), HasSubstr("2.0 MiB of it can't be moved"));
   status["targets"][0]["unseen"] = true;
   EXPECT_THAT(*status_text(status), HasSubstr("no page of it is seen accessed"));
   status["targets"] = nlohmann::json::array();

@@ -103,7 +103,13 @@ std::string text_of(const json& status) {
                          pages(whole<std::uint64_t>(count)), tier);
       ++tier;
     }
+    if (const auto shared = whole_or<std::uint64_t>(target, "shared_pages", 0); shared > 0)
+      out += fmt::format("; {} shared with other targets, counted once", pages(shared));
     out += '\n';
+    if (const auto pinned = whole_or<std::uint64_t>(target, "pinned_pages", 0); pinned > 0)
+      out +=
+          fmt::format("          {} of it can't be moved: a device, io_uring or RDMA holds them\n",
+                      pages(pinned));
     if (target.value("unseen", false))
       out +=
           "          it uses CPU, but no page of it is seen accessed: the daemon's log says more\n";
@@ -186,6 +192,8 @@ json status_json(const Engine& engine) {
                               {"asid", fmt::format("{:#x}", target.process.asid.get())},
                               {"tier_pages", occupancy_json(engine, target.occupancy)},
                               {"unobservable_pages", target.occupancy.unobservable.get()},
+                              {"shared_pages", target.shared.get()},
+                              {"pinned_pages", target.pinned.get()},
                               {"unseen", target.unseen}});
   return out;
 }

@@ -117,7 +117,9 @@ Status Daemon::set_up() {
     const std::string line = history_line(*engine_, report, kHistoryBins);
     history_->append(std::as_bytes(std::span(line)));
   };
-  auto mover = make_kernel_mover(system_, [this](Asid asid) { return engine_->pid_of(asid); });
+  auto mover =
+      make_kernel_mover(system_, {[this](Asid asid) { return engine_->pid_of(asid); },
+                                  [this](PagePlace page) { return engine_->others(page); }});
   engine_ =
       std::make_unique<Engine>(Engine::Parts{system_, std::move(tracker), std::move(policy),
                                              std::move(mover), [this] { return tier_states(); },

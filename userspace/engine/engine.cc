@@ -2,10 +2,14 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "heat/scale.h"
+#include "tracking/forks.h"
+#include "tracking/proc_maps.h"
 
 namespace thermocline {
 
@@ -21,8 +25,15 @@ constexpr std::size_t kPassedOver = 4096;
 /// Each failure in a row doubles them, up to kLongestRest: a page that a device holds is busy for
 /// good.
 constexpr unsigned kFirstRest = 4, kLongestRest = 64;
+/// A page that was busy so often in a row, with rests of 28 epochs in between, is pinned.
+constexpr unsigned kPinnedAfter = 4;
 /// Of so many pages it is known how often they failed; of more, only that they did just now.
 constexpr std::size_t kMostResting = 16384;
+
+/// Reading memory maps may take one in so many parts of the CPU budget.
+constexpr int kMapsShare = 16;
+/// Forks of forks of a target, at most.
+constexpr unsigned kMostGenerations = 16;
 
 /// So many epochs without an accessed page, and so much CPU time (clock ticks, half a second)
 /// meanwhile, are no accident.
@@ -100,6 +111,8 @@ Engine::Engine(Parts parts, const EngineOptions& options)
     : parts_(std::move(parts)),
       options_(options),
       next_options_(options),
+      shared_(heat_, [this](Asid from, Vpn first, PageCount count, Asid to,
+                            Vpn to_first) { follow_hand_over(from, first, count, to, to_first); }),
       rounds_(parts_.tracker->rounds()),
       window_(options.window),
       credit_(scaled(options.cpu_burst, options.cpu_budget)) {}
@@ -216,7 +229,9 @@ void Engine::begin_epoch(Nanoseconds now) {
 
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_targets();
+  refresh_mappings();
   refresh_tiers();
+  for (auto& [pid, target] : targets_) target.told = false;
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
 
   windows_done_ = 0;
@@ -244,6 +259,7 @@ void Engine::refresh_targets() {
     Target& target = it->second;
     if (!is_new && target.process.start_ticks != process.start_ticks) {
       parts_.tracker->detach(target.process.asid);
+      shared_.leave(target.process.asid);
       heat_.forget(target.process.asid);
       target = Target{};
     }
@@ -264,6 +280,8 @@ void Engine::refresh_targets() {
       target.attach_failed = false;
       target.pass = Pass{};
       target.sequence = 0;
+      target.maps_hash = 0;
+      target.told_pinned = false;
       target.idle_epochs = 0;
       target.seen_ticks = target.process.cpu_ticks;
       young_until_ = Epoch(epoch_.get() + kYoungEpochs);
@@ -284,9 +302,64 @@ void Engine::refresh_targets() {
     if (it->second.attached || it->second.generation > 0)
       log(fmt::format("process {} ({}) is gone", process.pid.get(), process.command));
     parts_.tracker->detach(process.asid);
+    shared_.leave(process.asid);
     heat_.forget(process.asid);
     it = targets_.erase(it);
   }
+}
+
+void Engine::refresh_mappings() {
+  std::vector<Target*> queue;
+  for (auto& [pid, target] : targets_)
+    if (target.attached) queue.push_back(&target);
+  std::stable_sort(queue.begin(), queue.end(), [](const Target* a, const Target* b) {
+    return std::pair(a->maps_hash != 0, a->maps_turn) < std::pair(b->maps_hash != 0, b->maps_turn);
+  });
+  const Nanoseconds begun = parts_.system.process_cpu_time();
+  const Nanoseconds allowed = scaled(options_.epoch, options_.cpu_budget) / kMapsShare;
+  for (Target* target : queue) {
+    if (target->maps_hash != 0 && parts_.system.process_cpu_time() - begun > allowed) break;
+    read_mappings(*target);
+    look_for_fork(*target);
+  }
+  shared_.settle();
+}
+
+void Engine::read_mappings(Target& target) {
+  target.maps_turn = ++maps_turn_;
+  const Pid pid = target.process.pid;
+  const auto text = parts_.system.read_file(fmt::format("/proc/{}/maps", pid.get()));
+  // Who may not read it, or comes too late, keeps what is known; the tracker says why.
+  if (!text || parts_.system.pidfd_exited(target.pidfd.get())) return;
+  const std::uint64_t hash = std::hash<std::string>{}(*text) | 1;
+  if (std::exchange(target.maps_hash, hash) == hash) return;
+  const auto mappings = parse_maps(*text);
+  if (!mappings) return;
+  const auto ipc = parts_.system.read_link_name(fmt::format("/proc/{}/ns/ipc", pid.get()));
+  shared_.set_mappings(target.process, *mappings, ipc ? std::hash<std::string>{}(*ipc) : 0);
+}
+
+void Engine::look_for_fork(const Target& target) {
+  const Target* ancestor = nullptr;
+  Pid pid = target.process.pid;
+  for (unsigned generation = 0; generation < kMostGenerations; ++generation) {
+    const auto parent = parent_of_fork(parts_.system, pid);
+    const auto found = parent ? targets_.find(*parent) : targets_.end();
+    if (found == targets_.end() || !found->second.attached) break;
+    ancestor = &found->second;
+    pid = *parent;
+  }
+  const Asid asid = target.process.asid;
+  if (ancestor == nullptr) {
+    shared_.set_forked(asid, asid, {});
+    return;
+  }
+  const auto common = shared_.common_anonymous(ancestor->process.asid, asid);
+  const auto same = still_shared(parts_.system, pid, target.process.pid, common, maps_turn_);
+  if (parts_.system.pidfd_exited(target.pidfd.get()) ||
+      parts_.system.pidfd_exited(ancestor->pidfd.get()))
+    return;
+  shared_.set_forked(asid, ancestor->process.asid, same);
 }
 
 void Engine::look_for_unseen(Target& target, std::uint64_t cpu_ticks) {
@@ -330,6 +403,7 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   ScanRequest request;
   request.asid = target.process.asid;
+  request.shared = shared_.shares(request.asid);
   request.clear = true;
   request.epoch = epoch_;
   if (target.last_clear.count() > 0) request.window = now - target.last_clear;
@@ -366,11 +440,14 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
     pass.intact = pass.intact && !gap;
     // Records come in address order; what lies between them is not mapped (any more).
     if (record->first > pass.cursor && !gap)
-      heat_.clear_range(record->asid, pass.cursor, record->first - pass.cursor);
+      shared_.clear_range(record->asid, pass.cursor, record->first - pass.cursor);
     pass.cursor = record->first + record->pages();
     const bool counts = count && (!numbered || record->epoch == epoch_);
-    const ApplyStats stats = heat_.apply(*record, counts);
-    target.accessed = target.accessed || stats.accessed > PageCount(0);
+    const auto window =
+        counts ? std::optional(numbered ? target.passes - 1 : static_cast<unsigned>(windows_done_))
+               : std::nullopt;
+    const auto [stats, touched] = shared_.apply(*record, window);
+    target.accessed = target.accessed || touched;
     if (!counts) continue;
     counters_.present_page_windows += stats.pages;
     counters_.accessed_page_windows += stats.accessed;
@@ -385,8 +462,11 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
 void Engine::end_pass(Target& target, bool whole) {
   constexpr std::uint64_t kEnd = std::uint64_t{1} << (57 - kPageShift);
   const Vpn cursor = target.pass.cursor;
-  if (whole && target.pass.intact && cursor.get() < kEnd)
-    heat_.clear_range(target.process.asid, cursor, PageCount(kEnd - cursor.get()));
+  if (whole && target.pass.intact) {
+    target.told = true;
+    if (cursor.get() < kEnd)
+      shared_.clear_range(target.process.asid, cursor, PageCount(kEnd - cursor.get()));
+  }
   target.pass = Pass{};
 }
 
@@ -396,6 +476,7 @@ void Engine::lose(Target& target, const Error& why) {
     log(why.message);
   }
   parts_.tracker->detach(target.process.asid);
+  shared_.leave(target.process.asid);
   heat_.forget(target.process.asid);
   target.attached = false;
   target.in_round = false;
@@ -413,6 +494,7 @@ void Engine::begin_rounds(Nanoseconds now) {
   for (auto& [pid, target] : targets_) {
     if (!target.attached) continue;
     request.asid = target.process.asid;
+    request.shared = shared_.shares(request.asid);
     target.passes = 0;
     target.in_round = true;
     if (const Status begun = rounds_->begin_round(request); !begun) lose(target, begun.error());
@@ -497,6 +579,10 @@ Engine::NodeRoom Engine::roomiest_node(TierId tier) const {
 void Engine::decide() {
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_tiers();
+  const bool complete = std::all_of(targets_.begin(), targets_.end(), [](const auto& entry) {
+    return entry.second.told || !entry.second.attached;
+  });
+  counters_.present_page_windows += PageCount(shared_.end_epoch(complete).get() * windows_done_);
   const Occupancy occupancy = heat_.occupancy();
   std::vector<TierView> views;
   for (const TierState& state : tiers_) {
@@ -515,6 +601,8 @@ void Engine::decide() {
     view.bandwidth_mbps = state.bandwidth_mbps;
     views.push_back(view);
   }
+
+  allow_for_pinned(views);
 
   feedback_.windows = windows_done_;
   feedback_.window = window_;
@@ -653,7 +741,8 @@ void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direct
   batch_moves_.clear();
   queue.take(std::min(where.pages, options_.batch), batch_moves_);
   for (const Move& move : batch_moves_)
-    batch_.push_back({move.asid, move.vpn, move.order, where.node});
+    batch_.push_back(
+        {move.asid, move.vpn, move.order, where.node, shared_.owners(move.asid, move.vpn)});
   // The kernel's cost of a batch is lower when neighbours come together.
   std::sort(batch_.begin(), batch_.end(),
             [](const PageMove& a, const PageMove& b) { return a.vpn < b.vpn; });
@@ -678,14 +767,17 @@ void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direct
         break;
       case MoveOutcome::kDenied:
       case MoveOutcome::kBusy:
-        rest(move);
+        rest(move, outcomes_[i] == MoveOutcome::kBusy);
         break;
       case MoveOutcome::kRefused:
         heat_.mark_stuck(move.asid, move.vpn);
         break;
       case MoveOutcome::kGone:
+        // Some process may have it all the same; whichever that is, it was not found now.
+        if (batch_[i].owners == Owners::kAll) rest(move, false);
+        break;  // of others the next scan shows what is there
       case MoveOutcome::kNoMemory:
-        break;  // the next scan shows what is there; the policy may ask again
+        break;  // the policy may ask again
     }
   }
   // A move that fails costs the kernel nearly as much as one that doesn't.
@@ -693,7 +785,7 @@ void Engine::run_moves(MoveQueue& queue, const NodeRoom& where, Direction direct
   tokens_at_ = std::max(tokens_at_, now);
 }
 
-void Engine::rest(const Move& move) {
+void Engine::rest(const Move& move, bool busy) {
   const std::pair<Asid, Vpn> page{move.asid, move.vpn};
   heat_.rest(move.asid, move.vpn, 3);
   auto it = resting_.find(page);
@@ -704,6 +796,46 @@ void Engine::rest(const Move& move) {
   it->second.epochs =
       it->second.epochs == 0 ? kFirstRest : std::min(it->second.epochs * 2, kLongestRest);
   it->second.until = Epoch(epoch_.get() + it->second.epochs);
+  it->second.busy = busy ? it->second.busy + 1 : 0;
+  it->second.order = move.order;
+}
+
+bool Engine::is_pinned(const Resting& resting) {
+  return resting.busy >= kPinnedAfter;
+}
+
+void Engine::allow_for_pinned(std::vector<TierView>& views) {
+  std::map<Asid, PageCount> pinned;
+  for (const auto& [page, resting] : resting_) {
+    if (!is_pinned(resting)) continue;
+    pinned[page.first] += resting.order.pages();
+    const auto known = heat_.look_up(page.first, page.second);
+    if (!known || known->first >= threshold_.heat) continue;
+    for (TierView& view : views) {
+      if (view.id != known->second.tier()) continue;
+      view.used = view.used.minus_floor(resting.order.pages());
+      view.capacity = view.capacity.minus_floor(resting.order.pages());
+    }
+  }
+  for (const auto& [asid, pages] : pinned) {
+    Target* target = find(asid);
+    if (target == nullptr || std::exchange(target->told_pinned, true)) continue;
+    log(
+        fmt::format("{} pages of process {} ({}) can't be moved, however often it is tried: a "
+                    "device, io_uring or "
+                    "RDMA holds them; they stay where they are and are tried less and less",
+                    pages.get(), target->process.pid.get(), target->process.command));
+  }
+}
+
+void Engine::follow_hand_over(Asid from, Vpn first, PageCount count, Asid to, Vpn to_first) {
+  const auto begin = resting_.lower_bound({from, first});
+  const auto end = resting_.lower_bound({from, first + count});
+  std::vector<std::pair<std::pair<Asid, Vpn>, Resting>> moved;
+  for (auto it = begin; it != end; ++it)
+    moved.push_back({{to, to_first + (it->first.second - first)}, it->second});
+  resting_.erase(begin, end);
+  resting_.insert(moved.begin(), moved.end());
 }
 
 void Engine::keep_resting() {
@@ -765,10 +897,16 @@ Pid Engine::pid_of(Asid asid) const {
 }
 
 std::vector<TargetStatus> Engine::targets() const {
+  std::map<Asid, PageCount> pinned;
+  for (const auto& [page, resting] : resting_)
+    if (is_pinned(resting)) pinned[page.first] += resting.order.pages();
   std::vector<TargetStatus> result;
-  for (const auto& [pid, target] : targets_)
-    if (target.attached)
-      result.push_back({target.process, heat_.occupancy(target.process.asid), target.unseen});
+  for (const auto& [pid, target] : targets_) {
+    if (!target.attached) continue;
+    const Asid asid = target.process.asid;
+    result.push_back({target.process, heat_.occupancy(asid), shared_.shared_pages(asid),
+                      pinned[asid], target.unseen});
+  }
   return result;
 }
 

@@ -29,6 +29,7 @@
 #include "base/system.h"
 #include "base/units.h"
 #include "engine/ledger.h"
+#include "engine/shared_pages.h"
 #include "heat/heat_map.h"
 #include "mover/mover.h"
 #include "policies/policy.h"
@@ -109,7 +110,9 @@ struct EngineCounters {
 
 struct TargetStatus {
   ProcessIdentity process;
-  Occupancy occupancy;
+  Occupancy occupancy;  ///< shared pages are in that of one target only
+  PageCount shared;     ///< pages in memory that it maps together with other targets
+  PageCount pinned;     ///< pages that were busy at every try: a device holds them, or the like
   bool unseen = false;  ///< uses CPU, but for long no page of it has been found accessed
 };
 
@@ -196,6 +199,8 @@ class Engine : private RoundSink {
   /// The process of an address space, or Pid(0) once it has exited, so that a pid that was reused
   /// is never taken for it.
   [[nodiscard]] Pid pid_of(Asid asid) const;
+  /// Where else a page may be mapped, see AddressSpaces.
+  [[nodiscard]] std::vector<PagePlace> others(PagePlace page) const { return shared_.others(page); }
 
  private:
   enum class Phase : std::uint8_t { kRest, kScan, kWindow, kRound, kDecide, kMove };
@@ -224,18 +229,29 @@ class Engine : private RoundSink {
     std::uint64_t seen_ticks = 0;  ///< its CPU time when there was one
     bool unseen = false;
     Pass pass;
-    bool in_round = false;       ///< asked for in this epoch, and not over
-    unsigned passes = 0;         ///< of the round, that are over
-    std::uint64_t sequence = 0;  ///< of the record to come, in rounds; 0 = not known
+    bool told = false;            ///< as a whole in this epoch
+    std::uint64_t maps_hash = 0;  ///< of its /proc/PID/maps when that was read last; 0 = never
+    std::uint64_t maps_turn = 0;  ///< when that was, in order
+    bool told_pinned = false;     ///< the log has said that some of its pages can't be moved
+    bool in_round = false;        ///< asked for in this epoch, and not over
+    unsigned passes = 0;          ///< of the round, that are over
+    std::uint64_t sequence = 0;   ///< of the record to come, in rounds; 0 = not known
   };
 
   struct Resting {
     unsigned epochs = 0;
-    Epoch until{0};  ///< the last epoch of the rest
+    Epoch until{0};     ///< the last epoch of the rest
+    unsigned busy = 0;  ///< times in a row that it was
+    PageOrder order;
   };
 
   void begin_epoch(Nanoseconds now);
   void refresh_targets();
+  /// Reads the memory maps of targets, those first that wait for longest, as far as a share of the
+  /// CPU budget allows; of new ones in any case.
+  void refresh_mappings();
+  void read_mappings(Target& target);
+  void look_for_fork(const Target& target);
   void refresh_tiers();
   /// Once an epoch: a process that runs touches memory, so something hides it if we never see that.
   void look_for_unseen(Target& target, std::uint64_t cpu_ticks);
@@ -264,23 +280,32 @@ class Engine : private RoundSink {
   void run_moves(MoveQueue& queue, const NodeRoom& where, Direction direction, Nanoseconds now);
   void drop_plan();
   /// No policy gets the page of a move that failed just now, for longer each time.
-  void rest(const Move& move);
+  void rest(const Move& move, bool busy);
   void keep_resting();
+  /// Pages that were busy so often that something holds them for good.
+  [[nodiscard]] static bool is_pinned(const Resting& resting);
+  /// Says once a target that there are some, and takes those that are cold off what a tier can hold
+  /// and holds: no policy can win their room.
+  void allow_for_pinned(std::vector<TierView>& views);
   /// Pages that may still come to a node of a tier of so many nodes.
   [[nodiscard]] PageCount room(const NodeState& node, std::size_t nodes) const;
   [[nodiscard]] PageCount room(const TierState& tier) const;
   [[nodiscard]] NodeRoom roomiest_node(TierId tier) const;
   void log(const std::string& text) const;
+  /// What rests is known by where it is kept.
+  void follow_hand_over(Asid from, Vpn first, PageCount count, Asid to, Vpn to_first);
 
   Parts parts_;
   EngineOptions options_, next_options_;
   std::unique_ptr<Policy> next_policy_;
   HeatMap heat_;
+  SharedPages shared_;
   Ledger ledger_;
   EngineCounters counters_;
   std::map<Pid, Target> targets_;
   std::map<std::pair<Asid, Vpn>, Resting> resting_;  ///< pages that failed lately, rested or not
   std::vector<TierState> tiers_;
+  std::uint64_t maps_turn_ = 0;
 
   RoundSource* rounds_;                       ///< of the tracker; null = it scans when it is asked
   std::vector<std::pair<Asid, Error>> gone_;  ///< told by a drain

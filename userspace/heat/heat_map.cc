@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "heat/block_bits.h"
 #include "heat/block_store.h"
 #include "heat/kernels.h"
 #include "heat/scale.h"
@@ -116,73 +117,13 @@ std::uint64_t observable_of(const Totals& totals) {
   return pages;
 }
 
-constexpr std::uint64_t low_bits(std::uint64_t n) {
-  return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
+std::uint8_t place_of(std::optional<NodeId> node, const std::vector<TierId>& tier_of_node) {
+  if (!node || node->get() < 0) return kNowhere;
+  const auto index = static_cast<std::size_t>(node->get());
+  return index < tier_of_node.size() && tier_of_node[index].get() < kMaxTiers
+             ? tier_of_node[index].get()
+             : kNowhere;
 }
-
-/// Bits [low, low + n) of a block.
-BlockBits range_bits(std::uint64_t low, std::uint64_t n) {
-  BlockBits bits{};
-  for (std::size_t w = 0; w < kBlockWords; ++w) {
-    const std::uint64_t at = w * 64;
-    if (low + n <= at || low >= at + 64) continue;
-    const std::uint64_t from = low > at ? low - at : 0;
-    bits[w] = low_bits(std::min<std::uint64_t>(low + n - at, 64)) & ~low_bits(from);
-  }
-  return bits;
-}
-
-/// The record's entries [entry, entry + n) as bits [low, low + n) of a block.
-BlockBits block_bits(const RecordMap& map, std::uint64_t entry, std::uint64_t low,
-                     std::uint64_t n) {
-  BlockBits bits{};
-  if (n == kBlockPages && entry % 64 == 0) {
-    for (std::uint32_t w = 0; w < kBlockWords; ++w)
-      bits[w] = map.word(static_cast<std::uint32_t>(entry / 64) + w);
-    return bits;
-  }
-  const std::uint32_t words = map.words();
-  for (std::size_t w = low / 64; w <= (low + n - 1) / 64; ++w) {
-    // Position in the record of this word's bit 0; before the record's start in the first word.
-    const std::int64_t at =
-        static_cast<std::int64_t>(entry + w * 64) - static_cast<std::int64_t>(low);
-    std::uint64_t word = 0;
-    if (at < 0) {
-      word = map.word(0) << -at;
-    } else {
-      const auto i = static_cast<std::uint32_t>(at / 64);
-      const auto shift = static_cast<unsigned>(at % 64);
-      if (i < words) word = map.word(i) >> shift;
-      if (shift != 0 && i + 1 < words) word |= map.word(i + 1) << (64 - shift);
-    }
-    bits[w] = word;
-  }
-  const BlockBits mask = range_bits(low, n);
-  for (std::size_t w = 0; w < kBlockWords; ++w) bits[w] &= mask[w];
-  return bits;
-}
-
-bool all_set(const BlockBits& bits) {
-  std::uint64_t all = ~std::uint64_t{0};
-  for (const std::uint64_t word : bits) all &= word;
-  return all == ~std::uint64_t{0};
-}
-
-bool any_set(const BlockBits& bits) {
-  std::uint64_t any = 0;
-  for (const std::uint64_t word : bits) any |= word;
-  return any != 0;
-}
-
-template <class F>
-BlockBits combine(const BlockBits& a, const BlockBits& b, F f) {
-  BlockBits out;
-  for (std::size_t w = 0; w < kBlockWords; ++w) out[w] = f(a[w], b[w]);
-  return out;
-}
-
-constexpr auto kAnd = [](std::uint64_t a, std::uint64_t b) { return a & b; };
-constexpr auto kAndNot = [](std::uint64_t a, std::uint64_t b) { return a & ~b; };
 
 /// Goes through a record's node runs as places: tier, or kNowhere for a node of no tier.
 class PlaceCursor {
@@ -203,10 +144,7 @@ class PlaceCursor {
   void load() {
     const NodeRun run = record_.node_run(run_);
     left_ = run.count;
-    place_ = kNowhere;
-    if (!run.node || run.node->get() < 0) return;
-    const auto node = static_cast<std::size_t>(run.node->get());
-    if (node < tiers_.size() && tiers_[node].get() < kMaxTiers) place_ = tiers_[node].get();
+    place_ = place_of(run.node, tiers_);
   }
   const RecordView& record_;
   const std::vector<TierId>& tiers_;
@@ -421,6 +359,13 @@ struct HeatMap::Impl {
 
   void apply_base(Space& space, const RecordView& record, bool count, ApplyStats& stats);
   void apply_huge(Space& space, const RecordView& record, bool count, ApplyStats& stats);
+  ApplyStats merge(Space& space, const BlockSight& sight);
+  ApplyStats merge_huge(Space& space, const BlockSight& sight);
+  void adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t state);
+  /// Tier of a node, or kNowhere.
+  [[nodiscard]] std::uint8_t place_of(std::optional<NodeId> node) const {
+    return thermocline::place_of(node, tier_of_node);
+  }
   /// Observable pages that are known in [first, first + count).
   [[nodiscard]] PageCount observable_pages(Asid asid, Vpn first, PageCount count) const;
   void update_places(Space& space, Slot slot, const std::uint8_t* places, std::size_t low,
@@ -629,6 +574,106 @@ void HeatMap::Impl::apply_huge(Space& space, const RecordView& record, bool coun
       set_huge(space, gib, leaf, huge);
     }
   }
+}
+
+ApplyStats HeatMap::Impl::merge(Space& space, const BlockSight& sight) {
+  ApplyStats stats;
+  const std::uint64_t number = sight.block.get() >> kGibShift;
+  Gib& gib = space.gibs[number];
+  if (gib.is_page) split(space, gib);
+  Leaf& leaf = leaves_of(gib)[(sight.block.get() >> kBlockShift) % kGibLeaves];
+  if (leaf.is_huge()) split(space, gib, leaf);
+  if (leaf.empty() && any_set(sight.placed)) new_block(space, gib, leaf);
+  if (leaf.is_block()) {
+    Chunk& chunk = store.chunk_of(leaf.slot());
+    const std::size_t i = BlockStore::index_of(leaf.slot());
+    std::uint8_t places[kBlockEntries];
+    for (std::size_t e = 0; e < kBlockEntries; ++e) places[e] = chunk.state[i][e] & kPlaceBits;
+    std::size_t e = sight.low;
+    for (const NodeRun& run : sight.nodes) {
+      const std::uint8_t place = place_of(run.node);
+      for (const std::size_t end = std::min<std::size_t>(e + run.count, kBlockEntries); e < end;
+           ++e) {
+        if (!test(sight.placed, e)) continue;
+        places[e] = test(sight.blind, e) ? byte(place | kUnobservableBit) : place;
+      }
+    }
+    update_places(space, leaf.slot(), places, 0, kBlockEntries);
+    if (any_set(sight.touched)) {
+      BlockBits touched{}, fast{};
+      for (std::size_t at = 0; at < kBlockEntries; ++at) {
+        if (!test(sight.touched, at) || places[at] >= kAbsent) continue;
+        touched[at / 64] |= std::uint64_t{1} << (at % 64);
+        if (places[at] == 0) fast[at / 64] |= std::uint64_t{1} << (at % 64);
+      }
+      stats.accessed = PageCount(kernels->population(touched));
+      stats.accessed_fast = PageCount(kernels->population(fast));
+      kernels->add(chunk.heat[i], touched, byte(options.window_heat));
+      chunk.hottest[i] = add_saturating(chunk.hottest[i], options.window_heat);
+    }
+    if (chunk.counts[i][kAbsent] == kBlockPages) drop(space, gib, leaf);
+  }
+  if (gib.empty()) space.gibs.erase(number);
+  return stats;
+}
+
+ApplyStats HeatMap::Impl::merge_huge(Space& space, const BlockSight& sight) {
+  ApplyStats stats;
+  const std::uint64_t number = sight.block.get() >> kGibShift;
+  Gib& gib = space.gibs[number];
+  if (gib.is_page) split(space, gib);
+  Leaf& leaf = leaves_of(gib)[(sight.block.get() >> kBlockShift) % kGibLeaves];
+  const bool placed = test(sight.placed, 0);
+  if (placed || leaf.is_huge()) {
+    HugeEntry huge;
+    if (leaf.is_huge()) {
+      huge = leaf.huge();
+    } else {
+      absorb(huge, leaf);
+    }
+    std::uint8_t place = huge.place();
+    if (placed) {
+      place = sight.nodes.empty() ? kNowhere : place_of(sight.nodes.front().node);
+      if (test(sight.blind, 0)) place |= kUnobservableBit;
+    }
+    drop(space, gib, leaf);
+    observe(huge, place, test(sight.touched, 0), true, stats, kBlockPages);
+    set_huge(space, gib, leaf, huge);
+  }
+  if (gib.empty()) space.gibs.erase(number);
+  stats.pages = PageCount(0);
+  return stats;
+}
+
+/// Takes over a page of 4 KiB, or finds out that it is known.
+void HeatMap::Impl::adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t state) {
+  Gib& gib = space.gibs[vpn.get() >> kGibShift];
+  if (gib.is_page) {
+    gib.page.heat = std::max(gib.page.heat, heat);
+    return;
+  }
+  Leaf& leaf = leaves_of(gib)[(vpn.get() >> kBlockShift) % kGibLeaves];
+  if (leaf.is_huge()) {
+    HugeEntry huge = leaf.huge();
+    huge.heat = std::max(huge.heat, heat);
+    leaf.set_huge(huge);
+    return;
+  }
+  if (leaf.empty()) new_block(space, gib, leaf);
+  Chunk& chunk = store.chunk_of(leaf.slot());
+  const std::size_t i = BlockStore::index_of(leaf.slot());
+  const std::size_t e = vpn.get() % kBlockPages;
+  chunk.heat[i][e] = std::max(chunk.heat[i][e], heat);
+  chunk.hottest[i] = std::max(chunk.hottest[i], heat);
+  if (chunk.state[i][e] != kAbsent) return;
+  chunk.state[i][e] = state;
+  const std::uint8_t place = state & kPlaceBits;
+  if ((state & kCooldownBits) != 0) chunk.cooling[i] = true;
+  if (place >= kUnobservableBit) chunk.unobservable[i] = true;
+  --chunk.counts[i][kAbsent];
+  ++chunk.counts[i][place];
+  uncount_pages(space, kAbsent, 1);
+  count_pages(space, place, 1);
 }
 
 PageCount HeatMap::Impl::observable_pages(Asid asid, Vpn first, PageCount count) const {
@@ -896,6 +941,69 @@ ApplyStats HeatMap::apply(const RecordView& record, bool count_accessed) {
   }
   if (space.gibs.empty()) impl_->spaces.erase(record.asid);
   return stats;
+}
+
+ApplyStats HeatMap::merge(const BlockSight& sight, bool huge) {
+  Space& space = impl_->spaces[sight.asid];
+  const ApplyStats stats = huge ? impl_->merge_huge(space, sight) : impl_->merge(space, sight);
+  if (space.gibs.empty()) impl_->spaces.erase(sight.asid);
+  return stats;
+}
+
+void HeatMap::hand_over(Asid from, Vpn first, PageCount count, Asid to, Vpn to_first) {
+  const auto found = impl_->spaces.find(from);
+  if (found == impl_->spaces.end() || count.get() == 0 || (from == to && first == to_first)) return;
+  Space& source = found->second;
+  Space& target = impl_->spaces[to];
+  const std::uint64_t begin = first.get(), end = begin + count.get();
+  const bool aligned = (to_first.get() - begin) % kBlockPages == 0;
+  const auto there = [&](std::uint64_t vpn) { return Vpn(vpn - begin + to_first.get()); };
+  for (auto it = source.gibs.lower_bound(begin >> kGibShift); it != source.gibs.end(); ++it) {
+    Gib& gib = it->second;
+    const std::uint64_t base = it->first << kGibShift;
+    if (base >= end) break;
+    if (gib.is_page) impl_->split(source, gib);
+    const std::uint64_t from_block = std::max(begin, base) & ~(kBlockPages - 1);
+    const std::uint64_t stop = std::min(end, base + kGibPages);
+    for (std::uint64_t at = from_block; at < stop && gib.used > 0; at += kBlockPages) {
+      Leaf& leaf = (*gib.leaves)[(at >> kBlockShift) % kGibLeaves];
+      if (leaf.empty()) continue;
+      if (leaf.is_huge()) {
+        if (aligned && at >= begin && at + kBlockPages <= end) {
+          Gib& new_gib = target.gibs[there(at).get() >> kGibShift];
+          if (!new_gib.is_page) {
+            Leaf& place = impl_->leaves_of(new_gib)[(there(at).get() >> kBlockShift) % kGibLeaves];
+            if (place.empty()) {
+              impl_->set_huge(target, new_gib, place, leaf.huge());
+              continue;
+            }
+          }
+        }
+        impl_->split(source, gib, leaf);
+      }
+      const auto& chunk = impl_->store.chunk_of(leaf.slot());
+      const std::size_t i = BlockStore::index_of(leaf.slot());
+      for (std::uint64_t vpn = std::max(begin, at); vpn < std::min(end, at + kBlockPages); ++vpn) {
+        const std::uint8_t state = chunk.state[i][vpn % kBlockPages];
+        if (state != kAbsent)
+          impl_->adopt(target, there(vpn), chunk.heat[i][vpn % kBlockPages], state);
+      }
+    }
+  }
+  if (target.gibs.empty()) impl_->spaces.erase(to);
+  clear_range(from, first, count);
+}
+
+std::optional<PageOrder> HeatMap::order_at(Asid asid, Vpn vpn) const {
+  const auto found = impl_->spaces.find(asid);
+  if (found == impl_->spaces.end()) return std::nullopt;
+  const auto at = found->second.gibs.find(vpn.get() >> kGibShift);
+  if (at == found->second.gibs.end()) return std::nullopt;
+  if (at->second.is_page) return kOrder1G;
+  if (!at->second.leaves) return std::nullopt;
+  const Leaf leaf = (*at->second.leaves)[(vpn.get() >> kBlockShift) % kGibLeaves];
+  if (leaf.empty()) return std::nullopt;
+  return leaf.is_huge() ? kOrder2M : kOrder4K;
 }
 
 void HeatMap::clear_range(Asid asid, Vpn first, PageCount count) {

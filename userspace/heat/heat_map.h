@@ -25,6 +25,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "heat/block_bits.h"
 #include "tracking/record.h"
 
 namespace thermocline {
@@ -51,8 +52,6 @@ class PageState {
  private:
   std::uint8_t raw_ = 7;
 };
-
-inline constexpr std::size_t kBlockEntries = 512;
 
 /// Where a page is: enough for a mover.
 struct PageRef {
@@ -83,6 +82,18 @@ struct ApplyStats {
   PageCount pages;          ///< present and observable pages in the record
   PageCount accessed;       ///< of these accessed, whether or not their heat was counted
   PageCount accessed_fast;  ///< of these on tier 0
+};
+
+/// What one of several owners of shared pages tells of a block of 2 MiB of them, or of a part of
+/// it.
+struct BlockSight {
+  Asid asid;                       ///< under which the pages are kept, wherever the owner maps them
+  Vpn block;                       ///< first page of the block
+  BlockBits placed{};              ///< pages that are there, on the nodes of `nodes`
+  BlockBits blind{};               ///< of `placed`: can't be observed
+  BlockBits touched{};             ///< known pages whose heat rises
+  std::span<const NodeRun> nodes;  ///< of the entries from `low` on
+  std::size_t low = 0;
 };
 
 /// Pages of one address space, or of the whole map.
@@ -132,6 +143,17 @@ class HeatMap {
   /// no page of that size: smaller entries beneath it stay. Of an idle record nothing is taken over
   /// but that the pages that are known there were observed and not touched: they age like others.
   ApplyStats apply(const RecordView& record, bool count_accessed);
+  /// Take in a part of what is known of shared pages. Pages in none of its maps stay as they are:
+  /// this owner doesn't have them, others may. With `huge` the block is one page of 2 MiB, of which
+  /// entry 0 of each map tells; without, a 2 MiB entry splits as in apply(). Pages that aren't
+  /// there don't get heat. The result counts what was touched only.
+  ApplyStats merge(const BlockSight& sight, bool huge);
+  /// Pages [first, first + count) of one address space are from now on kept as those of another
+  /// (or of the same), from `to_first` on, with heat and state. What is known in that place already
+  /// stays, with the larger heat of both.
+  void hand_over(Asid from, Vpn first, PageCount count, Asid to, Vpn to_first);
+  /// Size of the entries in the block of 2 MiB around a page; nullopt: none.
+  [[nodiscard]] std::optional<PageOrder> order_at(Asid asid, Vpn vpn) const;
   /// Drop what lies in [first, first + count) of an address space that was scanned as a whole but
   /// for which no record came: unmapped. Called by the engine with the gaps between records.
   void clear_range(Asid asid, Vpn first, PageCount count);

@@ -12,12 +12,11 @@
 #include <span>
 #include <string_view>
 
+#include "heat/block_bits.h"
+
 namespace thermocline {
 
 inline constexpr std::size_t kThresholds = 8;
-inline constexpr std::size_t kBlockWords = 8;
-
-using BlockBits = std::array<std::uint64_t, kBlockWords>;
 using Thresholds = std::array<std::uint8_t, kThresholds>;
 using ThresholdCounts = std::array<std::uint64_t, kThresholds>;
 

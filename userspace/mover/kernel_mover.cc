@@ -5,6 +5,8 @@
 #include <cassert>
 #include <cerrno>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <vector>
 
 #include "mover/mover.h"
@@ -15,6 +17,9 @@ namespace {
 
 /// A status that the kernel never writes: the page was not reported on.
 constexpr int kNotReported = INT32_MIN;
+
+/// So many other owners are asked for a page that isn't where it was to be moved.
+constexpr std::size_t kMostOthers = 8;
 
 MoveOutcome outcome_of_errno(int errno_value) {
   switch (errno_value) {
@@ -37,13 +42,74 @@ MoveOutcome outcome_of_errno(int errno_value) {
 
 class KernelMover final : public Mover {
  public:
-  KernelMover(System& system, std::function<Pid(Asid)> pid_of)
-      : system_(system), pid_of_(std::move(pid_of)) {}
+  KernelMover(System& system, AddressSpaces spaces) : system_(system), spaces_(std::move(spaces)) {}
 
   void execute(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) override {
     assert(moves.size() == outcomes.size());
     if (moves.empty()) return;
-    const Pid pid = pid_of_(moves.front().asid);
+    // What others may map goes in calls of its own.
+    const auto all_owners = [](const PageMove& m) { return m.owners == Owners::kAll; };
+    for (std::size_t i = 0; i < moves.size();) {
+      std::size_t end = i + 1;
+      while (end < moves.size() && all_owners(moves[end]) == all_owners(moves[i])) ++end;
+      move(moves.subspan(i, end - i), outcomes.subspan(i, end - i),
+           all_owners(moves[i]) ? MPOL_MF_MOVE_ALL : MPOL_MF_MOVE);
+      i = end;
+    }
+    again(moves, outcomes, MPOL_MF_MOVE_ALL, [&](std::size_t i) {
+      return moves[i].owners == Owners::kForks && outcomes[i] == MoveOutcome::kDenied
+                 ? std::optional(PagePlace{moves[i].asid, moves[i].vpn})
+                 : std::nullopt;
+    });
+    look_elsewhere(moves, outcomes);
+  }
+
+ private:
+  /// Tries another time those moves for which `where` tells a place.
+  template <class Where>
+  void again(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes, int flag,
+             Where where) {
+    std::map<Asid, std::vector<std::size_t>> by_space;
+    std::vector<PageMove> tries(moves.begin(), moves.end());
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      const std::optional<PagePlace> place = where(i);
+      if (!place) continue;
+      tries[i].asid = place->asid;
+      tries[i].vpn = place->vpn;
+      by_space[place->asid].push_back(i);
+    }
+    for (const auto& [asid, indices] : by_space) {
+      std::vector<PageMove> batch;
+      for (const std::size_t i : indices) batch.push_back(tries[i]);
+      std::vector<MoveOutcome> results(batch.size(), MoveOutcome::kRefused);
+      move(batch, results, flag);
+      for (std::size_t k = 0; k < indices.size(); ++k) outcomes[indices[k]] = results[k];
+    }
+  }
+
+  /// What its process doesn't map is looked for at the others that share it.
+  void look_elsewhere(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) {
+    if (!spaces_.others) return;
+    std::map<std::size_t, std::vector<PagePlace>> others;
+    for (std::size_t i = 0; i < moves.size(); ++i)
+      if (moves[i].owners == Owners::kAll && outcomes[i] == MoveOutcome::kGone)
+        others[i] = spaces_.others({moves[i].asid, moves[i].vpn});
+    for (std::size_t round = 0; round < kMostOthers && !others.empty(); ++round) {
+      again(moves, outcomes, MPOL_MF_MOVE_ALL, [&](std::size_t i) -> std::optional<PagePlace> {
+        const auto found = others.find(i);
+        if (found == others.end() || outcomes[i] != MoveOutcome::kGone) return std::nullopt;
+        if (round >= found->second.size()) return std::nullopt;
+        return found->second[round];
+      });
+      std::erase_if(others, [&](const auto& entry) {
+        return outcomes[entry.first] != MoveOutcome::kGone || entry.second.size() <= round + 1;
+      });
+    }
+  }
+
+  /// All of one address space.
+  void move(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes, int flag) {
+    const Pid pid = spaces_.pid_of(moves.front().asid);
     if (pid.get() <= 0) {
       std::fill(outcomes.begin(), outcomes.end(), MoveOutcome::kGone);
       return;
@@ -64,7 +130,7 @@ class KernelMover final : public Mover {
         nodes_.push_back(move.to.get());
       }
       status_.assign(rest.size(), kNotReported);
-      const long rc = system_.move_pages(pid, pages_, nodes_, status_, MPOL_MF_MOVE);
+      const long rc = system_.move_pages(pid, pages_, nodes_, status_, flag);
       std::size_t done = rest.size();
       if (rc > 0) {
         done = end_of_failed_run(rest);
@@ -83,7 +149,6 @@ class KernelMover final : public Mover {
     look_for_split(pid, moves, outcomes);
   }
 
- private:
   /// A huge page is moved by its first address. Was it split since the scan, then only 4 KiB came
   /// along, and the kernel's status of them doesn't tell: where the last ones are does.
   void look_for_split(Pid pid, std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) {
@@ -141,7 +206,7 @@ class KernelMover final : public Mover {
   }
 
   System& system_;
-  std::function<Pid(Asid)> pid_of_;
+  AddressSpaces spaces_;
   std::vector<void*> pages_;
   std::vector<int> nodes_;
   std::vector<int> status_;
@@ -155,8 +220,8 @@ std::string_view outcome_name(MoveOutcome outcome) {
   return kNames[static_cast<std::size_t>(outcome)];
 }
 
-std::unique_ptr<Mover> make_kernel_mover(System& system, std::function<Pid(Asid)> pid_of) {
-  return std::make_unique<KernelMover>(system, std::move(pid_of));
+std::unique_ptr<Mover> make_kernel_mover(System& system, AddressSpaces spaces) {
+  return std::make_unique<KernelMover>(system, std::move(spaces));
 }
 
 }  // namespace thermocline

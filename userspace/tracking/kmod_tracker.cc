@@ -100,6 +100,8 @@ class KmodTracker final : public Tracker, public RoundSource {
         options_(options),
         module_(std::move(module.fd)),
         can_prune_((module.features & THERMOCLINE_FEATURE_PRUNE) != 0),
+        shared_flag_((module.features & THERMOCLINE_FEATURE_SHARED) != 0 ? THERMOCLINE_SCAN_SHARED
+                                                                         : 0u),
         buffer_(kBufferBytes / sizeof(std::uint64_t)) {
     if (options.continuous && (module.features & THERMOCLINE_FEATURE_CONTINUOUS) != 0)
       ready_.reset(::epoll_create1(EPOLL_CLOEXEC));
@@ -146,7 +148,8 @@ class KmodTracker final : public Tracker, public RoundSource {
 
     thermocline_scan call{};
     call.flags = (request.clear ? THERMOCLINE_SCAN_CLEAR : 0u) |
-                 (request.clear && options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u);
+                 (request.clear && options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u) |
+                 (request.shared ? shared_flag_ : 0u);
     call.range_count = static_cast<std::uint32_t>(ranges_.size());
     call.ranges = user_pointer(ranges_.data());
     call.epoch = request.epoch.get();
@@ -184,7 +187,8 @@ class KmodTracker final : public Tracker, public RoundSource {
     // cached would stay, and hide what is touched most: it flushes. A round's first pass looks at
     // everything, so what pruning misses is found an epoch later.
     schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH |
-                     (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u);
+                     (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u) |
+                     (request.shared ? shared_flag_ : 0u);
     schedule.windows = request.windows;
     schedule.window_ns = static_cast<std::uint64_t>(request.window.count());
     schedule.epoch = request.epoch.get();
@@ -284,6 +288,7 @@ class KmodTracker final : public Tracker, public RoundSource {
   TrackerOptions options_;
   UniqueFd module_;  // keeps the module in place while there is nothing to attach to
   bool can_prune_;
+  std::uint32_t shared_flag_;
   UniqueFd ready_;  // epoll of all attachments; none without continuous mode
   Attachments<Attachment> attachments_;
   std::vector<thermocline_range> ranges_;

@@ -26,14 +26,24 @@ std::string_view next_word(std::string_view& line) {
   return word;
 }
 
+/// FNV-1a (Fowler, Noll, Vo).
+std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
 /// "7f00-7f01 rw-p 00000000 08:01 123 name". What stands behind the inode is anybody's text.
 Result<std::optional<Mapping>> parse_line(std::string_view line, std::size_t number, Vpn after) {
   const std::string_view range = next_word(line), flags = next_word(line);
-  next_word(line);  // offset
-  next_word(line);  // device
+  const auto offset = parse_u64(next_word(line), 16);
+  const std::string_view device = next_word(line);
+  const auto colon = std::min(device.find(':'), device.size());
+  const auto major = parse_u64(device.substr(0, colon), 16),
+             minor = parse_u64(device.substr(std::min(colon + 1, device.size())), 16);
   const auto inode = parse_u64(next_word(line));
   const auto dash = range.find('-');
-  if (dash == std::string_view::npos || flags.size() != 4 || !inode)
+  if (dash == std::string_view::npos || flags.size() != 4 || !offset || !major || !minor || !inode)
     return corrupt(number, "it is none");
   const auto first = parse_u64(range.substr(0, dash), 16),
              end = parse_u64(range.substr(dash + 1), 16);
@@ -48,6 +58,16 @@ Result<std::optional<Mapping>> parse_line(std::string_view line, std::size_t num
   if (mapping.first < after) return corrupt(number, "it overlaps the one before");
   mapping.shared = flags[3] == 's';
   mapping.file = *inode != 0;
+  mapping.writable = flags[1] == 'w';
+  mapping.executable = flags[2] == 'x';
+  const std::string_view name = trim(line);
+  // The first segment that is made has the id 0.
+  mapping.sysv = name.starts_with("/SYSV");
+  if (!mapping.file && !mapping.sysv) return std::optional(mapping);
+  mapping.offset = PageCount(*offset >> kPageShift);
+  mapping.device = *major << 32 | *minor;
+  mapping.inode = *inode;
+  mapping.name = hash_of(name);
   return std::optional(mapping);
 }
 

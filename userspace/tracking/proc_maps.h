@@ -17,6 +17,12 @@ struct Mapping {
   Vpn first, end;  ///< pages [first, end)
   bool shared = false;
   bool file = false;  ///< of a file or shared memory: has an inode
+  bool writable = false, executable = false;
+  PageCount offset;  ///< of `first` in the file
+  /// Which file that is; 0 = none. `name` is a hash of its name: numbers alone don't tell files
+  /// apart where several kinds share a device (memfd and System V) or volumes share one (btrfs).
+  std::uint64_t device = 0, inode = 0, name = 0;
+  bool sysv = false;  ///< memory of shmget(2): `inode` is an id of the process's IPC name space
   bool operator==(const Mapping&) const = default;
 };
 

@@ -107,6 +107,7 @@ std::optional<RecordView> RecordReader::next() {
   view.cleared = (header.flags & THERMOCLINE_RECORD_CLEARED) != 0;
   view.writes_only = (header.flags & THERMOCLINE_RECORD_WRITES_ONLY) != 0;
   view.idle = idle;
+  view.shared = (header.flags & THERMOCLINE_RECORD_SHARED) != 0;
   view.first = Vpn(header.first_page);
   view.count = header.count;
   view.order = PageOrder(header.order);
@@ -175,7 +176,8 @@ thermocline_record raw_header(const RecordHeader& header, std::uint64_t sequence
   raw.version = THERMOCLINE_RECORD_VERSION;
   raw.header_size = sizeof(raw);
   raw.flags = (header.cleared ? THERMOCLINE_RECORD_CLEARED : 0u) |
-              (header.writes_only ? THERMOCLINE_RECORD_WRITES_ONLY : 0u);
+              (header.writes_only ? THERMOCLINE_RECORD_WRITES_ONLY : 0u) |
+              (header.shared ? THERMOCLINE_RECORD_SHARED : 0u);
   raw.asid = header.asid.get();
   raw.epoch = header.epoch.get();
   raw.sequence = sequence;

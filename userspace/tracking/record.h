@@ -64,6 +64,8 @@ struct RecordView {
   /// Nothing of these pages was accessed in the window; nothing else was looked at. What is known
   /// of them stays: all maps are zeros, and there are no node runs.
   bool idle = false;
+  /// Other processes map some of these pages, too; only what this one did with them is told.
+  bool shared = false;
   Vpn first;
   std::uint32_t count = 0;  ///< entries of `order`
   PageOrder order;
@@ -119,6 +121,7 @@ struct RecordHeader {
   Nanoseconds window{};
   bool cleared = false;
   bool writes_only = false;
+  bool shared = false;
 };
 
 /// The four maps of a record as words, 64 entries each; bits past the count are 0. What is not

@@ -17,6 +17,7 @@ namespace thermocline {
 struct RoundRequest {
   Asid asid;
   Epoch epoch;
+  bool shared = false;   ///< see ScanRequest
   unsigned windows = 1;  ///< 1..64
   Nanoseconds window{};  ///< from the end of a pass to the begin of the next, 100 us..1 h
   /// Share of one core that the source may take for this address space, 0.0001..1, and what it may

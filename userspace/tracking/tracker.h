@@ -30,6 +30,9 @@ struct ScanRequest {
   /// Sorted, not overlapping; empty = the whole address space.
   std::span<const ScanRange> ranges;
   bool clear = true;
+  /// The caller puts together what all that map this process's shared memory do with it: a source
+  /// that would call such pages unobservable reads them, and marks their records (see record.h).
+  bool shared = false;
   Epoch epoch;
   /// Window to write into the records; 0 = the source's own knowledge.
   Nanoseconds window{};

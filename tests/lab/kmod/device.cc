@@ -113,6 +113,7 @@ Pass Device::scan(std::uint32_t flags, const std::vector<Range>& ranges, std::si
       }
       if (expand && !record->idle) expand_record(*record, pass.pages);
       ++records;
+      pass.shared_records += record->shared ? 1 : 0;
     }
     if (reader.error()) pass.malformed = reader.error()->message;
     if (records != call.records) pass.malformed = "the record count is wrong";

@@ -37,6 +37,7 @@ struct Pass {
   std::uint64_t first_sequence = 0, next_sequence = 0;
   std::vector<std::uint64_t> windows;  ///< one a record
   std::uint64_t scan_ns = 0;           ///< of the last record
+  std::uint64_t shared_records = 0;    ///< with pages that others map, too
 };
 
 struct Range {

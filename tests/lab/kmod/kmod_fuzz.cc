@@ -454,9 +454,10 @@ class Fuzzer {
   thermocline_scan some_scan() {
     static constexpr std::array<std::size_t, 4> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 8192, 65536,
                                                          1 << 18};
-    static constexpr std::array<std::uint32_t, 4> kFlags{
+    static constexpr std::array<std::uint32_t, 5> kFlags{
         0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
-        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE};
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE,
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_SHARED};
     buffer_.resize(kBuffers[below(kBuffers.size())] / 8);
     thermocline_scan call = valid_scan(buffer_);
     call.flags = kFlags[below(kFlags.size())];
@@ -621,8 +622,9 @@ class Fuzzer {
 
   thermocline_schedule some_schedule() {
     thermocline_schedule schedule{};
-    static constexpr std::array<std::uint32_t, 3> kFlags{
-        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH};
+    static constexpr std::array<std::uint32_t, 4> kFlags{
+        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_SHARED};
     schedule.flags = kFlags[below(kFlags.size())] | (below(2) ? THERMOCLINE_SCHEDULE_ROUND : 0);
     schedule.windows = static_cast<std::uint32_t>(below(3));
     schedule.window_ns = schedule.windows == 0 ? 0 : 100'000 + below(1'000'000);

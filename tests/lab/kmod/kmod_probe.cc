@@ -51,7 +51,7 @@ TEST_F(Kmod, InfoCountsAttachments) {
   EXPECT_EQ(info.record_version, THERMOCLINE_RECORD_VERSION);
   EXPECT_EQ(info.features & ~THERMOCLINE_FEATURE_YOUNG,
             THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH | THERMOCLINE_FEATURE_PRUNE |
-                THERMOCLINE_FEATURE_CONTINUOUS);
+                THERMOCLINE_FEATURE_CONTINUOUS | THERMOCLINE_FEATURE_SHARED);
   EXPECT_GT(info.max_lock_ns, 0u);
   EXPECT_EQ(info.attachments, 0u) << "an open file is not an attachment";
   {
@@ -597,6 +597,34 @@ TEST_F(Kmod, PagesOfAFileThatOthersMapAreNotObservable) {
   ASSERT_EQ(read(to_parent[0], &word, 1), 1);
   for (std::uint64_t i = 0; i < kPages; ++i) mine[i * kPage] = 3;
   expect_observable_from(kShared, true);
+  EXPECT_EQ(device_.scan(kClear, range).shared_records, 0u);
+  // Unless it is asked for: then this process's own touches of them are told.
+  for (const bool touched : {true, false}) {
+    const Pass pass = device_.scan(kClear | THERMOCLINE_SCAN_SHARED, range);
+    expect_good(pass);
+    EXPECT_GT(pass.shared_records, 0u);
+    for (std::uint64_t i = 0; i < kPages; ++i) {
+      const Page& page = pass.pages.at(first + i);
+      EXPECT_TRUE(page.observable) << i;
+      EXPECT_EQ(page.accessed, touched && i < kShared) << i << ": the bits that were left alone";
+    }
+  }
+  {
+    void* const own = mmap(nullptr, kPages * kPage, PROT_READ, MAP_PRIVATE, file, 0);
+    ASSERT_NE(own, MAP_FAILED);
+    volatile char sum = 0;
+    for (std::uint64_t i = 0; i < kPages; ++i)
+      sum = static_cast<char>(sum + static_cast<volatile char*>(own)[i * kPage]);
+    const std::uint64_t begin = reinterpret_cast<std::uint64_t>(own) / kPage;
+    const Pass pass = device_.scan(kClear | THERMOCLINE_SCAN_SHARED, {{begin, kPages}});
+    EXPECT_FALSE(pass.pages.at(begin).observable) << "a private mapping of a file is everybody's";
+    munmap(own, kPages * kPage);
+  }
+  for (std::uint64_t i = 0; i < kShared; ++i) mine[i * kPage] = 4;
+  {
+    const Pass pass = device_.scan(kClear, range);
+    EXPECT_FALSE(pass.pages.at(first).observable);
+  }
   ASSERT_EQ(write(to_child[1], &word, 1), 1);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
