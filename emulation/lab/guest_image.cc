@@ -198,8 +198,7 @@ fs::path installed_dir() {
 }
 
 fs::path module_file(const GuestKernel& kernel) {
-  const auto& known = known_kernels();
-  if (std::find(known.begin(), known.end(), kernel.name) == known.end()) return {};
+  if (!is_known_kernel(kernel.name)) return {};
   const fs::path build = build_dir();
   if (!build.empty()) return build / "kmod" / kernel.name / "thermocline.ko";
   return installed_dir() / kernel.release / "thermocline.ko";

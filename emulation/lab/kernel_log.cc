@@ -12,7 +12,7 @@ namespace thermocline::lab {
 bool is_trouble(std::string_view line) {
   // Texts of the kernel's own reports; "WARNING:" begins WARN() and lockdep's, "BUG:" all of BUG's
   // kin.
-  static constexpr std::array<std::string_view, 18> kMarks = {
+  static constexpr std::array<std::string_view, 21> kMarks = {
       "WARNING: ",
       "BUG: ",
       "kernel BUG at",
@@ -31,6 +31,9 @@ bool is_trouble(std::string_view line) {
       "KASAN:",
       "UBSAN:",
       "refcount_t:",
+      "non-static key",                                 // lockdep can't follow a lock ...
+      "turning off the locking correctness validator",  // ... and gives up
+      "unreferenced object",                            // kmemleak's
   };
   for (const std::string_view mark : kMarks) {
     const auto at = line.find(mark);

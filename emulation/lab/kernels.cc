@@ -17,14 +17,17 @@ const std::vector<std::string>& known_kernels() {
 
 namespace {
 
+constexpr std::string_view kDebug = "debug-";
+
 Result<GuestKernel> cached_kernel(const std::string& name) {
   const fs::path dir = cache_dir() / "kernels" / name;
   const Result<std::string> release = read_whole(dir / "release");
   if (!release || !fs::exists(dir / "vmlinux"))
-    return fail(
-        ErrorKind::kUnsupported,
-        "the guest kernel {} is not in {}; run emulation/lab/setup.sh (or ./test) as root once",
-        name, dir.string());
+    return fail(ErrorKind::kUnsupported, "the guest kernel {} is not in {}; run {} as root once",
+                name, dir.string(),
+                name.starts_with(kDebug)
+                    ? fmt::format("emulation/lab/debug-kernel.sh {}", name.substr(kDebug.size()))
+                    : "emulation/lab/setup.sh (or ./test)");
   GuestKernel kernel;
   kernel.name = name;
   kernel.release = std::string(trim(*release));
@@ -35,12 +38,19 @@ Result<GuestKernel> cached_kernel(const std::string& name) {
 
 }  // namespace
 
-Result<GuestKernel> find_kernel(const std::string& text) {
+bool is_known_kernel(const std::string& name) {
+  const std::string series = name.starts_with(kDebug) ? name.substr(kDebug.size()) : name;
   const auto& known = known_kernels();
-  if (std::find(known.begin(), known.end(), text) != known.end()) return cached_kernel(text);
+  return std::find(known.begin(), known.end(), series) != known.end();
+}
+
+Result<GuestKernel> find_kernel(const std::string& text) {
+  if (is_known_kernel(text)) return cached_kernel(text);
   if (text.find('/') == std::string::npos && !fs::exists(text))
-    return fail(ErrorKind::kUsage, "'{}' is no kernel; use {} or the path of an image", text,
-                fmt::join(known, ", "));
+    return fail(
+        ErrorKind::kUsage,
+        "'{}' is no kernel; use {}, one of these with {} before it, or the path of an image", text,
+        fmt::join(known_kernels(), ", "), kDebug);
   const auto colon = text.find(':');
   GuestKernel kernel;
   kernel.image = text.substr(0, colon);

@@ -13,7 +13,7 @@
 namespace thermocline::lab {
 
 struct GuestKernel {
-  std::string name;               ///< "6.12", or the image's path
+  std::string name;               ///< "6.12", "debug-6.12", or the image's path
   std::string release;            ///< "6.12.95+deb12-amd64"; empty when it has no modules
   std::filesystem::path image;    ///< what QEMU boots
   std::filesystem::path modules;  ///< folder with modules.dep; empty when it has none
@@ -21,10 +21,12 @@ struct GuestKernel {
 
 /// Names of the kernels that setup.sh provides, newest first.
 [[nodiscard]] const std::vector<std::string>& known_kernels();
+/// True for these and for the debug kernels of the same series ("debug-6.12"), which
+/// debug-kernel.sh builds.
+[[nodiscard]] bool is_known_kernel(const std::string& name);
 
-/// `text` is a name of known_kernels(), or VMLINUZ[:MODULES_DIR] with paths; MODULES_DIR holds
-/// modules.dep. kUnsupported when a known kernel is not in the cache yet, kUsage when a path is
-/// wrong.
+/// `text` is_known_kernel(), or VMLINUZ[:MODULES_DIR] with paths; MODULES_DIR holds modules.dep.
+/// kUnsupported when a known kernel is not in the cache yet, kUsage when a path is wrong.
 [[nodiscard]] Result<GuestKernel> find_kernel(const std::string& text);
 
 }  // namespace thermocline::lab

@@ -20,6 +20,8 @@
 set -euo pipefail
 # shellcheck source=emulation/lab/progress.sh
 . "$(dirname "$0")/progress.sh"
+# shellcheck source=emulation/lab/archive.sh
+. "$(dirname "$0")/archive.sh" setup
 
 readonly KERNELS=(6.12 6.1)
 readonly PROGRAMS=(redis-server memcached sqlite3)
@@ -37,8 +39,6 @@ PACKAGES=(
 readonly PACKAGES
 readonly QEMU_PACKAGE=qemu-system-x86 QEMU_MIN=9
 
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/thermocline"
-apt_dir="$cache/apt"
 check_only=0
 case "${1-}" in
 "") ;;
@@ -52,15 +52,6 @@ case "${1-}" in
   exit 2
   ;;
 esac
-
-say() { printf 'setup: %s\n' "$*"; }
-die() {
-  said=1
-  printf 'setup: %s\n' "$*" >&2
-  exit 1
-}
-now() { date +%s.%N; }
-since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f s", b - a }'; }
 
 # --- what is missing ---------------------------------------------------------------------------------
 
@@ -85,71 +76,6 @@ kernel_is_good() { # NAME
 }
 
 program_is_good() { [[ -x $cache/programs/$1 ]]; } # NAME
-
-# --- package lists of our own -------------------------------------------------------------------------
-
-apt_options() {
-  # APT::Sandbox::User: the cache may lie where the user _apt can't write.
-  printf '%s\n' -q \
-    -o "Dir::State::lists=$apt_dir/lists" -o "Dir::Cache=$apt_dir/cache" \
-    -o "Dir::Etc::sourcelist=$apt_dir/sources.list" -o "Dir::Etc::sourceparts=-" \
-    -o "APT::Sandbox::User=root" -o "APT::Get::List-Cleanup=1" \
-    -o "Acquire::Retries=3" -o "Acquire::http::Timeout=60" -o "Acquire::https::Timeout=60" \
-    -o "Dpkg::Use-Pty=0" -o "Dpkg::Options::=--force-confold"
-}
-
-# The Debian entries of this machine's apt, as one-line entries, plus the backports suite beside the
-# entry of the release itself.
-derive_sources() {
-  local codename uri release component origin options signed found=0
-  # shellcheck disable=SC2016 # the $(...) are apt's
-  local format='$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SOURCESENTRY)'
-  # shellcheck source=/dev/null
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
-  [[ $codename == bookworm ]] ||
-    die "this is '${codename:-not Debian}', but the lab's packages are those of Debian 12 (bookworm); use a Debian 12 machine or container"
-  while IFS='|' read -r uri release component origin; do
-    case "$release" in
-    stable | oldstable | oldoldstable) release=$codename ;;
-    esac
-    case "$release" in
-    "$codename" | "$codename-updates" | "$codename-security") ;;
-    *) continue ;;
-    esac
-    # apt does not tell the key of an entry; the file that holds the entry does.
-    signed=$(sed -n 's/^Signed-By: *\(\/.*\)$/\1/Ip; s/^.*[[ ]signed-by=\([^] ]*\).*$/\1/p' \
-      "${origin%:*}" 2>/dev/null | head -n 1)
-    options="[arch=amd64${signed:+ signed-by=$signed}]"
-    echo "deb $options $uri $release $component"
-    if [[ $release == "$codename" ]]; then
-      echo "deb $options $uri $codename-backports $component"
-      found=1
-    fi
-  done < <(apt-get indextargets --format "$format" \
-    'Created-By: Packages' 'Architecture: amd64' 2>"$apt_dir/sources.log" | sort -u)
-  [[ $found == 1 ]] ||
-    die "apt has no source for $codename on this machine; add the Debian archive to /etc/apt/sources.list and run again"
-}
-
-lists_ready=0
-update_lists() {
-  [[ $lists_ready == 0 ]] || return 0
-  local start log
-  start=$(now)
-  log="$apt_dir/update.log"
-  mkdir -p "$apt_dir/lists/partial" "$apt_dir/cache/archives/partial"
-  derive_sources >"$apt_dir/sources.list.new"
-  mv "$apt_dir/sources.list.new" "$apt_dir/sources.list"
-  mapfile -t APT < <(apt_options)
-  say "reading the package lists (this machine's archive and its backports suite) ..."
-  # A mirror that can't be reached is only a warning for apt-get update, unless told otherwise.
-  run_logged "package lists" "$log" apt-get "${APT[@]}" -o APT::Update::Error-Mode=any update || {
-    tail -n 5 "$log" >&2
-    die "the package lists can't be fetched; check the network and the machine's apt sources, then run again (log: $log)"
-  }
-  lists_ready=1
-  say "package lists read in $(since "$start")"
-}
 
 # --- the steps ----------------------------------------------------------------------------------------
 
@@ -213,13 +139,8 @@ unpack_kernel() { # SERIES
   say "fetching kernel $release and its headers ..."
   work="$cache/kernels/.work-$series"
   rm -rf "$work"
-  mkdir -p "$work/debs" "$work/tree"
-  run_logged "kernel $release" "$apt_dir/download.log" \
-    env -C "$work/debs" apt-get "${APT[@]}" download "$image" "$headers" "${wanted[@]}" || {
-    tail -n 5 "$apt_dir/download.log" >&2
-    rm -rf "$work"
-    die "kernel $release can't be fetched; check the network and the free space in $cache, then run again"
-  }
+  mkdir -p "$work/tree"
+  download "kernel $release" "$work/debs" "$image" "$headers" "${wanted[@]}"
   say "unpacking kernel $release ..."
   debs=("$work"/debs/*.deb)
   for deb in "${debs[@]}"; do
@@ -267,12 +188,8 @@ link_redis() { link_program redis-server /usr/bin/redis-check-rdb redis-tools; }
 unpack_memcached() {
   local work="$cache/programs/.work"
   rm -rf "$work"
-  mkdir -p "$work"
   say "fetching memcached ..."
-  run_logged memcached "$apt_dir/download.log" env -C "$work" apt-get "${APT[@]}" download memcached || {
-    tail -n 5 "$apt_dir/download.log" >&2
-    die "memcached can't be fetched; check the network, then run again"
-  }
+  download memcached "$work" memcached
   dpkg-deb -x "$work"/memcached_*.deb "$work" || die "can't unpack memcached; is $cache full?"
   mv "$work/usr/bin/memcached" "$cache/programs/memcached"
   rm -rf "$work"
@@ -303,7 +220,6 @@ fi
 
 # Whatever ends the script early: no half-unpacked kernel stays behind, and the last line says what to do. Most commands
 # report a full disk each in their own words.
-said=0
 at_exit() {
   local code=$?
   rm -rf "$cache"/kernels/.work-* "$cache/programs/.work"

@@ -41,13 +41,19 @@ tiers() {
   done | tr '\n' ' ' | sed 's/ $//'
 }
 
-# In the debug kernel: nothing was allocated since mark_leaks that nobody knows of any more. An object has to be 5 s old.
-mark_leaks() { [ ! -e /sys/kernel/debug/kmemleak ] || echo clear >/sys/kernel/debug/kmemleak; }
+# In the debug kernel: nothing was allocated since mark_leaks that nobody knows of any more (an object has to be 5 s old), and
+# lockdep has not given up meanwhile.
+mark_leaks() {
+  [ -e /sys/kernel/debug/kmemleak ] || return 0
+  echo scan=off >/sys/kernel/debug/kmemleak # what it does by itself only takes time
+  echo clear >/sys/kernel/debug/kmemleak
+}
 no_leaks() {
   [ -e /sys/kernel/debug/kmemleak ] || return 0
+  grep -Eq '^ *debug_locks: *1$' /proc/lockdep_stats || fail "lockdep has given up"
   for _ in 1 2; do
     sleep 6
-    echo scan >/sys/kernel/debug/kmemleak
+    echo scan >/sys/kernel/debug/kmemleak || fail "kmemleak has given up"
   done
   leaks=$(cat /sys/kernel/debug/kmemleak)
   [ -z "$leaks" ] || fail "leaked: $leaks"

@@ -139,11 +139,19 @@ TEST(KernelLog, TellsTroubleFromOrdinaryLines) {
         "[ 3.1] Kernel panic - not syncing: x",
         "[ 3.1] watchdog: BUG: soft lockup - CPU#1 stuck for 22s!",
         "[ 3.1] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
-        "[ 3.1] INFO: task foo:12 blocked for more than 120 seconds."})
+        "[ 3.1] INFO: task foo:12 blocked for more than 120 seconds.",
+        "[ 3.1] BUG: KASAN: slab-use-after-free in x+0x1/0x2 [thermocline]",
+        "[ 3.1] WARNING: possible circular locking dependency detected",
+        "[ 3.1] WARNING: suspicious RCU usage",
+        "[ 3.1] BUG: sleeping function called from invalid context at mm/x.c:1",
+        "[ 3.1] INFO: trying to register non-static key.",
+        "[ 3.1] turning off the locking correctness validator.",
+        "[ 3.1] kmemleak: unreferenced object 0xffff888003a4c000 (size 512):"})
     EXPECT_TRUE(is_trouble(line)) << line;
   for (const char* line :
        {"[    0.1] Spectre V2 : WARN about nothing", "[ 0.2] DEBUG: x",
         "[ 0.3] ACPI: please report this as a bug",
+        "[ 0.3] kasan: KernelAddressSanitizer initialized",
         "[ 0.4] thermocline: module verification failed: signature missing - tainting kernel"})
     EXPECT_FALSE(is_trouble(line)) << line;
 }

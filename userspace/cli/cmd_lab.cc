@@ -44,7 +44,7 @@ struct GuestOptions {
 };
 
 void add_guest_options(CLI::App& verb, GuestOptions& o) {
-  verb.add_option("--kernel", o.kernel, "6.12, 6.1 or VMLINUZ[:MODULES_DIR]")
+  verb.add_option("--kernel", o.kernel, "6.12, 6.1, debug-6.12, debug-6.1 or VMLINUZ[:MODULES_DIR]")
       ->type_name("KERNEL")
       ->capture_default_str();
   verb.add_option("--profile", o.profile, "how the slow node comes to be: hmat, nvdimm or cxl")

@@ -7,8 +7,11 @@
 //
 // Every broken request names the branch it is for, and its errno is checked. At the end each branch
 // and race is printed with how often it came; none may be missing, and half of the calls must have
-// reached the walk. Exit status: 0 all held, 1 something did not, 2 usage.
+// reached the walk. Where the kernel lets a task choose an allocation that fails (fail-nth, in the
+// debug kernel), every allocation of every request does in turn.
+// Exit status: 0 all held, 1 something did not, 2 usage.
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -60,7 +63,9 @@ void complain(const char* format, Args... args) {
 /// Branches of the module and races, each to be met.
 constexpr const char* kMet[] = {
     "open",
-    "open: refused without privilege",
+    "open: ENOMEM",
+    "open: EPERM, no privilege",
+    "open: refused to another user",
     "attach",
     "attach: EBUSY, attached already",
     "attach: EFAULT",
@@ -68,6 +73,7 @@ constexpr const char* kMet[] = {
     "attach: EINVAL, flags",
     "attach: EINVAL, process id",
     "attach: EINVAL, reserved",
+    "attach: ENOMEM",
     "attach: ESRCH, a kernel thread",
     "attach: ESRCH, another start time",
     "attach: ESRCH, no such process",
@@ -76,6 +82,7 @@ constexpr const char* kMet[] = {
     "scan",
     "scan: EBUSY, the thread runs",
     "scan: EFAULT, the buffer",
+    "scan: EFAULT, the answer",
     "scan: EFAULT, the buffer was unmapped meanwhile",
     "scan: EFAULT, the ranges",
     "scan: EFAULT, the request",
@@ -91,29 +98,41 @@ constexpr const char* kMet[] = {
     "scan: EINVAL, reserved0",
     "scan: EINVAL, resume_page",
     "scan: EINVAL, too many ranges",
+    "scan: ENOMEM, the ranges",
     "scan: ENOTCONN",
     "scan: ESRCH, the process is gone",
     "scan: the buffer was full",
     "start",
     "start: EBUSY, the thread runs",
     "start: EFAULT",
+    "start: EFAULT, the answer",
+    "start: EINVAL, map_bytes",
     "start: EINVAL, reserved",
     "start: EINVAL, the size of the ring",
+    "start: ENOMEM",
     "start: ENOTCONN",
     "start: ESRCH, the process is gone",
     "schedule: EFAULT, the ranges",
     "schedule: EINVAL, a burst of no budget",
     "schedule: EINVAL, a flush without clearing",
+    "schedule: EINVAL, a long burst",
+    "schedule: EINVAL, a long period",
+    "schedule: EINVAL, a long window",
     "schedule: EINVAL, a short period",
     "schedule: EINVAL, a short window",
+    "schedule: EINVAL, a small budget",
     "schedule: EINVAL, a window of no windows",
     "schedule: EINVAL, flags",
     "schedule: EINVAL, nice",
+    "schedule: EINVAL, ranges that overlap",
     "schedule: EINVAL, reserved",
+    "schedule: EINVAL, reserved0",
     "schedule: EINVAL, the budget",
+    "schedule: EINVAL, too many ranges",
     "schedule: EINVAL, windows",
     "configure",
     "configure: EFAULT",
+    "configure: ENOMEM",
     "configure: ENOTCONN",
     "configure: ESRCH, the process is gone",
     "stop",
@@ -121,8 +140,12 @@ constexpr const char* kMet[] = {
     "stats",
     "stats: EFAULT",
     "mmap",
+    "mmap: EINVAL, an offset",
     "mmap: EINVAL, another size",
+    "mmap: EINVAL, private",
+    "mmap: ENOMEM",
     "mmap: ENOTCONN, no ring",
+    "mmap: no page where one was thrown away",
     "info",
     "info: EFAULT",
     "ENOTTY, no such request",
@@ -132,6 +155,7 @@ constexpr const char* kMet[] = {
     "race: a scanned process is killed",
     "race: opened while the module is unloaded",
     "race: the buffer is unmapped after it was written",
+    "race: two attachments scan one process",
     "race: two descriptors of one file",
     "unload",
     "unload: refused, in use",
@@ -148,9 +172,13 @@ class Counters {
     complain("\"%s\" is not in the list of what is to be met", name);
   }
   /// Prints all; the number of those that never came.
-  unsigned print() {
+  unsigned print(bool can_starve) {
     unsigned missing = 0;
     for (std::size_t i = 0; i < std::size(kMet); ++i) {
+      if (!can_starve && std::strstr(kMet[i], "ENOMEM") != nullptr) {
+        std::printf("          -  %s: only where allocations can be made to fail\n", kMet[i]);
+        continue;
+      }
       std::printf("  %9lu  %s\n", counts_[i].load(), kMet[i]);
       missing += counts_[i] == 0;
     }
@@ -165,6 +193,24 @@ std::atomic<std::uint64_t> calls{0}, walks{0};
 
 std::uint64_t pointer(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p);
+}
+
+// ------------------------------------------------------------------ allocations that fail
+
+/// Documentation/fault-injection/fault-injection.rst. False when the kernel has none of it.
+bool allow_starving() {
+  if (access("/proc/self/fail-nth", W_OK) != 0) return false;
+  const auto put = [](const char* file, const char* text) {
+    const UniqueFd fd(open(file, O_WRONLY | O_CLOEXEC));
+    if (!fd || write(fd.get(), text, std::strlen(text)) < 0)
+      complain("can't write %s: %s", file, std::strerror(errno));
+  };
+  put("/sys/kernel/debug/failslab/ignore-gfp-wait", "N");
+  put("/sys/kernel/debug/failslab/verbose", "0");
+  put("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N");
+  put("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+  put("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+  return true;
 }
 
 // ------------------------------------------------------------------ the processes that are scanned
@@ -281,9 +327,12 @@ std::atomic<bool> module_wanted{false};
 
 class Fuzzer {
  public:
-  Fuzzer(Files& files, const Targets& targets, unsigned seed)
+  Fuzzer(Files& files, const Targets& targets, unsigned seed, bool can_starve)
       : files_(files), targets_(targets), random_(seed) {
     none_ = mmap(nullptr, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    page_ = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    file_.reset(memfd_create("fuzz", MFD_CLOEXEC));
+    if (can_starve) starve_.reset(open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC));
   }
 
   void step() {
@@ -303,6 +352,11 @@ class Fuzzer {
       others();
     } else if (choice < 28) {
       killed_in_a_scan();
+    } else if (choice < 29) {
+      if (starve_ && below(4) == 0)
+        without_memory();
+      else
+        two_attachments();
     } else if (choice < 38) {
       ring();
     } else {
@@ -475,33 +529,36 @@ class Fuzzer {
   void scan() {
     thermocline_scan call = some_scan();
     if (below(16) == 0) return scan_into_a_hole(call);
-    const int fd = file();
+    int fd = file();
     for (unsigned n = 0; n < 4; ++n) {  // a pass is rarely wanted whole
+      if (n != 0) ++calls;
       const int error = control(fd, THERMOCLINE_IOC_SCAN, &call);
-      if (error == 0) {
-        ++walks;
-        counters.met("scan");
-        if (call.bytes > buffer_.size() * 8) complain("a scan wrote more than the buffer holds");
-        if (call.resume_page == 0) return;
-        counters.met("scan: the buffer was full");
-        if (n < 3) ++calls;
-      } else if (error == ESRCH) {
-        ++walks;
-        counters.met("scan: ESRCH, the process is gone");
-        return;
-      } else if (is_unfit(error)) {
-        counters.met(error == ENOTCONN ? "scan: ENOTCONN"
-                     : error == EBUSY  ? "scan: EBUSY, the thread runs"
-                                       : "race: a file closed by another thread");
-        if (error == ENOTCONN)
+      walks += error == 0 || error == ESRCH;
+      switch (error) {
+        case 0:
+          counters.met("scan");
+          if (call.bytes > buffer_.size() * 8) complain("a scan wrote more than the buffer holds");
+          if (call.resume_page == 0) return;
+          counters.met("scan: the buffer was full");
+          break;
+        case ESRCH:
+          counters.met("scan: ESRCH, the process is gone");
+          return;
+        case ENOTCONN:
+          counters.met("scan: ENOTCONN");
           attach_to(fd);
-        else if (error == EBUSY)
+          break;
+        case EBUSY:
+          counters.met("scan: EBUSY, the thread runs");
           (void)control(fd, THERMOCLINE_IOC_STOP, nullptr);
-        else
+          break;
+        case EBADF:
+          counters.met("race: a file closed by another thread");
           open_file();
-        return;
-      } else {
-        return complain("a scan failed: %s", std::strerror(error));
+          fd = file();
+          break;
+        default:
+          return complain("a scan failed: %s", std::strerror(error));
       }
     }
   }
@@ -537,7 +594,7 @@ class Fuzzer {
       call.range_count = static_cast<std::uint32_t>(ranges_.size());
     }
     const std::size_t victim = below(ranges_.size());
-    switch (below(15)) {
+    switch (below(16)) {
       case 0:
         branch = "scan: EFAULT, the request";
         wanted = EFAULT;
@@ -600,6 +657,14 @@ class Fuzzer {
         branch = "scan: EINVAL, a range that wraps";
         ranges_[victim].count = ~0ull - below(1000);
         break;
+      case 14: {
+        call.range_count = 0;
+        call.resume_page = 0;
+        const int error = control(fd, THERMOCLINE_IOC_SCAN, read_only(call));
+        if (error == EFAULT) ++walks;
+        if (error != ESRCH && !is_unfit(error)) expect("scan: EFAULT, the answer", error, EFAULT);
+        return;
+      }
       default: {
         branch = "scan: EFAULT, the buffer";
         call.buffer = pointer(none_);
@@ -642,12 +707,12 @@ class Fuzzer {
 
   /// Breaks a schedule that is not for a live thread; which branch that is for.
   const char* spoil(thermocline_schedule& schedule) {
-    switch (below(11)) {
+    switch (below(18)) {
       case 0:
         schedule.flags |= 1u << (17 + below(15));
         return "schedule: EINVAL, flags";
       case 1:
-        schedule.flags = THERMOCLINE_SCAN_FLUSH;
+        schedule.flags = below(2) ? THERMOCLINE_SCAN_FLUSH : THERMOCLINE_SCAN_PRUNE;
         return "schedule: EINVAL, a flush without clearing";
       case 2:
         schedule.windows = 65 + static_cast<std::uint32_t>(below(1000));
@@ -676,6 +741,32 @@ class Fuzzer {
       case 9:
         schedule.reserved[below(4)] = 1ull << below(64);
         return "schedule: EINVAL, reserved";
+      case 10:
+        schedule.reserved0 = 1u << below(32);
+        return "schedule: EINVAL, reserved0";
+      case 11:
+        schedule.range_count = THERMOCLINE_SCAN_MAX_RANGES + 1 + static_cast<unsigned>(below(1000));
+        return "schedule: EINVAL, too many ranges";
+      case 12:
+        schedule.windows = 1;
+        schedule.window_ns = THERMOCLINE_SCHEDULE_MAX_NS + 1 + below(1ull << 60);
+        return "schedule: EINVAL, a long window";
+      case 13:
+        schedule.period_ns = THERMOCLINE_SCHEDULE_MAX_NS + 1 + below(1ull << 60);
+        return "schedule: EINVAL, a long period";
+      case 14:
+        schedule.budget_ppm =
+            1 + static_cast<unsigned>(below(THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM - 1));
+        return "schedule: EINVAL, a small budget";
+      case 15:
+        schedule.budget_ppm = 1000;
+        schedule.burst_ns = THERMOCLINE_SCHEDULE_MAX_NS + 1 + below(1ull << 60);
+        return "schedule: EINVAL, a long burst";
+      case 16:
+        ranges_.assign({{1000, 10}, {1000 + below(10), 1}});
+        schedule.ranges = pointer(ranges_.data());
+        schedule.range_count = 2;
+        return "schedule: EINVAL, ranges that overlap";
       default:
         schedule.ranges = pointer(none_);
         schedule.range_count = 1;
@@ -762,9 +853,19 @@ class Fuzzer {
         request.ring_bytes = THERMOCLINE_RING_MIN_BYTES;
         const char* branch = "start: EINVAL, the size of the ring";
         int wanted = EINVAL;
-        switch (below(4)) {
+        switch (below(6)) {
           case 0:
             request.ring_bytes = THERMOCLINE_RING_MIN_BYTES + kPage;
+            break;
+          case 3: {
+            const int error = control(fd, THERMOCLINE_IOC_START, read_only(request));
+            if (error != ESRCH && !is_unfit(error))
+              expect("start: EFAULT, the answer", error, EFAULT);
+            return;
+          }
+          case 4:
+            branch = "start: EINVAL, map_bytes";
+            request.map_bytes = 1ull << below(64);
             break;
           case 1:
             request.ring_bytes = THERMOCLINE_RING_MAX_BYTES * 2;
@@ -838,16 +939,29 @@ class Fuzzer {
   void use_mapping(int fd, std::uint64_t bytes) {
     if (bytes == 0) return;
     void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED) {
-      return;
-    }
+    if (at == MAP_FAILED) return;
     counters.met("mmap");
+    // Another thread may have put another ring there, which is refused all the same.
+    if (mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED)
+      complain("a private mapping of a ring");
+    else if (errno == EINVAL)
+      counters.met("mmap: EINVAL, private");
+    if (mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, kPage) != MAP_FAILED)
+      complain("a mapping of a ring from its second page");
+    else if (errno == EINVAL)
+      counters.met("mmap: EINVAL, an offset");
     auto* const words = static_cast<volatile std::uint64_t*>(at);
     for (unsigned n = 0; n < 200; ++n) {
       words[below(kPage / 8)] = random_();
       (void)words[below(bytes / 8)];
       if (below(50) == 0) usleep(300);
     }
+    char* const page = static_cast<char*>(at) + below(bytes / kPage) * kPage;
+    if (madvise(page, kPage, MADV_DONTNEED) != 0 || pwrite(file_.get(), page, 1, 0) >= 0 ||
+        errno != EFAULT)
+      complain("a page of a ring that was thrown away: %s", std::strerror(errno));
+    else
+      counters.met("mmap: no page where one was thrown away");
     munmap(at, bytes);
   }
 
@@ -877,12 +991,13 @@ class Fuzzer {
   /// A child that scans with a file of its parent's, and one that has no right to open its own.
   void without_privilege() {
     const int fd = file();
+    const bool root = below(2) != 0;  // whom the device's owner is; then the module itself refuses
     const pid_t child = fork();
     if (child == 0) {
       std::vector<std::uint64_t> buffer(THERMOCLINE_SCAN_MIN_BUFFER / 8);
       thermocline_scan call = valid_scan(buffer);
       (void)control(fd, THERMOCLINE_IOC_SCAN, &call);
-      if (setuid(65534) != 0) _exit(2);
+      if (root ? !drop_capabilities() : setuid(65534) != 0) _exit(2);
       const int own = open(THERMOCLINE_DEVICE, O_RDWR);
       const bool gone = errno == ENOENT || errno == ENODEV || errno == ENXIO;
       _exit(own < 0 && (errno == EACCES || errno == EPERM) ? 0 : own < 0 && gone ? 3 : 1);
@@ -890,10 +1005,127 @@ class Fuzzer {
     int status = 0;
     waitpid(child, &status, 0);
     if (status == 0)
-      counters.met("open: refused without privilege");
+      counters.met(root ? "open: EPERM, no privilege" : "open: refused to another user");
     else if (WEXITSTATUS(status) != 3)
       complain("a child without privilege ended with %#x", status);
     counters.met("race: a child uses its parent's file");
+  }
+
+  static bool drop_capabilities() {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    const std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
+    return syscall(SYS_capset, &header, none.data()) == 0;
+  }
+
+  /// Two files that are attached to one process scan it at the same time.
+  void two_attachments() {
+    const UniqueFd one = open_device(), other = open_device();
+    if (!one || !other) return;
+    thermocline_attach request = valid_attach();
+    if (control(one.get(), THERMOCLINE_IOC_ATTACH, &request) != 0 ||
+        control(other.get(), THERMOCLINE_IOC_ATTACH, &request) != 0)
+      return;  // the process is gone
+    const std::uint32_t flags = some_scan().flags;
+    thermocline_scan call = some_scan();
+    int error = 0;
+    std::thread beside([&other, flags, &error] {
+      std::vector<std::uint64_t> buffer(1 << 13);
+      thermocline_scan mine = valid_scan(buffer);
+      mine.flags = flags;
+      error = control(other.get(), THERMOCLINE_IOC_SCAN, &mine);
+    });
+    const int own_error = control(one.get(), THERMOCLINE_IOC_SCAN, &call);
+    beside.join();
+    ++calls;
+    walks += 2;
+    for (const int each : {error, own_error})
+      if (each != 0 && each != ESRCH) complain("a scan beside another: %s", std::strerror(each));
+    counters.met("race: two attachments scan one process");
+  }
+
+  /// Makes the nth allocation of this thread from now on fail; 0 for none. How many were left
+  /// before.
+  unsigned starve(unsigned nth) {
+    std::array<char, 16> text{};
+    unsigned left = 0;
+    if (pread(starve_.get(), text.data(), text.size() - 1, 0) > 0)
+      left = static_cast<unsigned>(std::strtoul(text.data(), nullptr, 10));
+    const int size = std::snprintf(text.data(), text.size(), "%u", nth);
+    if (pwrite(starve_.get(), text.data(), static_cast<std::size_t>(size), 0) != size)
+      complain("can't write fail-nth: %s", std::strerror(errno));
+    return left;
+  }
+
+  /// Makes the first allocation of a request fail, then the second, and so on until there is none
+  /// left. A request that says so must have left all as it was.
+  void without_memory() {
+    thermocline_attach attach{};
+    attach.pid = getpid();
+    attach.start_ticks = start_ticks(getpid());
+    attach.asid = 1;
+    ranges_.assign({{1, 1}, {5, 1}});
+    thermocline_start start{};
+    start.schedule.ranges = pointer(ranges_.data());
+    start.schedule.range_count = 2;
+    start.ring_bytes = THERMOCLINE_RING_MIN_BYTES;
+    buffer_.resize(THERMOCLINE_SCAN_MIN_BUFFER / 8);
+    thermocline_scan scan = valid_scan(buffer_);
+    scan.ranges = pointer(ranges_.data());
+    scan.range_count = 2;
+
+    static constexpr std::array<const char*, 6> kBranches{
+        "open: ENOMEM",  "attach: ENOMEM",    "scan: ENOMEM, the ranges",
+        "start: ENOMEM", "configure: ENOMEM", "mmap: ENOMEM"};
+    const auto which = below(kBranches.size());
+    bool starved = true;
+    for (unsigned nth = 1; starved; ++nth) {
+      UniqueFd own;
+      thermocline_start started = start;
+      if (which > 0) own = open_device();
+      if (which > 0 && !own) return;
+      if (which > 1) (void)control(own.get(), THERMOCLINE_IOC_ATTACH, &attach);
+      if (which > 3) (void)control(own.get(), THERMOCLINE_IOC_START, &started);
+      const auto request = [&]() -> int {
+        switch (which) {
+          case 0:
+            own.reset(open(THERMOCLINE_DEVICE, O_RDWR | O_CLOEXEC));
+            return own || errno == ENOENT || errno == ENODEV || errno == ENXIO ? 0 : errno;
+          case 1:
+            return control(own.get(), THERMOCLINE_IOC_ATTACH, &attach);
+          case 2:
+            return control(own.get(), THERMOCLINE_IOC_SCAN, &scan);
+          case 3:
+            return control(own.get(), THERMOCLINE_IOC_START, &started);
+          case 4:
+            return control(own.get(), THERMOCLINE_IOC_CONFIGURE, &started.schedule);
+          default: {
+            void* const at = mmap(nullptr, started.map_bytes, PROT_READ, MAP_SHARED, own.get(), 0);
+            if (at == MAP_FAILED) return errno;
+            munmap(at, started.map_bytes);
+            return 0;
+          }
+        }
+      };
+      (void)starve(nth);
+      const int error = request();
+      starved = starve(0) == 0;
+      if (error == ENOMEM && starved)
+        counters.met(kBranches[which]);
+      else if (error != 0 && !(error == EFAULT && starved))  // a page that a fork left shared
+        complain("%s: got %d (%s) with allocation %u", kBranches[which], error,
+                 std::strerror(error), nth);
+      if (which == 3) started = start;  // whatever the kernel answered into it
+      if (error != 0 && request() != 0) complain("%s: and it lasts", kBranches[which]);
+    }
+  }
+
+  /// A page with the request, which the module can't answer into.
+  template <class Request>
+  void* read_only(const Request& request) {
+    mprotect(page_, kPage, PROT_READ | PROT_WRITE);
+    std::memcpy(page_, &request, sizeof(request));
+    mprotect(page_, kPage, PROT_READ);
+    return page_;
   }
 
   /// A child that scans without end is killed at some moment.
@@ -919,6 +1151,9 @@ class Fuzzer {
   const Targets& targets_;
   std::mt19937_64 random_;
   void* none_;
+  void* page_;
+  UniqueFd file_;
+  UniqueFd starve_;  ///< none when allocations can't be made to fail
   std::vector<std::uint64_t> buffer_;
   std::vector<thermocline_range> ranges_;
 };
@@ -964,14 +1199,15 @@ int run(std::uint64_t wanted, unsigned seed) {
     complain("the module can't be loaded: %s", std::strerror(error));
     return 1;
   }
+  const bool can_starve = allow_starving();
   Files files;
   {
     Targets targets(seed);
     std::atomic<bool> stop{false};
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < kThreads; ++i)
-      threads.emplace_back([&files, &targets, &stop, seed, i] {
-        Fuzzer fuzzer(files, targets, seed * 16 + i);
+      threads.emplace_back([&files, &targets, &stop, seed, can_starve, i] {
+        Fuzzer fuzzer(files, targets, seed * 16 + i, can_starve);
         while (!stop) fuzzer.step();
       });
     std::mt19937 random(seed);
@@ -994,7 +1230,7 @@ int run(std::uint64_t wanted, unsigned seed) {
     complain("the module can't be unloaded at the end: %s", std::strerror(error));
 
   std::printf("%lu calls, %lu of them reached the walk\n", calls.load(), walks.load());
-  if (const unsigned missing = counters.print(); missing != 0)
+  if (const unsigned missing = counters.print(can_starve); missing != 0)
     complain("%u branches never came", missing);
   if (walks * 2 < calls) complain("less than half of the calls reached the walk");
   if (const std::uint64_t trouble = kernel_trouble(); trouble != 0)

@@ -9,8 +9,8 @@
 // ring, and another keeps trying to unload the module. At
 // the end of each round the module is unloaded and loaded again. Afterwards the kernel must have
 // raised no warning, and as many mm_structs, task_structs and page tables must exist as before; and
-// what is hard to get right must have happened: page tables taken away by a collapse, unloads
-// between opens. Exit status: 0 all held, 1 something did not, 2 usage.
+// every kind of race that is counted must have happened. Exit status: 0 all held, 1 something did
+// not, 2 usage.
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -33,6 +33,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "device.h"
 
@@ -49,7 +50,7 @@ constexpr int kMoveOwnPages = 1 << 1;  // MPOL_MF_MOVE
 /// What the processes of a round share.
 struct Shared {
   std::atomic<pid_t> target, child;
-  std::atomic<std::uint64_t> operations, forks, collapses, file_collapses, failed_collapses;
+  std::atomic<std::uint64_t> operations, forks, collapses, file_collapses, failed_collapses, moved;
 };
 
 struct Totals {
@@ -132,6 +133,7 @@ void churn(Shared& shared, unsigned seed, int operations) {
         nodes.fill(static_cast<int>(below(2)));
         syscall(SYS_move_pages, 0, pages.size(), pages.data(), nodes.data(), status.data(),
                 kMoveOwnPages);
+        for (std::size_t i = 0; i < pages.size(); ++i) shared.moved += status[i] == 1;
         break;
       }
       case 7: {
@@ -433,32 +435,39 @@ int run(unsigned rounds) {
   }
   const Counts after = settled(before + kTolerance);
 
-  std::printf(
-      "%u rounds: %lu operations, %lu forks, %lu collapses, %lu of file mappings (%lu refused)\n",
-      rounds, shared->operations.load(), shared->forks.load(), shared->collapses.load(),
-      shared->file_collapses.load(), shared->failed_collapses.load());
-  std::printf(
-      "%lu opens, %lu attachments (%lu came too late), %lu scans (%lu lost their process), "
-      "%lu records\n",
-      totals.opens.load(), totals.attaches.load(), totals.gone_at_attach.load(),
-      totals.scans.load(), totals.gone_at_scan.load(), totals.records.load());
-  std::printf("%lu threads started, %lu passes read from their rings, %lu hung up\n",
-              totals.starts.load(), totals.passes.load(), totals.hang_ups.load());
-  std::printf("%lu unloads between opens, %lu refused as busy\n", totals.unloads.load(),
-              totals.busy_unloads.load());
+  std::printf("%u rounds, %lu operations, %lu collapses refused\n", rounds,
+              shared->operations.load(), shared->failed_collapses.load());
+  const std::pair<const char*, std::uint64_t> met[] = {
+      {"opens", totals.opens},
+      {"attachments", totals.attaches},
+      {"processes gone before they were attached to", totals.gone_at_attach},
+      {"scans", totals.scans},
+      {"processes gone before they were scanned", totals.gone_at_scan},
+      {"records", totals.records},
+      {"threads started", totals.starts},
+      {"passes read from their rings", totals.passes},
+      {"processes gone before the thread that scanned them", totals.hang_ups},
+      {"forks", shared->forks},
+      {"pages moved to the other node", shared->moved},
+      {"collapses", shared->collapses},
+      {"collapses of file mappings", shared->file_collapses},
+      {"unloads between opens", totals.unloads},
+      {"unloads refused as busy", totals.busy_unloads},
+  };
+  for (const auto& [what, times] : met) {
+    std::printf("  %9lu  %s\n", times, what);
+    if (times == 0) complain("no %s", what);
+  }
   compare("mm_struct", before.mm_structs, after.mm_structs, kTolerance.mm_structs);
   compare("task_struct", before.task_structs, after.task_structs, kTolerance.task_structs);
   compare("vm_area_struct", before.vm_areas, after.vm_areas, kTolerance.vm_areas);
   compare("page tables, KiB", before.page_tables_kib, after.page_tables_kib,
           kTolerance.page_tables_kib);
   compare("anonymous memory, KiB", before.anon_kib, after.anon_kib, kTolerance.anon_kib);
-  if (totals.attaches == 0 || totals.scans < rounds || totals.records < rounds)
+  if (totals.scans < rounds || totals.records < rounds)
     complain("the scanners did next to nothing");
   if (totals.starts < rounds / 4 || totals.passes < rounds)
     complain("the module's threads did next to nothing");
-  if (totals.hang_ups == 0) complain("no process was gone before the thread that scanned it");
-  if (shared->file_collapses == 0) complain("no file mapping was collapsed");
-  if (totals.unloads == 0) complain("the module was never unloaded between opens");
 
   if (const std::uint64_t trouble = kernel_trouble(); trouble != 0)
     complain("the kernel is tainted: %#lx", trouble);
