@@ -177,19 +177,23 @@ void add_shares(const PlannedCell& cell, const Outputs& outputs, const Truth& tr
   // The daemon keeps accounts of its own, user time included: what they grew by during the run, as
   // a share of the processors' time, as the samples are.
   const auto tracking = outputs.told("counters", "tracking_cpu_ns"),
+             source = outputs.told("counters", "source_cpu_ns"),
              deciding = outputs.told("counters", "deciding_cpu_ns"),
              moving = outputs.told("counters", "moving_cpu_ns"),
              scanning = outputs.told("counters", "scan_ns"), cpu = outputs.told("daemon", "cpu_s"),
              up = outputs.told("daemon", "uptime_s");
-  if (!tracking || !deciding || !moving || !scanning || !cpu || !up || *up <= 0) return;
+  if (!tracking || !source || !deciding || !moving || !scanning || !cpu || !up || *up <= 0) return;
   const double time = *up * (cell.key.mode == "reference" ? 1 : 2);
   record.tracker_cpu_share = share((*tracking - *deciding) / 1e9, time);
   record.mover_cpu_share = share(*moving / 1e9, time);
-  record.policy_cpu_share = share(*cpu - (*tracking - *deciding + *moving) / 1e9, time);
-  // The samples of the kernel hold what the daemon does there: scanning and moving.
+  // The module's threads are no part of the daemon's time.
+  record.policy_cpu_share = share(*cpu - (*tracking - *source - *deciding + *moving) / 1e9, time);
+  // The samples of the kernel hold what the daemon does there, scanning and moving; where threads
+  // scan, they hold those.
+  const double scanned = *source > 0 ? 0 : *scanning;
   if (record.overhead_cpu_share)
     record.overhead_cpu_share =
-        std::min(1.0, *record.overhead_cpu_share + share(*cpu - (*scanning + *moving) / 1e9, time));
+        std::min(1.0, *record.overhead_cpu_share + share(*cpu - (scanned + *moving) / 1e9, time));
 }
 
 }  // namespace

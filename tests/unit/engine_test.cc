@@ -615,6 +615,7 @@ TEST_F(EngineRoundsTest, TheCpuTimeOfTheSourceStretchesTheEpoch) {
   tracker_->scan_cpu = 200ms;
   run_until(world_.clock + 20s);
   EXPECT_GE(engine_->counters().tracking_cpu, 200ms * (engine_->counters().epochs - 1));
+  EXPECT_GE(engine_->counters().source_cpu, 200ms * (engine_->counters().epochs - 1));
   EXPECT_LE(engine_->counters().epochs, 11u) << "two seconds each, where one was asked for";
   EXPECT_GT(engine_->counters().epochs_stretched, 0u);
 }

@@ -414,19 +414,23 @@ TEST(SuiteCell, CountsSettledOperationsBetweenSamples) {
 }
 
 TEST(SuiteCell, TakesTheDaemonsOwnAccounts) {
-  const auto status = [](int promoted, int demoted, double ms, double up) {
+  double source = 0;  // ms
+  const auto status = [&source](int promoted, int demoted, double ms, double up) {
     return fmt::format(
         R"({{"counters": {{"promoted_pages": {}, "demoted_pages": {}, "tracking_cpu_ns": {:.0f},
-             "deciding_cpu_ns": {:.0f}, "scan_ns": {:.0f}, "moving_cpu_ns": {:.0f}}},
+             "source_cpu_ns": {:.0f}, "deciding_cpu_ns": {:.0f}, "scan_ns": {:.0f}, "moving_cpu_ns": {:.0f}}},
              "daemon": {{"cpu_s": {}, "uptime_s": {}}}}})",
-        promoted, demoted, 10e6 * ms, 2e6 * ms, 6e6 * ms, 5e6 * ms, 0.02 * ms, up);
+        promoted, demoted, 10e6 * ms, source * 1e6 * ms, 2e6 * ms, 6e6 * ms, 5e6 * ms, 0.02 * ms,
+        up);
   };
-  std::string output = kOutput;
-  output.replace(output.find("=== system\n"), 11,
-                 "=== system-before\n" + status(1, 1, 1, 0.5) + "\n=== system\n" +
-                     status(4, 3, 11, 2.5) + "\n");
-  const auto record =
-      read_cell(cell_of("thermocline:heat"), sections_of(output), *parse_truth(kTruth, 0));
+  const auto read = [&status] {
+    std::string output = kOutput;
+    output.replace(output.find("=== system\n"), 11,
+                   "=== system-before\n" + status(1, 1, 1, 0.5) + "\n=== system\n" +
+                       status(4, 3, 11, 2.5) + "\n");
+    return read_cell(cell_of("thermocline:heat"), sections_of(output), *parse_truth(kTruth, 0));
+  };
+  const auto record = read();
   ASSERT_TRUE(record) << record.error().message;
   EXPECT_EQ(record->promoted_bytes, Bytes(3 * 4096));
   EXPECT_EQ(record->demoted_bytes, Bytes(2 * 4096));
@@ -437,6 +441,14 @@ TEST(SuiteCell, TakesTheDaemonsOwnAccounts) {
   // Beside what the kernel was sampled doing: all but 60 ms of scanning and 50 ms of moving.
   const auto plain = read_cell(cell_of("numab"), sections_of(kOutput), *parse_truth(kTruth, 0));
   EXPECT_NEAR(*record->overhead_cpu_share - *plain->overhead_cpu_share, 0.045, 1e-9);
+  // Of the tracking 60 ms were a thread's of the module: not of the daemon's 200, but the samples
+  // hold it.
+  source = 6;
+  const auto threaded = read();
+  ASSERT_TRUE(threaded) << threaded.error().message;
+  EXPECT_NEAR(*threaded->tracker_cpu_share, 0.04, 1e-9);
+  EXPECT_NEAR(*threaded->policy_cpu_share, 0.065, 1e-9);
+  EXPECT_NEAR(*threaded->overhead_cpu_share - *plain->overhead_cpu_share, 0.075, 1e-9);
 }
 
 TEST(SuiteCell, FailsForAWrongResultOrAnOutputThatIsNotWhole) {

@@ -143,6 +143,7 @@ json counters_json(const Engine& engine) {
   out["corrupt_records"] = c.corrupt_records;
   out["lost_records"] = c.lost_records;
   out["tracking_cpu_ns"] = c.tracking_cpu.count();
+  out["source_cpu_ns"] = c.source_cpu.count();
   out["deciding_cpu_ns"] = c.deciding_cpu.count();
   out["moving_cpu_ns"] = c.moving_cpu.count();
   out["longest_batch_ns"] = c.longest_batch.count();

@@ -542,6 +542,7 @@ void Engine::on_pass(Asid asid, const RoundPass& pass) {
   counters_.scans += pass.stats;
   counters_.lost_records += pass.lost_records;
   tracking_cpu_epoch_ += pass.cpu;
+  counters_.source_cpu += pass.cpu;
   longest_scan_ = std::max(longest_scan_, pass.stats.elapsed);
   if (pass.epoch != epoch_) return;
   target->passes = pass.pass + 1;

@@ -100,6 +100,7 @@ struct EngineCounters {
   std::uint64_t corrupt_records = 0;
   std::uint64_t lost_records = 0;  ///< that the tracker had no room for
   Nanoseconds tracking_cpu{};      ///< CPU time of scanning, heat and deciding
+  Nanoseconds source_cpu{};        ///< of it, outside this process: the tracker's own threads
   Nanoseconds deciding_cpu{};      ///< of it, the policy's
   Nanoseconds moving_cpu{};        ///< CPU time of carrying out plans
   Nanoseconds longest_batch{};     ///< wall time of the longest mover call
