@@ -293,7 +293,7 @@ std::vector<CellRecord> whole_core() {
     add_bounds(records, workload.name);
     for (const std::string_view ratio : kCoreRatios)
       for (const SuiteSystem& system : suite_systems())
-        if (!system.once) {
+        if (!system.once && system.core) {
           const double time = system.name == kOurs             ? 1.15
                               : system.name == "oracle-static" ? 1.1
                                                                : 1.5;

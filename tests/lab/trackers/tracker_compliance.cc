@@ -15,6 +15,15 @@
 #include "tracking/record.h"
 #include "tracking/tracker.h"
 
+namespace thermocline {
+
+/// In the names that ctest shows.
+void PrintTo(const TrackerFactory& factory, std::ostream* out) {
+  *out << factory.name;
+}
+
+}  // namespace thermocline
+
 namespace thermocline::labtest {
 namespace {
 
