@@ -29,6 +29,7 @@ struct World {
   bool rounds = false;              // the tracker watches windows by itself
   bool lose_second_record = false;  // of the first window of each round
   bool stuck = false;               // rounds don't end
+  Nanoseconds pass_time{};          // that a pass of a round takes
   std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
   std::set<std::size_t> held;       // pages that are always busy
   std::map<std::size_t, unsigned> tries;
@@ -40,7 +41,12 @@ struct World {
 class ScriptedSystem final : public System {
  public:
   explicit ScriptedSystem(World& world) : world_(world) {}
-  Result<std::string> read_file(const std::string& p) const override { return none(p); }
+  Result<std::string> read_file(const std::string& p) const override {
+    if (maps_cpu == 0s || !p.ends_with("/maps")) return none(p);
+    cpu += maps_cpu;
+    ++maps_read;
+    return "";
+  }
   Result<std::vector<std::string>> list_dir(const std::string&) const override {
     return std::vector<std::string>{};
   }
@@ -58,6 +64,8 @@ class ScriptedSystem final : public System {
   Result<UniqueFd> pidfd_open(Pid) override { return UniqueFd(); }
   bool pidfd_exited(int) const override { return false; }
   mutable Nanoseconds cpu{0};
+  Nanoseconds maps_cpu{0};  // that reading a target's memory maps takes; 0: it has none
+  mutable unsigned maps_read = 0;
 
  private:
   static Result<std::string> none(const std::string& p) {
@@ -96,7 +104,8 @@ class ScriptedTracker final : public Tracker, public RoundSource {
     if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
     round_ = request;
     pass_ = 0;
-    next_pass_ = world_.clock;
+    next_pass_ = world_.clock + world_.pass_time;
+    ++rounds_begun;
     return {};
   }
   void drain(RoundSink& sink) override {
@@ -128,13 +137,13 @@ class ScriptedTracker final : public Tracker, public RoundSource {
       if (pass_ == round_->windows) pass.cpu = scan_cpu;
       ++scans;
       sink.on_pass(asid, pass);
-      next_pass_ += round_->window;
+      next_pass_ += round_->window + world_.pass_time;
       if (pass_++ == round_->windows) round_.reset();
     }
   }
 
   std::vector<Asid> attached;
-  unsigned scans = 0;
+  unsigned scans = 0, rounds_begun = 0;
   Nanoseconds scan_cpu{0};
 
  private:
@@ -641,6 +650,51 @@ TEST_F(EngineRoundsTest, ARoundThatDoesNotEndIsNotWaitedForForEver) {
   world_.stuck = false;
   run_until(world_.clock + 10s);
   EXPECT_GE(engine_->counters().epochs, epochs + 8);
+}
+
+TEST_F(EngineRoundsTest, ARoundThatTakesLongCountsAsAWhole) {
+  // Nine passes of three seconds, epochs of one.
+  world_.pass_time = 3s;
+  build();
+  run_until(world_.clock + 240s);
+  const EngineCounters& counters = engine_->counters();
+  EXPECT_GE(counters.epochs, 8u);
+  EXPECT_THAT(log_, testing::Not(testing::HasSubstr("take too long")));
+  // A round may be under way.
+  EXPECT_GE(counters.accessed_page_windows.get(), 400 * counters.windows);
+  EXPECT_LT(counters.accessed_page_windows.get(),
+            400 * (counters.windows + options_.windows_per_epoch));
+  EXPECT_GE(hot_on_fast(), 396u) << "of 400";
+}
+
+TEST_F(EngineRoundsTest, WhatIsNotSeenDoesNotCool) {
+  build("static");
+  run_until(world_.clock + 6s);
+  const Asid asid = engine_->targets().at(0).process.asid;
+  const auto heat = [&] { return engine_->heat().look_up(asid, Vpn(0x1000 + 1100))->first; };
+  const Heat before = heat();
+  ASSERT_GT(before.get(), 100u);
+  const unsigned begun = tracker_->rounds_begun;
+  world_.stuck = true;
+  run_until(world_.clock + 40s);
+  EXPECT_EQ(heat(), before);
+  EXPECT_LE(tracker_->rounds_begun, begun + 4) << "a round that goes on is not begun anew";
+  world_.stuck = false;
+  const std::uint64_t seen = engine_->counters().accessed_page_windows.get();
+  run_until(world_.clock + 1s);
+  EXPECT_GT(engine_->counters().accessed_page_windows.get(), seen) << "what comes late counts";
+}
+
+TEST_F(EngineTest, MemoryMapsThatTakeLongAreReadSeldom) {
+  options_.cpu_budget = 0.05;
+  options_.cpu_burst = 1h;
+  system_.maps_cpu = 40ms;
+  build("static");
+  run_until(world_.clock + 100s);
+  // A sixteenth of the budget is 3.1 ms a second.
+  EXPECT_GE(system_.maps_read, 7u);
+  EXPECT_LE(system_.maps_read, 9u);
+  EXPECT_GT(engine_->counters().epochs, 20u);
 }
 
 TEST_F(EngineTest, ReportsAddUpToTheTotals) {

@@ -56,8 +56,11 @@ constexpr unsigned kLookAgainAfter = 8;
 
 /// A round that isn't over when it should be is looked for so often; usually the tracker tells.
 constexpr Nanoseconds kLookForRound = std::chrono::milliseconds(10);
-/// And after so many epochs no more: what it still brings counts for nothing.
+/// Without a sign of life for so many epochs, the epoch goes on without it. A process of terabytes
+/// takes seconds a pass, and brings records all the time.
 constexpr int kPatientEpochs = 4;
+/// It stays asked for, and what it still brings counts; after so many epochs it is asked for anew.
+constexpr unsigned kMostLate = 3;
 
 Nanoseconds scaled(Nanoseconds time, double factor) {
   return Nanoseconds(static_cast<Nanoseconds::rep>(static_cast<double>(time.count()) * factor));
@@ -124,7 +127,7 @@ void Engine::log(const std::string& text) const {
 }
 
 Nanoseconds Engine::step(Nanoseconds now) {
-  if (rounds_ != nullptr) drain();
+  if (rounds_ != nullptr) drain(now);
   switch (phase_) {
     case Phase::kRest:
       if (now < next_epoch_) return next_epoch_;
@@ -160,11 +163,8 @@ Nanoseconds Engine::step(Nanoseconds now) {
     case Phase::kRound:
       if (!rounds_are_over() && now < patience_)
         return now < deadline_ ? deadline_ : std::min(patience_, now + kLookForRound);
-      for (auto& [pid, target] : targets_) {
-        if (!std::exchange(target.in_round, false)) continue;
-        log(fmt::format("process {} ({}): its windows take too long, the epoch goes on without",
-                        pid.get(), target.process.command));
-      }
+      if (!rounds_are_over()) give_up_rounds();
+      if (phase_ != Phase::kRound) return now;
       windows_done_ = options_.windows_per_epoch;
       counters_.windows += windows_done_;
       phase_ = Phase::kDecide;
@@ -229,7 +229,7 @@ void Engine::begin_epoch(Nanoseconds now) {
 
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_targets();
-  refresh_mappings();
+  refresh_mappings(now);
   refresh_tiers();
   for (auto& [pid, target] : targets_) target.told = false;
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
@@ -308,19 +308,23 @@ void Engine::refresh_targets() {
   }
 }
 
-void Engine::refresh_mappings() {
+void Engine::refresh_mappings(Nanoseconds now) {
   std::vector<Target*> queue;
   for (auto& [pid, target] : targets_)
-    if (target.attached) queue.push_back(&target);
+    if (target.attached && (target.maps_hash == 0 || now >= target.maps_due))
+      queue.push_back(&target);
   std::stable_sort(queue.begin(), queue.end(), [](const Target* a, const Target* b) {
     return std::pair(a->maps_hash != 0, a->maps_turn) < std::pair(b->maps_hash != 0, b->maps_turn);
   });
-  const Nanoseconds begun = parts_.system.process_cpu_time();
-  const Nanoseconds allowed = scaled(options_.epoch, options_.cpu_budget) / kMapsShare;
+  const double share = options_.cpu_budget / kMapsShare;
+  Nanoseconds cpu = parts_.system.process_cpu_time();
+  const Nanoseconds stop = cpu + scaled(options_.epoch, share);
   for (Target* target : queue) {
-    if (target->maps_hash != 0 && parts_.system.process_cpu_time() - begun > allowed) break;
+    if (target->maps_hash != 0 && cpu > stop) break;
     read_mappings(*target);
     look_for_fork(*target);
+    const Nanoseconds begun = std::exchange(cpu, parts_.system.process_cpu_time());
+    target->maps_due = now + scaled(cpu - begun, 1 / share);
   }
   shared_.settle();
 }
@@ -442,7 +446,7 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
     if (record->first > pass.cursor && !gap)
       shared_.clear_range(record->asid, pass.cursor, record->first - pass.cursor);
     pass.cursor = record->first + record->pages();
-    const bool counts = count && (!numbered || record->epoch == epoch_);
+    const bool counts = count && (!numbered || record->epoch == target.round);
     const auto window =
         counts ? std::optional(numbered ? target.passes - 1 : static_cast<unsigned>(windows_done_))
                : std::nullopt;
@@ -492,11 +496,13 @@ void Engine::begin_rounds(Nanoseconds now) {
   request.cpu_share = options_.cpu_budget;
   request.cpu_burst = scaled(options_.cpu_burst, options_.cpu_budget);
   for (auto& [pid, target] : targets_) {
-    if (!target.attached) continue;
+    if (!target.attached || (target.in_round && target.late < kMostLate)) continue;
     request.asid = target.process.asid;
     request.shared = shared_.shares(request.asid);
     target.passes = 0;
     target.in_round = true;
+    target.round = epoch_;
+    target.late = 0;
     if (const Status begun = rounds_->begin_round(request); !begun) lose(target, begun.error());
   }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
@@ -505,12 +511,32 @@ void Engine::begin_rounds(Nanoseconds now) {
   patience_ = deadline_ + kPatientEpochs * options_.epoch;
 }
 
+void Engine::give_up_rounds() {
+  bool any = false;
+  for (auto& [pid, target] : targets_) {
+    if (!target.in_round) {
+      any = any || target.attached;
+      continue;
+    }
+    if (target.late++ == 0)
+      log(fmt::format("process {} ({}): its windows take too long, the epoch goes on without",
+                      pid.get(), target.process.command));
+  }
+  if (any) return;
+  // Nothing was seen: heat that aged now would take unknown pages for cold ones.
+  counters_.tracking_cpu += tracking_cpu_epoch_;
+  credit_ -= tracking_cpu_epoch_;
+  next_epoch_ = epoch_start_;
+  phase_ = Phase::kRest;
+}
+
 bool Engine::rounds_are_over() const {
   return std::none_of(targets_.begin(), targets_.end(),
                       [](const auto& entry) { return entry.second.in_round; });
 }
 
-void Engine::drain() {
+void Engine::drain(Nanoseconds now) {
+  drained_at_ = now;
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   rounds_->drain(*this);
   for (const auto& [asid, why] : gone_)
@@ -528,6 +554,8 @@ Engine::Target* Engine::find(Asid asid) {
 void Engine::on_records(Asid asid, std::span<const std::byte> records) {
   Target* target = find(asid);
   if (target == nullptr) return;
+  if (target->in_round)
+    patience_ = std::max(patience_, drained_at_ + kPatientEpochs * options_.epoch);
   // The first pass opens the first window.
   const bool count = target->in_round && target->passes > 0;
   if (count) heat_.set_window_heat(window_heat(target->passes - 1, options_.windows_per_epoch));
@@ -544,9 +572,11 @@ void Engine::on_pass(Asid asid, const RoundPass& pass) {
   tracking_cpu_epoch_ += pass.cpu;
   counters_.source_cpu += pass.cpu;
   longest_scan_ = std::max(longest_scan_, pass.stats.elapsed);
-  if (pass.epoch != epoch_) return;
+  if (pass.epoch != target->round) return;
   target->passes = pass.pass + 1;
-  if (pass.pass == pass.windows) target->in_round = false;
+  if (pass.pass < pass.windows) return;
+  target->in_round = false;
+  target->late = 0;
 }
 
 void Engine::on_gone(Asid asid, const Error& why) {

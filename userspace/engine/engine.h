@@ -234,7 +234,10 @@ class Engine : private RoundSink {
     std::uint64_t maps_hash = 0;  ///< of its /proc/PID/maps when that was read last; 0 = never
     std::uint64_t maps_turn = 0;  ///< when that was, in order
     bool told_pinned = false;     ///< the log has said that some of its pages can't be moved
-    bool in_round = false;        ///< asked for in this epoch, and not over
+    Nanoseconds maps_due{};       ///< not before, as it took long the last time
+    bool in_round = false;        ///< one was asked for, and is not over
+    Epoch round{0};               ///< in which it was
+    unsigned late = 0;            ///< epochs that didn't live to see its end
     unsigned passes = 0;          ///< of the round, that are over
     std::uint64_t sequence = 0;   ///< of the record to come, in rounds; 0 = not known
   };
@@ -249,8 +252,8 @@ class Engine : private RoundSink {
   void begin_epoch(Nanoseconds now);
   void refresh_targets();
   /// Reads the memory maps of targets, those first that wait for longest, as far as a share of the
-  /// CPU budget allows; of new ones in any case.
-  void refresh_mappings();
+  /// CPU budget allows: in one epoch, and of each over time. Of new ones in any case.
+  void refresh_mappings(Nanoseconds now);
   void read_mappings(Target& target);
   void look_for_fork(const Target& target);
   void refresh_tiers();
@@ -265,8 +268,10 @@ class Engine : private RoundSink {
   void lose(Target& target, const Error& why);
   void begin_rounds(Nanoseconds now);
   /// Takes what the tracker has seen by itself.
-  void drain();
+  void drain(Nanoseconds now);
   [[nodiscard]] bool rounds_are_over() const;
+  /// The epoch goes on without the rounds that aren't over; without a decision when none is.
+  void give_up_rounds();
   Target* find(Asid asid);
   void on_records(Asid asid, std::span<const std::byte> records) override;
   void on_pass(Asid asid, const RoundPass& pass) override;
@@ -310,6 +315,7 @@ class Engine : private RoundSink {
 
   RoundSource* rounds_;                       ///< of the tracker; null = it scans when it is asked
   std::vector<std::pair<Asid, Error>> gone_;  ///< told by a drain
+  Nanoseconds drained_at_{};
 
   Phase phase_ = Phase::kRest;
   Epoch epoch_{0};
@@ -317,7 +323,7 @@ class Engine : private RoundSink {
   Nanoseconds next_epoch_{};
   Nanoseconds moves_end_{};  ///< what is not moved by then is left to the next plan
   Nanoseconds deadline_{};   ///< end of the window that is open, or when the rounds should be over
-  Nanoseconds patience_{};   ///< until then rounds are waited for
+  Nanoseconds patience_{};   ///< until then a sign of life of a round is waited for
   Nanoseconds window_;
   unsigned windows_done_ = 0;
   bool arming_ = false;
