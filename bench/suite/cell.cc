@@ -216,6 +216,7 @@ std::vector<std::string> cell_command(const PlannedCell& cell, const std::string
   else
     add({fmt::format("{}/cell.sh", kGuestScripts)});
   add({cell.system.script, cell.system.policy, std::to_string(delay_ms),
+       cell.fast ? std::to_string(cell.fast->get() >> 10) : "-",
        cell.workload.runs.empty() ? cell.workload.name : cell.workload.runs, "--footprint",
        mib(footprint), "--seed", std::to_string(cell.key.seed), "--duration",
        fmt::format("{:g}", cell.workload.seconds * length), "--samples", "0.05"});
@@ -230,7 +231,7 @@ std::vector<std::string> probe_command(const PlannedCell& cell, const std::strin
   std::vector<std::string> words = guest(cell, timing, footprint, node, places);
   for (const std::string& word :
        {std::string("--"), std::string("sh"), fmt::format("{}/cell.sh", kGuestScripts),
-        std::string("probe"), std::string("-"), std::string("0")})
+        std::string("probe"), std::string("-"), std::string("0"), std::string("-")})
     words.push_back(word);
   return words;
 }

@@ -69,7 +69,7 @@ const std::vector<SuiteWorkload>& suite_workloads() {
       {"btree", 5, {}},
       {"xsbench", 4, {}, false, true, "", true},
       {"pagerank", 4, {}},
-      {"redis", 8, {}, false, true, "redis-server", true},
+      {"redis", 8, {}, false, true, "redis-server"},
       {"gups-uniform", 2, {}, false, false},
       {"stream", 3, {}, false, false},
       {"ycsb-a", 5, {}, false, false},
@@ -98,7 +98,11 @@ const std::vector<SuiteSystem>& suite_systems() {
        true},
       {"numab@tuned", "numab", "tuned", "NUMA balancing and demotion, tuned for a small guest",
        false, true},
+      {"numab@roomy", "numab", "roomy", "tuned, and more of the fast node kept free for promotions",
+       false, true},
       {"damos@tuned", "damos", "tuned", "DAMON migrate_hot and migrate_cold, tuned, and demotion",
+       false, true},
+      {"damos@young", "damos", "young", "tuned, and only pages that are (not) young are migrated",
        false, true},
       {"thermocline:heat@default", "thermocline", "heat@default",
        "policy heat, the daemon's defaults"},
@@ -224,20 +228,21 @@ Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& o) {
   return cells;
 }
 
-std::optional<CellKey> other_setting(const CellKey& key) {
-  if (key.seed <= 1) return std::nullopt;
+std::vector<CellKey> other_settings(const CellKey& key) {
+  if (key.seed <= 1) return {};
   const auto& all = suite_systems();
   const auto own = std::find_if(all.begin(), all.end(),
                                 [&](const SuiteSystem& s) { return s.name == key.system; });
-  if (own == all.end()) return std::nullopt;
-  for (const SuiteSystem& other : all)
-    if (other.script == own->script && other.name != own->name && other.seeded && own->seeded) {
-      CellKey first = key;
-      first.system = other.name;
-      first.seed = 1;
-      return first;
-    }
-  return std::nullopt;
+  if (own == all.end()) return {};
+  std::vector<CellKey> others;
+  for (const SuiteSystem& other : all) {
+    if (other.script != own->script || other.name == own->name || !other.seeded || !own->seeded)
+      continue;
+    CellKey& first = others.emplace_back(key);
+    first.system = other.name;
+    first.seed = 1;
+  }
+  return others;
 }
 
 std::optional<double> too_far_behind(const CellRecord& seed1, const CellRecord& other) {
@@ -257,14 +262,16 @@ std::vector<CellKey> without_unneeded(const std::vector<CellKey>& keys,
   for (const CellRecord& record : records) by_key[record.key] = &record;
   std::vector<CellKey> needed;
   for (const CellKey& key : keys) {
-    if (const auto other = other_setting(key)) {
-      CellKey first = key;
-      first.seed = 1;
-      const auto own_at = by_key.find(first), other_at = by_key.find(*other);
-      if (own_at != by_key.end() && other_at != by_key.end() &&
-          too_far_behind(*own_at->second, *other_at->second))
-        continue;
-    }
+    CellKey first = key;
+    first.seed = 1;
+    const auto own_at = by_key.find(first);
+    const auto others = other_settings(key);
+    if (own_at != by_key.end() &&
+        std::any_of(others.begin(), others.end(), [&](const CellKey& other) {
+          const auto at = by_key.find(other);
+          return at != by_key.end() && too_far_behind(*own_at->second, *at->second);
+        }))
+      continue;
     needed.push_back(key);
   }
   return needed;

@@ -87,14 +87,14 @@ struct PlannedCell {
 /// there is not, a ratio that leaves too little, a number that can't be. Reads the timing model.
 [[nodiscard]] Result<std::vector<PlannedCell>> plan_cells(const SuiteOptions& options);
 
-/// Further seeds of a rival's setting are run where it can be the better one: with seed 1 its whole
-/// or its settled part was faster than, or so close to, that of the rival's other setting.
+/// Further seeds of a rival's setting are run where it can be the best one: with seed 1 its whole
+/// or its settled part was faster than, or so close to, that of each of the rival's other settings.
 inline constexpr double kCloseWithSeed1 = 0.05;
 
-/// Seed 1 of the same cell with the rival's other setting ("numab" for "numab@tuned"). None for
+/// Seed 1 of the same cell with the rival's other settings ("numab" for "numab@tuned"). Empty for
 /// seed 1, and for systems of one setting.
-[[nodiscard]] std::optional<CellKey> other_setting(const CellKey& key);
-/// By how much the other setting was faster as a whole, 0.12 for 12 %, when further seeds of this
+[[nodiscard]] std::vector<CellKey> other_settings(const CellKey& key);
+/// By how much another setting was faster as a whole, 0.12 for 12 %, when further seeds of this
 /// one are not needed. None: they are, or it can't be told.
 [[nodiscard]] std::optional<double> too_far_behind(const CellRecord& seed1,
                                                    const CellRecord& other);

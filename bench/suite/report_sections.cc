@@ -475,7 +475,7 @@ std::vector<std::string> method_paragraphs() {
           "workload, the page layout and the start phase. Systems that move nothing have seed 1 "
           "only. Rivals run at kernel defaults and tuned; the setting, and the rival, that is "
           "faster by its mean over the seeds in common counts in each cell and for each measure. A "
-          "setting that is more than {:.0f} % slower than the other in seed 1, as a whole and "
+          "setting that is more than {:.0f} % slower than another in seed 1, as a whole and "
           "settled, "
           "need not run the other seeds. The choice is kept fixed when intervals are taken. An "
           "interval of one cell "

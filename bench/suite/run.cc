@@ -32,17 +32,21 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-using literals::operator""_KiB;
 using literals::operator""_MiB;
 
 /// A fast node of so much beyond the footprint has room for everything.
 constexpr Bytes kRoomForAll = 192_MiB;
 /// Memory of the fast node that the kernel takes for itself, about: where the search begins.
 constexpr Bytes kKernelTakes = 100_MiB;
-/// So close must it be; so close may it be when that is not found.
-constexpr Bytes kCloseEnough = 256_KiB;
-constexpr Bytes kStillFair = 1_MiB;
-constexpr int kMostProbes = 20;
+/// A node leaves more free than a cell may have, which takes the rest away itself: one node's boots
+/// differ by up to 3 MiB.
+constexpr Bytes kSurplus = 4_MiB;
+constexpr Bytes kLeastSurplus = 3_MiB, kMostSurplus = 6_MiB;
+constexpr int kMostProbes = 12;
+/// Exit code of a cell that found too little free, and by how much its node is then made larger, so
+/// often at most.
+constexpr int kTooLittleFree = 75;
+constexpr int kMostTooLittle = 3;
 /// A probe that dies is tried so often again: a whole ratio hangs on it.
 constexpr int kProbeRetries = 2;
 
@@ -222,12 +226,10 @@ class Suite {
   /// What is known of the guest of one ratio.
   struct Fitting {
     std::optional<FastNode> node;
-    FastNode next;                 ///< of the next probe
-    std::optional<FastNode> best;  ///< of all so far, how far it was off, and which way
-    Bytes off;
-    bool too_much = false;
+    FastNode next;  ///< of the next probe
     int probes = 0;
     int deaths = 0;  ///< of the same probe, one after another
+    int too_little = 0;
     bool busy = false;
   };
 
@@ -334,22 +336,25 @@ class Suite {
   enum class Need { kNeeded, kNotNeeded, kNotKnownYet };
   /// Of a further seed of a rival's setting; says why not.
   [[nodiscard]] Need need_of(const PlannedCell& cell) const {
-    const auto other = other_setting(cell.key);
-    if (setting_.all_seeds || !other) return Need::kNeeded;
+    const auto others = other_settings(cell.key);
+    if (setting_.all_seeds || others.empty()) return Need::kNeeded;
     CellKey first = cell.key;
     first.seed = 1;
-    if (is_to_come(first) || is_to_come(*other)) return Need::kNotKnownYet;
+    if (is_to_come(first) ||
+        std::any_of(others.begin(), others.end(), [&](const CellKey& k) { return is_to_come(k); }))
+      return Need::kNotKnownYet;
     const CellRecord* const seed1 = store_.done(first);
-    const CellRecord* const rival = store_.done(*other);
-    if (seed1 == nullptr || rival == nullptr || seed1->setting != cell.setting)
-      return Need::kNeeded;
-    const auto behind = too_far_behind(*seed1, *rival);
-    if (!behind) return Need::kNeeded;
-    say(fmt::format(
-        "{} {} {}, seed {}: not needed: the other setting was {:.0f} % faster with "
-        "seed 1",
-        cell.key.workload, cell.key.ratio, cell.key.system, cell.key.seed, 100 * *behind));
-    return Need::kNotNeeded;
+    if (seed1 == nullptr || seed1->setting != cell.setting) return Need::kNeeded;
+    for (const CellKey& other : others) {
+      const CellRecord* const rival = store_.done(other);
+      const auto behind = rival == nullptr ? std::nullopt : too_far_behind(*seed1, *rival);
+      if (!behind) continue;
+      say(fmt::format("{} {} {}, seed {}: not needed: {} was {:.0f} % faster with seed 1",
+                      cell.key.workload, cell.key.ratio, cell.key.system, cell.key.seed,
+                      other.system, 100 * *behind));
+      return Need::kNotNeeded;
+    }
+    return Need::kNeeded;
   }
 
   /// False when nothing that waits can be started now.
@@ -445,39 +450,36 @@ class Suite {
       return {};
     }
     fit.deaths = 0;
-    const Bytes want = *r.cell.fast;
-    const Bytes off = *free > want ? *free - want : want - *free;
-    if (!fit.best || off < fit.off) {
-      fit.best = r.probed;
-      fit.off = off;
-      fit.too_much = *free > want;
-    }
-    if (fit.off < kCloseEnough || (fit.probes >= kMostProbes && fit.off < kStillFair)) {
-      fit.node = fit.best;
+    const Bytes least = *r.cell.fast + kLeastSurplus, most = *r.cell.fast + kMostSurplus;
+    if (*free >= least && *free <= most) {
+      fit.node = r.probed;
       return {};
     }
     if (fit.probes >= kMostProbes)
       return give_up(fit,
-                     fmt::format("no fast node was found that leaves {}, only one that is {} off",
-                                 format_bytes(want), format_bytes(fit.off)),
+                     fmt::format("no fast node was found that leaves {} to {}, the last one leaves "
+                                 "{}",
+                                 format_bytes(least), format_bytes(most), format_bytes(*free)),
                      log_name(r.cell));
-    // With less memory the kernel takes less for itself, or more (lists, tables), and not evenly:
-    // two nodes that differ by half a MiB may have a MiB more or less free. So each step is from
-    // the best so far, and of another length: 7, 10, 5, 8, 3, 6, 9, 4 tenths of what it is off,
-    // over and over.
-    const auto tenths = static_cast<std::uint64_t>(3 + (4 + 3 * (fit.probes - 1)) % 8);
-    const Bytes step(fit.off.get() / 4096 * tenths / 10 * 4096);
-    fit.next = *fit.best;
-    if (fit.too_much) {
-      fit.next.reserved += step;
-    } else if (fit.next.reserved > step) {
-      fit.next.reserved -= step;
-    } else {
-      fit.next.size += kNodeStep;
-      fit.next.reserved += kNodeStep - step;
-    }
+    const Bytes want = *r.cell.fast + kSurplus;
+    fit.next = *free > want ? smaller(fit.next, *free - want) : larger(fit.next, want - *free);
     return {};
   }
+
+  static FastNode smaller(FastNode node, Bytes by) {
+    node.reserved += whole_pages(by);
+    return node;
+  }
+  static FastNode larger(FastNode node, Bytes by) {
+    by = whole_pages(by);
+    if (node.reserved < by) {
+      node.size += kNodeStep;
+      node.reserved += kNodeStep;
+    }
+    node.reserved -= by;
+    return node;
+  }
+  static Bytes whole_pages(Bytes bytes) { return Bytes(bytes.get() / 4096 * 4096); }
 
   /// Whoever needs this node can't run.
   Status give_up(const Fitting& fit, const std::string& why, const std::string& log) {
@@ -496,6 +498,15 @@ class Suite {
     const double wall_s = std::chrono::duration<double>(Clock::now() - r.start).count();
     const CellPlaces at = places(r.cell);
     const Result<std::string> log = lab::read_whole(dir_ / log_name(r.cell));
+    if (code == kTooLittleFree && r.cell.fast) {
+      Fitting& fit = fitting(r.cell);
+      if (++fit.too_little <= kMostTooLittle) {
+        say(fmt::format("{}, and is tried again with more", last_words(log.value_or(""))));
+        if (fit.node) fit.node = larger(*fit.node, 1_MiB);
+        waiting_.insert(waiting_.begin(), r.cell);
+        return {};
+      }
+    }
     Result<CellRecord> record = read(r.cell, code, log.value_or(""), at);
     std::error_code ec;
     fs::remove(at.truth, ec);

@@ -2,6 +2,9 @@
 // cell_pages: what a cell of the benchmark suite needs done with pages, in the guest:
 //   launch  starts a program with its memory bound to a node or interleaved over two
 //   place   puts the pages of a process that count most on the fast node, as many as it held before
+//   hold    takes memory of a node away, as memory of the kernel, until so much is left, and keeps
+//   it
+#include <fcntl.h>
 #include <numaif.h>
 #include <unistd.h>
 
@@ -172,6 +175,70 @@ Status place(System& system, int pid, const std::string& file, int fast, int slo
   return {};
 }
 
+/// What programs get of a node before the kernel looks elsewhere: free pages above the low
+/// watermark, and those on the lists of the CPUs.
+Result<std::uint64_t> free_pages(const System& system, int node) {
+  TC_ASSIGN(const std::string zones, system.read_file("/proc/zoneinfo"));
+  std::uint64_t sum = 0, free = 0;
+  bool here = false;
+  for (const std::string_view line : split(zones, '\n')) {
+    const auto w = words(line);
+    if (w.size() >= 4 && w[0] == "Node") here = w[1] == fmt::format("{},", node);
+    if (!here) continue;
+    if (w.size() == 3 && w[0] == "pages" && w[1] == "free") {
+      TC_ASSIGN(free, parse_u64(w[2]));
+    } else if (w.size() == 2 && w[0] == "low") {
+      TC_ASSIGN(const std::uint64_t low, parse_u64(w[1]));
+      sum += free > low ? free - low : 0;
+      free = 0;
+    } else if (w.size() == 2 && w[0] == "count:") {
+      TC_ASSIGN(const std::uint64_t count, parse_u64(w[1]));
+      sum += count;
+    }
+  }
+  return sum;
+}
+
+/// Fills pipes: their pages are on no list that reclaim looks at, and no program's.
+Status fill_pipes(std::uint64_t pages) {
+  constexpr int kPipeBytes = 1 << 20;
+  const std::vector<std::byte> page(4096);
+  int ends[2] = {-1, -1};
+  for (std::uint64_t room = 0; pages > 0; --pages, --room) {
+    if (room == 0) {
+      if (::pipe2(ends, O_NONBLOCK) != 0) return fail_errno(errno, "can't make a pipe");
+      const int size = ::fcntl(ends[1], F_SETPIPE_SZ, kPipeBytes);
+      if (size < 0) return fail_errno(errno, "can't make a pipe larger");
+      room = static_cast<std::uint64_t>(size) / page.size();
+    }
+    if (::write(ends[1], page.data(), page.size()) != static_cast<ssize_t>(page.size()))
+      return fail_errno(errno, "can't fill a pipe");
+  }
+  return {};
+}
+
+Status hold(const System& system, int node, std::uint64_t leave_kib,
+            const std::string& ready_file) {
+  constexpr int kTries = 8;
+  constexpr std::uint64_t kClose = 12, kPipeItself = 4;
+  if (node < 0 || node >= 64) return fail(ErrorKind::kUsage, "{} is no node of a guest", node);
+  const unsigned long mask = 1ul << node;
+  const std::uint64_t leave = leave_kib / 4;
+  TC_ASSIGN(std::uint64_t free, free_pages(system, node));
+  for (int i = 0; i < kTries && free > leave + kClose; ++i) {
+    if (::set_mempolicy(MPOL_BIND, &mask, 65) != 0)
+      return fail_errno(errno, "can't set the memory policy");
+    // Pipes themselves take memory, too.
+    const std::uint64_t surplus = free - leave;
+    TC_TRY(fill_pipes(surplus - surplus / 16 - kPipeItself));
+    if (::set_mempolicy(MPOL_DEFAULT, nullptr, 0) != 0)
+      return fail_errno(errno, "can't set the memory policy");
+    TC_ASSIGN(free, free_pages(system, node));
+  }
+  TC_TRY(write_ready_file(ready_file, fmt::format("{}\n", free * 4096)));
+  for (;;) ::pause();
+}
+
 Result<int> run(int argc, char** argv) {
   CLI::App app{"cell_pages: memory policies and placement for cells of the benchmark suite."};
   app.require_subcommand(1);
@@ -187,6 +254,12 @@ Result<int> run(int argc, char** argv) {
   place_verb->add_option("--counts", counts, "lines PAGE COUNT")->required();
   place_verb->add_option("--fast", fast)->required();
   place_verb->add_option("--slow", slow)->required();
+  std::uint64_t leave = 0;
+  std::string ready_file;
+  CLI::App* const hold_verb = app.add_subcommand("hold", "take memory of a node away");
+  hold_verb->add_option("--node", fast)->required();
+  hold_verb->add_option("--leave", leave, "KiB that stay free")->required();
+  hold_verb->add_option("--ready-file", ready_file, "made when it is held")->required();
   TC_ASSIGN(const bool go_on, understand(app, "cell_pages", argc, argv));
   if (!go_on) return 0;
   if (*launch_verb) {
@@ -194,6 +267,10 @@ Result<int> run(int argc, char** argv) {
     return 0;
   }
   const std::unique_ptr<System> system = make_real_system();
+  if (*hold_verb) {
+    TC_TRY(hold(*system, fast, leave, ready_file));
+    return 0;
+  }
   TC_TRY(place(*system, pid, counts, fast, slow));
   return 0;
 }
