@@ -61,7 +61,7 @@ class Runner {
     for (const PlannedRun& run : runs_) {
       Row row = row_of(run);
       const auto done = std::find_if(there.begin(), there.end(), [&](const Row& r) {
-        return r.error.empty() && r.same_run(row);
+        return r.error.empty() && r.same_run(row) && r.version == row.version;
       });
       rows_.push_back(done == there.end() ? std::move(row) : *done);
       is_done_.push_back(done != there.end());

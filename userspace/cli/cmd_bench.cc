@@ -47,15 +47,6 @@ struct ReportOptions {
   bool json = false;
 };
 
-/// What built this program, to tell results of two builds apart.
-std::string version() {
-  const std::string plain = THERMOCLINE_VERSION;
-  if (lab::build_dir().empty()) return plain;
-  const Result<lab::ProgramOutput> git =
-      lab::run_program({"git", "-C", lab::build_dir().string(), "describe", "--always", "--dirty"});
-  return git && git->exit_code == 0 ? plain + "-" + std::string(trim(git->text)) : plain;
-}
-
 void say(const std::string& text) {
   fmt::print(stderr, "thermocline: {}\n", text);
 }
@@ -189,7 +180,7 @@ Result<int> run_suite(Options& o, const std::string& command) {
   std::error_code ec;
   setting.thermocline = fs::read_symlink("/proc/self/exe", ec).string();
   if (ec) return fail_errno(ec.value(), "can't find this program's own file");
-  setting.version = version();
+  setting.version = build_version();
   setting.jobs = o.jobs;
   setting.again = o.again;
   setting.all_seeds = o.all_seeds;
@@ -252,6 +243,14 @@ std::string typed(const Options& o) {
 }
 
 }  // namespace
+
+std::string build_version() {
+  const std::string plain = THERMOCLINE_VERSION;
+  if (lab::build_dir().empty()) return plain;
+  const Result<lab::ProgramOutput> git =
+      lab::run_program({"git", "-C", lab::build_dir().string(), "describe", "--always", "--dirty"});
+  return git && git->exit_code == 0 ? plain + "-" + std::string(trim(git->text)) : plain;
+}
 
 void register_bench(CLI::App& app, Context& context) {
   CLI::App* const bench =

@@ -101,7 +101,7 @@ Result<int> run(Options& o, const std::string& command) {
   std::error_code ec;
   setting.thermocline = fs::read_symlink("/proc/self/exe", ec).string();
   if (ec) return fail_errno(ec.value(), "can't find this program's own file");
-  setting.version = THERMOCLINE_VERSION;
+  setting.version = build_version();
   setting.jobs = o.jobs;
   setting.say = [](const std::string& text) { fmt::print(stderr, "thermocline: {}\n", text); };
   TC_ASSIGN(const std::vector<trackers::Row> rows, trackers::run_trackers(runs, setting));

@@ -28,6 +28,9 @@ std::string json_text(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
+/// What built this program, to tell results of two builds apart: "0.1.0-615e1eb".
+[[nodiscard]] std::string build_version();
+
 /// For options that name a NUMA node.
 [[nodiscard]] CLI::Validator node_number();
 
