@@ -18,6 +18,7 @@
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 
+#include "compat.h"
 #include "module.h"
 
 #define END_PAGE (TASK_SIZE_MAX >> PAGE_SHIFT)
@@ -36,8 +37,9 @@ static long get_info(struct thermocline_info __user *arg)
 	const struct thermocline_info info = {
 		.abi_version = THERMOCLINE_ABI_VERSION,
 		.record_version = THERMOCLINE_RECORD_VERSION,
-		.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH |
-			    THERMOCLINE_FEATURE_CONTINUOUS | THERMOCLINE_FEATURE_SHARED |
+		.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_CONTINUOUS |
+			    THERMOCLINE_FEATURE_SHARED |
+			    (thermocline_can_flush() ? THERMOCLINE_FEATURE_FLUSH : 0) |
 			    (IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) ? THERMOCLINE_FEATURE_YOUNG : 0) |
 			    (thermocline_can_prune() ? THERMOCLINE_FEATURE_PRUNE : 0),
 		.max_lock_ns = THERMOCLINE_MAX_HOLD_NS,
@@ -75,7 +77,7 @@ static struct mm_struct *grab_mm(struct task_struct *leader)
 	if (!mm)
 		return NULL;
 	mmgrab(mm);
-	mmput(mm);
+	mmput_async(mm); /* may be the last user by now */
 	return mm;
 }
 
@@ -126,6 +128,8 @@ static bool flags_are_valid(u32 flags)
 		return false;
 	if ((flags & (THERMOCLINE_SCAN_FLUSH | THERMOCLINE_SCAN_PRUNE)) &&
 	    !(flags & THERMOCLINE_SCAN_CLEAR))
+		return false;
+	if ((flags & THERMOCLINE_SCAN_FLUSH) && !thermocline_can_flush())
 		return false;
 	return !(flags & THERMOCLINE_SCAN_PRUNE) || thermocline_can_prune();
 }

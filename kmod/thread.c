@@ -33,6 +33,8 @@
 #define SELDOM_CHECK_NS (10 * NSEC_PER_SEC)
 /* CPU time that a look takes at least. */
 #define LOOK_NS (20 * NSEC_PER_USEC)
+/* CPU time that is set aside for one at most; none takes so long. */
+#define MAX_LOOK_NS NSEC_PER_SEC
 #define SLACK_NS (50 * NSEC_PER_USEC)
 #define NEVER U64_MAX
 
@@ -254,7 +256,7 @@ static int rest(struct thermocline_thread *thread, u64 began)
 			 * This look has to be paid for as well, and what it takes is known only after the
 			 * next sleep. More is set aside each time, so that in the end it is enough.
 			 */
-			look *= 2;
+			look = min_t(u64, 2 * look, MAX_LOOK_NS);
 			if (thread->due <= now && !held)
 				held = now; /* only the budget is in the way */
 			until = min(max(thread->due, may), now + SELDOM_CHECK_NS);

@@ -33,18 +33,15 @@
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/timekeeping.h>
-#include <linux/version.h>
 
 #include <asm/tlbflush.h>
 
+#include "compat.h"
 #include "module.h"
 #include "trace.h"
 
 #ifndef CONFIG_X86_64
 #error "thermocline reads x86-64 page tables; there is no support for other machines yet"
-#endif
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
-#error "thermocline needs Linux 6.1 or later"
 #endif
 static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
 
@@ -247,11 +244,7 @@ static bool is_placed(struct vm_area_struct *vma)
  */
 static __always_inline bool is_shared(unsigned long pfn)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
-	return page_mapcount(pfn_to_page(pfn)) > 1;
-#else
-	return folio_likely_mapped_shared(page_folio(pfn_to_page(pfn)));
-#endif
+	return thermocline_page_is_shared(pfn_to_page(pfn));
 }
 
 /*
@@ -296,7 +289,7 @@ static __always_inline void hand_on_young(unsigned long pfn)
 static __always_inline bool has_young_flag(struct page *page)
 {
 #ifdef CONFIG_PAGE_IDLE_FLAG
-	return page->flags & BIT(PG_young);
+	return thermocline_page_flags(page) & BIT(PG_young);
 #else
 	return true;
 #endif
@@ -1011,7 +1004,7 @@ static int walk_once(struct walk *w)
 	if (!mmget_not_zero(w->mm))
 		return -ESRCH;
 	if (mmap_read_lock_killable(w->mm)) {
-		mmput(w->mm);
+		mmput_async(w->mm);
 		return -EINTR;
 	}
 	since = w->now = ktime_get_ns();
@@ -1021,26 +1014,37 @@ static int walk_once(struct walk *w)
 	w->scan->max_lock_ns = max(w->scan->max_lock_ns, held);
 	bucket = min_t(u32, ilog2(held | 1), THERMOCLINE_STATS_HOLDS - 1);
 	WRITE_ONCE(w->att->holds[bucket], w->att->holds[bucket] + 1);
-	/* May be the last user, who frees the memory of a process that exited under the walk. */
-	mmput(w->mm);
+	/* May be the last user: freeing a terabyte is a worker's, not work of this thread or its budget. */
+	mmput_async(w->mm);
 	return 0;
 }
 
 static void flush_here(void *unused)
 {
-	__flush_tlb_all();
+	thermocline_flush_local();
+}
+
+/* A CPU whose kernel thread has the address space on loan runs none of its code; it flushes before it does. */
+static bool is_not_lazy(int cpu, void *unused)
+{
+	return !per_cpu(cpu_tlbstate_shared.is_lazy, cpu);
 }
 
 /*
  * Makes the CPUs forget what they have cached of the address space, so that the next touch of a page
  * sets its accessed bit again. The generation makes a CPU that isn't running it now flush when it
- * comes back to it (with PCID its entries outlive a switch); those that run it are told at once.
+ * comes back to it (with PCID its entries outlive a switch); those that run it are told at once. They
+ * lose what they have of other address spaces, too: what flushes one only isn't exported.
  */
 static void flush(struct mm_struct *mm)
 {
 	atomic64_inc(&mm->context.tlb_gen);
-	smp_mb__after_atomic(); /* the generation before the mask, as switch_mm() does the reverse */
-	on_each_cpu_mask(mm_cpumask(mm), flush_here, NULL, true);
+	/* The generation before the mask and the laziness, as switch_mm() does the reverse. */
+	smp_mb__after_atomic();
+	if (thermocline_is_broadcast(mm))
+		on_each_cpu(flush_here, NULL, true);
+	else
+		on_each_cpu_cond_mask(is_not_lazy, flush_here, NULL, true, mm_cpumask(mm));
 }
 
 /*

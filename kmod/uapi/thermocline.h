@@ -148,7 +148,7 @@ struct thermocline_info {
 /* struct thermocline_info.features */
 /** Synchronous scans that read and clear accessed bits. */
 #define THERMOCLINE_FEATURE_SCAN (1ull << 0)
-/** A scan can flush the TLBs of the CPUs that run the target once, when it has cleared. */
+/** A scan can flush the TLBs of the CPUs that run the target once, when it has cleared: THERMOCLINE_SCAN_FLUSH. */
 #define THERMOCLINE_FEATURE_FLUSH (1ull << 1)
 /**
  * What a scan clears is handed on to the kernel's own page ageing, in the page's young flag. On a kernel
@@ -202,8 +202,10 @@ struct thermocline_range {
 #define THERMOCLINE_SCAN_CLEAR (1u << 0)
 /**
  * After clearing, flush the TLBs of the CPUs that run the target, once for the call. Only together
- * with CLEAR. Without it, a touch through a translation that a CPU still has cached goes unseen, as
- * in the kernel's own ageing; with it, none does, at the price of interrupting those CPUs.
+ * with CLEAR, and where THERMOCLINE_FEATURE_FLUSH is told. Without it, a touch through a translation that
+ * a CPU still has cached goes unseen, as in the kernel's own ageing; with it, none does, at the price of
+ * interrupting those CPUs and of emptying their whole TLBs, what they have of other processes included.
+ * CPUs that idle are left alone, and flush when they run the target again.
  */
 #define THERMOCLINE_SCAN_FLUSH (1u << 1)
 /**
@@ -369,7 +371,8 @@ struct thermocline_schedule {
  * struct thermocline_start - begin to scan continuously
  * @schedule: in
  * @ring_bytes: in: THERMOCLINE_RING_MIN_BYTES..MAX_BYTES, a power of two
- * @map_bytes: out: length to give to mmap(2), with offset 0 and MAP_SHARED
+ * @map_bytes: out: length to give to mmap(2), with offset 0 and MAP_SHARED, on a file opened for reading and
+ *	writing (on one that was opened O_RDONLY mmap(2) is EINVAL)
  * @reserved: in: 0
  *
  * Each START makes a new ring: map it after the call. The mapping of an older one stays what it was.

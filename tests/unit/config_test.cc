@@ -73,7 +73,7 @@ nodes = [1, 2]
   EXPECT_EQ(config->engine.headroom, PageCount(1024));
   EXPECT_EQ(config->engine.rate_limit, 64_MiB);
   EXPECT_EQ(config->policy, "static");
-  EXPECT_TRUE(config->tracker_options.flush);
+  EXPECT_EQ(config->tracker_options.flush, TrackerOptions::Flush::kOn);
   ASSERT_EQ(config->targets.size(), 2u);
   EXPECT_EQ(config->targets[0].pid, Pid(12));
   EXPECT_EQ(config->targets[1].command, "redis-server");
@@ -118,6 +118,19 @@ TEST(Config, MistakesAreNamedWithTheirPlaceAndTheNearestWord) {
               StartsWith("f.toml:3:1: 8 windows of 90 ms do not fit"));
   EXPECT_THAT(error_of("[engine]\ncpu_budget = 3\n"), HasSubstr("engine.cpu_budget needs"));
   EXPECT_THAT(error_of("engine = 4\n"), HasSubstr("write [engine]"));
+}
+
+TEST(Config, FlushIsAutoTrueOrFalse) {
+  using Flush = TrackerOptions::Flush;
+  const auto flush_of = [](const std::string& value) {
+    const auto config = parse_config("[tracker]\nflush = " + value + "\n", "f.toml");
+    return config ? config->tracker_options.flush : Flush::kAuto;
+  };
+  EXPECT_EQ(flush_of("true"), Flush::kOn);
+  EXPECT_EQ(flush_of("false"), Flush::kOff);
+  EXPECT_TRUE(parse_config("[tracker]\nflush = \"auto\"\n", "f.toml"));
+  EXPECT_EQ(parse_config("", "f.toml")->tracker_options.flush, Flush::kAuto);
+  EXPECT_THAT(error_of("[tracker]\nflush = \"on\"\n"), HasSubstr("needs \"auto\", true or false"));
 }
 
 TEST(Config, SizesThatNoMachineHasAreRefused) {

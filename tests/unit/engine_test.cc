@@ -24,6 +24,7 @@ struct World {
   PageCount cpu_lists{0}, cpu_lists_hold{0};  // freed pages go here first, up to cpu_lists_hold
   Nanoseconds clock{1s};
   bool process_exists = true;
+  std::vector<ProcessIdentity> others;  // targets that touch nothing
   std::uint64_t ticks_an_epoch = 0;
   bool address_space_gone = false;
   bool rounds = false;              // the tracker watches windows by itself
@@ -102,10 +103,10 @@ class ScriptedTracker final : public Tracker, public RoundSource {
   int ready_fd() const override { return -1; }
   Status begin_round(const RoundRequest& request) override {
     if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
+    requests.push_back(request);
     round_ = request;
     pass_ = 0;
     next_pass_ = world_.clock + world_.pass_time;
-    ++rounds_begun;
     return {};
   }
   void drain(RoundSink& sink) override {
@@ -143,7 +144,8 @@ class ScriptedTracker final : public Tracker, public RoundSource {
   }
 
   std::vector<Asid> attached;
-  unsigned scans = 0, rounds_begun = 0;
+  std::vector<RoundRequest> requests;
+  unsigned scans = 0;
   Nanoseconds scan_cpu{0};
 
  private:
@@ -249,7 +251,9 @@ class EngineTest : public testing::Test {
             [this]() -> Result<std::vector<ProcessIdentity>> {
               if (!world_.process_exists) return std::vector<ProcessIdentity>{};
               process_.cpu_ticks += world_.ticks_an_epoch;
-              return std::vector{process_};
+              std::vector<ProcessIdentity> all = world_.others;
+              all.push_back(process_);
+              return all;
             },
             hooks},
         options_);
@@ -629,6 +633,25 @@ TEST_F(EngineRoundsTest, TheCpuTimeOfTheSourceStretchesTheEpoch) {
   EXPECT_GT(engine_->counters().epochs_stretched, 0u);
 }
 
+TEST_F(EngineRoundsTest, TheTargetsThreadsShareOneBudget) {
+  options_.cpu_budget = 0.08;
+  options_.cpu_burst = 1s;
+  for (const int pid : {101, 102, 103})
+    world_.others.push_back(
+        {Pid(pid), 1, Asid(static_cast<std::uint64_t>(pid)), "other " + std::to_string(pid)});
+  build();
+  run_until(world_.clock + 100ms);
+  ASSERT_GE(tracker_->requests.size(), 4u);
+  double share = 0;
+  Nanoseconds burst{};
+  for (std::size_t i = 0; i < 4; ++i) {
+    share += tracker_->requests[i].cpu_share;
+    burst += tracker_->requests[i].cpu_burst;
+  }
+  EXPECT_NEAR(share, 0.08, 1e-9);
+  EXPECT_NEAR(static_cast<double>(burst.count()), 0.08e9, 10.0);
+}
+
 TEST_F(EngineRoundsTest, AnExecDetachesAndFollowsTheNewImage) {
   build();
   run_until(world_.clock + 1500ms);
@@ -674,11 +697,11 @@ TEST_F(EngineRoundsTest, WhatIsNotSeenDoesNotCool) {
   const auto heat = [&] { return engine_->heat().look_up(asid, Vpn(0x1000 + 1100))->first; };
   const Heat before = heat();
   ASSERT_GT(before.get(), 100u);
-  const unsigned begun = tracker_->rounds_begun;
+  const std::size_t begun = tracker_->requests.size();
   world_.stuck = true;
   run_until(world_.clock + 40s);
   EXPECT_EQ(heat(), before);
-  EXPECT_LE(tracker_->rounds_begun, begun + 4) << "a round that goes on is not begun anew";
+  EXPECT_LE(tracker_->requests.size(), begun + 4) << "a round that goes on is not begun anew";
   world_.stuck = false;
   const std::uint64_t seen = engine_->counters().accessed_page_windows.get();
   run_until(world_.clock + 1s);

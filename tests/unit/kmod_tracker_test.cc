@@ -81,7 +81,7 @@ class ScriptedModule : public System {
     thermocline_info i{};
     i.abi_version = THERMOCLINE_ABI_VERSION;
     i.record_version = THERMOCLINE_RECORD_VERSION;
-    i.features = THERMOCLINE_FEATURE_SCAN;
+    i.features = THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH;
     return i;
   }();
   thermocline_attach attached{};
@@ -170,7 +170,7 @@ TEST_F(KmodTrackerTest, AnAddressSpaceThatIsGoneIsNotFound) {
 
 TEST_F(KmodTrackerTest, PassesOnRangesFlagsAndWindow) {
   TrackerOptions options;
-  options.flush = true;
+  options.flush = TrackerOptions::Flush::kOn;
   const auto tracker = make(options);
   const std::vector<ScanRange> ranges{{Vpn(10), PageCount(5)}, {Vpn(100), PageCount(1)}};
   ScanRequest request = whole();
@@ -228,6 +228,7 @@ class ContinuousModule : public ScriptedModule {
         auto& start = *static_cast<thermocline_start*>(argument);
         schedules.push_back(start.schedule);
         if (round_rc != 0) return round_rc;
+        if (start.ring_bytes > room) return -ENOMEM;
         ++starts;
         FakeRing made(start.ring_bytes);
         ring_bytes = start.ring_bytes;
@@ -262,6 +263,7 @@ class ContinuousModule : public ScriptedModule {
   void publish(const thermocline_mark& mark) { publish(std::as_bytes(std::span(&mark, 1))); }
 
   std::uint64_t resident_pages = 1, ring_bytes = 0, cpu_ns = 0;
+  std::uint64_t room = ~std::uint64_t{0};  ///< the largest ring that there is memory for
   std::vector<thermocline_schedule> schedules;
   int starts = 0, stops = 0, round_rc = 0, device = -1;
   std::span<std::byte> ring, next_ring;
@@ -345,6 +347,27 @@ TEST_F(KmodRoundsTest, PrunesOnlyWhereTheModuleCanAndTheUserWants) {
   EXPECT_EQ(module_.schedules.back().flags & THERMOCLINE_SCAN_PRUNE, 0u);
 }
 
+TEST_F(KmodRoundsTest, FlushesUnlessToldNotToOrNotAble) {
+  using Flush = TrackerOptions::Flush;
+  const auto flushes = [&](Flush flush) {
+    TrackerOptions options;
+    options.flush = flush;
+    make(options);
+    EXPECT_TRUE(rounds().begin_round(request()));
+    return (module_.schedules.back().flags & THERMOCLINE_SCAN_FLUSH) != 0;
+  };
+  EXPECT_TRUE(flushes(Flush::kAuto));
+  EXPECT_TRUE(flushes(Flush::kOn));
+  EXPECT_FALSE(flushes(Flush::kOff));
+  module_.info.features &= ~THERMOCLINE_FEATURE_FLUSH;
+  EXPECT_FALSE(flushes(Flush::kAuto));
+  TrackerOptions options;
+  options.flush = Flush::kOn;
+  const auto refused = kmod_tracker_factory().make(module_, options);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("tracker.flush"));
+}
+
 TEST_F(KmodRoundsTest, AsksForSharedPagesOnlyWhereTheModuleTellsThem) {
   make();
   RoundRequest shared = request();
@@ -422,6 +445,33 @@ TEST_F(KmodRoundsTest, TheRingGrowsWithTheProcess) {
   module_.resident_pages = ~std::uint64_t{0};
   ASSERT_TRUE(rounds().begin_round(request()));
   EXPECT_EQ(module_.ring_bytes, 16u << 20) << "there is a largest";
+}
+
+TEST_F(KmodRoundsTest, WithoutMemoryForALargerRingTheRoundsGoOnWithTheOldSize) {
+  make();
+  module_.resident_pages = 64 * 1024;  // 256 MiB: 1 MiB of ring
+  ASSERT_TRUE(rounds().begin_round(request()));
+  const std::uint64_t before = module_.ring_bytes;
+  module_.room = before;
+  module_.resident_pages = 512 * 1024;  // 2 GiB
+  ASSERT_TRUE(rounds().begin_round(request())) << "no reason to lose the target";
+  EXPECT_EQ(module_.ring_bytes, before);
+  module_.publish(record_of(Asid(9), 8));
+  rounds().drain(*this);
+  EXPECT_THAT(sequences_, ElementsAre(8)) << "the ring that there is is read";
+
+  const int starts = module_.starts;
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.starts, starts) << "not tried over and over";
+  module_.room = ~std::uint64_t{0};
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.ring_bytes, 8u << 20) << "but once more after a while";
+
+  module_.room = 0;
+  make();
+  const Status none = rounds().begin_round(request());
+  ASSERT_FALSE(none);
+  EXPECT_THAT(none.error().message, HasSubstr("can't start"));
 }
 
 TEST_F(KmodRoundsTest, AnAddressSpaceThatIsGoneIsNotFoundAndABrokenRingIsTold) {

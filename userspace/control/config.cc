@@ -196,6 +196,25 @@ Status read_clear(const toml::node& node, Config& config) {
   return fail(ErrorKind::kUsage, "needs \"auto\", \"clear_refs\" or \"cold\"");
 }
 
+Status read_flush(const toml::node& node, Config& config) {
+  using Flush = TrackerOptions::Flush;
+  if (const auto on = read_bool(node)) {
+    config.tracker_options.flush = *on ? Flush::kOn : Flush::kOff;
+    return {};
+  }
+  if (const auto text = read_string(node); text && *text == "auto") {
+    config.tracker_options.flush = Flush::kAuto;
+    return {};
+  }
+  return fail(ErrorKind::kUsage, "needs \"auto\", true or false");
+}
+
+std::string flush_text(const Config& config) {
+  using Flush = TrackerOptions::Flush;
+  if (config.tracker_options.flush == Flush::kAuto) return quoted("auto");
+  return config.tracker_options.flush == Flush::kOn ? "true" : "false";
+}
+
 Status read_window(const toml::node& node, Config& config) {
   const auto text = read_string(node);
   config.engine.window_auto = text && *text == "auto";
@@ -261,11 +280,10 @@ const std::vector<KeyRule>& rules() {
        reader(read_string, [](Config& c, const std::string& v) { c.tracker = v; }),
        [](const Config& c) { return quoted(c.tracker); }},
       {"tracker", "flush",
-       "flush the TLBs of the target's CPUs after clearing: exact, but dearer; needed under "
-       "software "
-       "emulation",
-       reader(read_bool, [](Config& c, bool v) { c.tracker_options.flush = v; }),
-       [](const Config& c) { return c.tracker_options.flush ? "true" : "false"; }},
+       "flush the TLBs of the target's CPUs after clearing, so that no touch is missed: \"auto\" "
+       "(the "
+       "module's own thread does, scans by system call don't), true (both) or false (neither)",
+       read_flush, flush_text},
       {"tracker", "clear",
        "how a tracker that can't clear by itself has the kernel do it: \"auto\", \"clear_refs\" or "
        "\"cold\"",

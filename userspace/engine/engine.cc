@@ -380,8 +380,8 @@ void Engine::look_for_unseen(Target& target, std::uint64_t cpu_ticks) {
   target.unseen = true;
   log(fmt::format(
       "process {} ({}) uses CPU, but for {} epochs none of its pages was seen accessed: its memory "
-      "may be that of a KVM guest, hugetlbfs or a device, or its translations stay cached (then "
-      "set tracker.flush)",
+      "may be that of a KVM guest, hugetlbfs or a device, or its translations stay cached (which "
+      "tracker.flush = true rules out)",
       target.process.pid.get(), target.process.command, target.idle_epochs));
 }
 
@@ -493,8 +493,12 @@ void Engine::begin_rounds(Nanoseconds now) {
   request.epoch = epoch_;
   request.windows = options_.windows_per_epoch;
   request.window = window_;
-  request.cpu_share = options_.cpu_budget;
-  request.cpu_burst = scaled(options_.cpu_burst, options_.cpu_budget);
+  // Each target has a thread of its own; together they have the budget.
+  const auto attached = std::count_if(targets_.begin(), targets_.end(),
+                                      [](const auto& entry) { return entry.second.attached; });
+  request.cpu_share =
+      options_.cpu_budget / static_cast<double>(std::max<std::ptrdiff_t>(attached, 1));
+  request.cpu_burst = scaled(options_.cpu_burst, request.cpu_share);
   for (auto& [pid, target] : targets_) {
     if (!target.attached || (target.in_round && target.late < kMostLate)) continue;
     request.asid = target.process.asid;

@@ -378,7 +378,8 @@ class BpfTracker final : public Tracker {
     TC_TRY(attachment.process.check(system_));
     TC_ASSIGN(auto areas, attachment.tables->areas());
     const bool cold =
-        options_.flush || options_.clear == TrackerOptions::Clear::kCold ||
+        options_.flush == TrackerOptions::Flush::kOn ||
+        options_.clear == TrackerOptions::Clear::kCold ||
         (options_.clear == TrackerOptions::Clear::kAuto && attachment.present > kClearRefsEntries);
     std::vector<ScanRange> whole;
     if (request.ranges.empty())

@@ -218,7 +218,7 @@ TrackerFactory damon_tracker_factory() {
   factory.probe = probe;
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
-    if (options.flush)
+    if (options.flush == TrackerOptions::Flush::kOn)
       return fail(ErrorKind::kUsage,
                   "tracker.flush = true, but the tracker damon can't flush: leave it out");
     TC_ASSIGN(const Tracepoint tracepoint, find_tracepoint(system));

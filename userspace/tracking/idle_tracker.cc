@@ -159,7 +159,7 @@ TrackerFactory idle_tracker_factory() {
   factory.probe = probe;
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
-    if (options.flush)
+    if (options.flush == TrackerOptions::Flush::kOn)
       return fail(ErrorKind::kUsage,
                   "tracker.flush = true, but the tracker idle can't flush: leave it out");
     TC_TRY(probe(system, options));

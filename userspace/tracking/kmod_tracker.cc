@@ -29,6 +29,8 @@ constexpr std::size_t kBufferBytes = 256 * 1024;
 /// process has grown, or when records were lost all the same, up to the largest.
 constexpr std::uint64_t kRingBytesATable = 1024;
 constexpr std::uint64_t kLargestRing = 16 * 1024 * 1024;
+/// When there was no memory for a larger one.
+constexpr unsigned kRoundsBeforeGrowing = 16;
 
 std::uint64_t user_pointer(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p);
@@ -89,6 +91,7 @@ struct Attachment {
   std::optional<RingReader> ring;
   Pid pid;
   std::uint64_t ring_bytes = 0;  ///< 0: no ring yet
+  unsigned rest = 0;             ///< rounds before another try for a larger one
   bool lost = false;             ///< records, since the ring was made
   Nanoseconds cpu{};             ///< of the thread, as far as it was told
 };
@@ -99,6 +102,7 @@ class KmodTracker final : public Tracker, public RoundSource {
       : system_(system),
         options_(options),
         module_(std::move(module.fd)),
+        can_flush_((module.features & THERMOCLINE_FEATURE_FLUSH) != 0),
         can_prune_((module.features & THERMOCLINE_FEATURE_PRUNE) != 0),
         shared_flag_((module.features & THERMOCLINE_FEATURE_SHARED) != 0 ? THERMOCLINE_SCAN_SHARED
                                                                          : 0u),
@@ -147,9 +151,11 @@ class KmodTracker final : public Tracker, public RoundSource {
       ranges_.push_back({range.first.get(), range.count.get()});
 
     thermocline_scan call{};
-    call.flags = (request.clear ? THERMOCLINE_SCAN_CLEAR : 0u) |
-                 (request.clear && options_.flush ? THERMOCLINE_SCAN_FLUSH : 0u) |
-                 (request.shared ? shared_flag_ : 0u);
+    call.flags =
+        (request.clear ? THERMOCLINE_SCAN_CLEAR : 0u) |
+        (request.clear && options_.flush == TrackerOptions::Flush::kOn ? THERMOCLINE_SCAN_FLUSH
+                                                                       : 0u) |
+        (request.shared ? shared_flag_ : 0u);
     call.range_count = static_cast<std::uint32_t>(ranges_.size());
     call.ranges = user_pointer(ranges_.data());
     call.epoch = request.epoch.get();
@@ -184,11 +190,14 @@ class KmodTracker final : public Tracker, public RoundSource {
     Attachment& attachment = *found;
     thermocline_schedule schedule{};
     // The thread scans without a change of address space, so translations that the target's CPU has
-    // cached would stay, and hide what is touched most: it flushes. A round's first pass looks at
-    // everything, so what pruning misses is found an epoch later.
-    schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH |
-                     (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u) |
-                     (request.shared ? shared_flag_ : 0u);
+    // cached would stay, and hide what is touched most: it flushes unless told not to. A round's
+    // first pass looks at everything, so what pruning misses is found an epoch later.
+    schedule.flags =
+        THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR |
+        (options_.flush != TrackerOptions::Flush::kOff && can_flush_ ? THERMOCLINE_SCAN_FLUSH
+                                                                     : 0u) |
+        (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u) |
+        (request.shared ? shared_flag_ : 0u);
     schedule.windows = request.windows;
     schedule.window_ns = static_cast<std::uint64_t>(request.window.count());
     schedule.epoch = request.epoch.get();
@@ -200,15 +209,13 @@ class KmodTracker final : public Tracker, public RoundSource {
     const std::uint64_t wanted =
         std::max(ring_bytes(attachment.pid, request),
                  std::min((attachment.lost ? 2 : 1) * attachment.ring_bytes, kLargestRing));
-    if (wanted > attachment.ring_bytes) {
-      if (attachment.ring) {
-        attachment.ring.reset();
-        const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
-        if (rc < 0) return fail_errno(-rc, "can't stop a scanning thread");
-      }
-      attachment.ring_bytes = wanted;
+    if (attachment.rest > 0) --attachment.rest;
+    if (attachment.ring && wanted > attachment.ring_bytes && attachment.rest == 0) {
+      attachment.ring.reset();
+      const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+      if (rc < 0) return fail_errno(-rc, "can't stop a scanning thread");
     }
-    if (!attachment.ring) return start(attachment, schedule);
+    if (!attachment.ring) return start(attachment, schedule, wanted);
     const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_CONFIGURE, &schedule);
     if (rc < 0)
       return fail_errno(-rc, fmt::format("can't scan address space {:#x}", request.asid.get()));
@@ -245,12 +252,20 @@ class KmodTracker final : public Tracker, public RoundSource {
                       kLargestRing);
   }
 
-  Status start(Attachment& attachment, const thermocline_schedule& schedule) {
+  /// With a ring of @p bytes, or, when memory is short, of what there is room for: a round that
+  /// loses records tells more than none.
+  Status start(Attachment& attachment, const thermocline_schedule& schedule, std::uint64_t bytes) {
     thermocline_start request{};
     request.schedule = schedule;
-    request.ring_bytes = attachment.ring_bytes;
-    const int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_START, &request);
+    request.ring_bytes = bytes;
+    int rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_START, &request);
+    while (rc == -ENOMEM && request.ring_bytes > THERMOCLINE_RING_MIN_BYTES) {
+      request.ring_bytes /= 2;
+      attachment.rest = kRoundsBeforeGrowing;
+      rc = system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_START, &request);
+    }
     if (rc < 0) return fail_errno(-rc, "can't start a scanning thread");
+    attachment.ring_bytes = request.ring_bytes;
     TC_ASSIGN(attachment.mapping,
               system_.map_device(attachment.fd.get(), static_cast<std::size_t>(request.map_bytes)));
     TC_ASSIGN(attachment.ring, RingReader::open(attachment.mapping.bytes()));
@@ -287,6 +302,7 @@ class KmodTracker final : public Tracker, public RoundSource {
   System& system_;
   TrackerOptions options_;
   UniqueFd module_;  // keeps the module in place while there is nothing to attach to
+  bool can_flush_;
   bool can_prune_;
   std::uint32_t shared_flag_;
   UniqueFd ready_;  // epoll of all attachments; none without continuous mode
@@ -307,9 +323,9 @@ TrackerFactory kmod_tracker_factory() {
   factory.abilities.privilege = "CAP_SYS_ADMIN and the module";
   factory.abilities.cannot_see =
       "what a second MMU touches (a KVM guest, a device), hugetlbfs, and read() or write() of "
-      "files "
-      "that are not mapped; a touch through a translation that a CPU has cached, unless "
-      "tracker.flush is set";
+      "files that are not mapped; where it doesn't flush (scans by system call, unless "
+      "tracker.flush "
+      "= true), a touch through a translation that a CPU has cached";
   factory.probe = [](System& system, const TrackerOptions&) -> Status {
     TC_TRY(open_module(system));
     return {};
@@ -317,6 +333,12 @@ TrackerFactory kmod_tracker_factory() {
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
     TC_ASSIGN(Module module, open_module(system));
+    if (options.flush == TrackerOptions::Flush::kOn &&
+        (module.features & THERMOCLINE_FEATURE_FLUSH) == 0)
+      return fail(
+          ErrorKind::kUsage,
+          "tracker.flush = true, but the module can't flush with this kernel and processor: "
+          "leave it out");
     return std::make_unique<KmodTracker>(system, options, std::move(module));
   };
   return factory;

@@ -171,7 +171,7 @@ TrackerFactory refs_tracker_factory() {
   factory.probe = probe;
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
-    if (options.flush)
+    if (options.flush == TrackerOptions::Flush::kOn)
       return fail(ErrorKind::kUsage,
                   "tracker.flush = true, but the tracker refs can't flush: leave it out");
     TC_TRY(probe(system));

@@ -73,10 +73,13 @@ class Tracker {
 };
 
 struct TrackerOptions {
-  /// Flush the TLBs of the target's CPUs after clearing. Default false, as the kernel's own ageing;
-  /// rounds (rounds.h) do so in any case.
-  /// Requires a source that can; others refuse it (kUsage).
-  bool flush = false;
+  /// Whether to flush the TLBs of the target's CPUs after clearing. Default kAuto.
+  enum class Flush {
+    kAuto,  ///< rounds (rounds.h) do where the source can, scans don't, as the kernel's own ageing
+    kOn,    ///< both do. Requires a source that can; others refuse it (kUsage).
+    kOff,   ///< neither does
+  };
+  Flush flush = Flush::kAuto;
   /// How a source that can't clear by itself has the kernel do it. Default kAuto: kClearRefs while
   /// that stops the target for 10 ms at most, else kCold.
   /// Requires a source that leaves the choice; others ignore it.

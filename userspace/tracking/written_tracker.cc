@@ -70,7 +70,7 @@ TrackerFactory written_tracker_factory() {
   factory.probe = probe;
   factory.make = [](System& system,
                     const TrackerOptions& options) -> Result<std::unique_ptr<Tracker>> {
-    if (options.flush)
+    if (options.flush == TrackerOptions::Flush::kOn)
       return fail(
           ErrorKind::kUsage,
           "tracker.flush = true, but clearing soft-dirty bits flushes anyway: leave it out");
