@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The layer rule (docs/architecture.md), read off the #include lines of the tree:
-//   base → topology → tracking → heat → policies → mover → engine → control → programs
+//   base → topology → tracking → trace → heat → policies → mover → engine → control → programs
 // A file includes its own folder and what stands before it. Beyond that, policies see base, heat
 // and topology only; emulation/lab
 // and emulation/timing see base only; kmod/ shares nothing with user space but kmod/uapi.
@@ -31,8 +31,8 @@ using Layers = std::set<std::string>;
 const std::map<std::string, Layers>& rules() {
   static const std::map<std::string, Layers> kRules = [] {
     std::map<std::string, Layers> rules;
-    const std::vector<std::string> order{"base",     "topology", "tracking", "heat",
-                                         "policies", "mover",    "engine",   "control"};
+    const std::vector<std::string> order{"base", "topology", "tracking", "trace",  "heat",
+                                         "policies", "mover", "engine", "control"};
     Layers before{"uapi"};
     for (const std::string& layer : order) {
       rules[layer] = before;
@@ -160,6 +160,8 @@ TEST(LayerRule, CatchesEachKindOfViolation) {
             "userspace/base/text.cc:3: base may not include heat: heat/heat.h");
   EXPECT_EQ(one("userspace/heat/h.cc", "  #  include <engine/engine.h>"),
             "userspace/heat/h.cc:1: heat may not include engine: engine/engine.h");
+  EXPECT_EQ(one("userspace/tracking/t.cc", "#include \"trace/trace_reader.h\""),
+            "userspace/tracking/t.cc:1: tracking may not include trace: trace/trace_reader.h");
   EXPECT_EQ(one("policies/heat.cc", "#include \"mover/mover.h\""),
             "policies/heat.cc:1: policies may not include mover: mover/mover.h");
   EXPECT_EQ(one("policies/heat.cc", "#include \"tracking/record.h\""),
