@@ -66,8 +66,7 @@ TEST(Oracle, TheBestPlacementHoldsThePagesWithTheMostWindows) {
   EXPECT_DOUBLE_EQ(one->recorded_share(), 1.0 / 14);
   EXPECT_DOUBLE_EQ(one->mean_set_share(), 14.0 / 24);
   EXPECT_EQ(one->median_window(), kWindow);
-  EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(2)})->best_share(),
-                   13.0 / 14);
+  EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(2)})->best_share(), 13.0 / 14);
   EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(9)})->best_share(), 1.0);
   EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(0)})->best_share(), 0.0);
   // By default it may hold as much as the fast node did.
@@ -170,8 +169,7 @@ TEST(Oracle, APlacementLearnedBeforeIsJudgedOnTheLastPart) {
   EXPECT_DOUBLE_EQ(answer->learned->best_share(), 0.5);
   EXPECT_DOUBLE_EQ(answer->learned->learned_share(), 0.0);
   // With room for two: the learned one, and a third of the three that it knows nothing of.
-  const auto two =
-      best_of(r.bytes, {.fast_pages = PageCount(2), .judge_last = Nanoseconds(3000)});
+  const auto two = best_of(r.bytes, {.fast_pages = PageCount(2), .judge_last = Nanoseconds(3000)});
   ASSERT_TRUE(two && two->learned);
   EXPECT_DOUBLE_EQ(two->learned->best_share(), 1.0);
   EXPECT_DOUBLE_EQ(two->learned->learned_share(), 0.5);

@@ -232,7 +232,7 @@ TEST_F(Trace, ATornTailLosesNoMoreThanItsFrame) {
   for (std::size_t size = 0; size < 64; ++size) {
     auto cut = whole;
     cut.resize(size);
-    EXPECT_THAT(error_of(cut), HasSubstr(size == 0   ? "is empty"
+    EXPECT_THAT(error_of(cut), HasSubstr(size == 0  ? "is empty"
                                          : size < 4 ? "is no trace"
                                                     : "cut off within its header"));
   }
@@ -305,7 +305,9 @@ TEST_F(Trace, AForeignHeaderIsToldInOneSentence) {
     std::memcpy(bytes.data(), &header, sizeof(header));
     return error_of(bytes);
   };
-  const auto seal = [](FileHeader& h) { h.checksum = XXH64(&h, offsetof(FileHeader, checksum), 0); };
+  const auto seal = [](FileHeader& h) {
+    h.checksum = XXH64(&h, offsetof(FileHeader, checksum), 0);
+  };
   EXPECT_EQ(with([](FileHeader& h) { h.byte_order = __builtin_bswap32(h.byte_order); }),
             "t.tct was written in big-endian byte order: traces are little-endian");
   EXPECT_EQ(with([](FileHeader& h) { h.version = 2; }),
@@ -323,7 +325,8 @@ TEST_F(Trace, AForeignHeaderIsToldInOneSentence) {
 }
 
 /// A frame whose head claims what it likes, with a good checksum.
-void append_frame(std::vector<std::byte>& bytes, FrameHead head, std::span<const std::byte> stored) {
+void append_frame(std::vector<std::byte>& bytes, FrameHead head,
+                  std::span<const std::byte> stored) {
   head.magic = kFrameMagic;
   head.head_size = sizeof(head);
   head.stored_size = static_cast<std::uint32_t>(stored.size());
@@ -372,12 +375,13 @@ TEST_F(Trace, FramesOfAKindThatIsNotKnownArePassedOver) {
 TEST_F(Trace, InfoIsUntrusted) {
   TraceInfo info;
   EXPECT_TRUE(add_info(R"({"something":1})", info));
-  for (const char* bad :
-       {"", "[", "{\"session\":3}", R"({"process":{"asid":-1}})", R"({"process":{}})",
-        R"({"process":{"asid":1,"mappings":[{"first_page":9,"pages":0}]}})",
-        R"({"process":{"asid":1,"mappings":[{"first_page":9,"pages":2},{"first_page":10,"pages":2}]}})",
-        R"({"process":{"asid":1,"mappings":[{"first_page":1,"pages":99999999999999999}]}})",
-        R"({"end":{"reason":7}})"})
+  for (
+      const char* bad :
+      {"", "[", "{\"session\":3}", R"({"process":{"asid":-1}})", R"({"process":{}})",
+       R"({"process":{"asid":1,"mappings":[{"first_page":9,"pages":0}]}})",
+       R"({"process":{"asid":1,"mappings":[{"first_page":9,"pages":2},{"first_page":10,"pages":2}]}})",
+       R"({"process":{"asid":1,"mappings":[{"first_page":1,"pages":99999999999999999}]}})",
+       R"({"end":{"reason":7}})"})
     EXPECT_FALSE(add_info(bad, info)) << bad;
 }
 
@@ -413,7 +417,8 @@ TEST_F(Trace, ABacklogThatIsTooLongLosesRecordsAndCountsThem) {
   }
   ASSERT_TRUE(w->finish());
   std::uint64_t kept = 0;
-  for (const FramePlace& frame : reader()->frames()) kept += frame.records;
+  const auto r = reader();
+  for (const FramePlace& frame : r->frames()) kept += frame.records;
   EXPECT_EQ(kept + w->lost_records(), made);
 }
 

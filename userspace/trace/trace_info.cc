@@ -36,8 +36,7 @@ SessionInfo session_of(const json& j) {
     for (const json& t : *tiers) {
       TierInfo tier;
       tier.name = text_or_empty(t, "name");
-      for (const json& node : t.at("nodes"))
-        tier.nodes.emplace_back(whole<std::uint16_t>(node));
+      for (const json& node : t.at("nodes")) tier.nodes.emplace_back(whole<std::uint16_t>(node));
       tier.total = Bytes(whole_or<std::uint64_t>(t, "total_bytes", 0));
       session.tiers.push_back(std::move(tier));
     }
@@ -86,8 +85,7 @@ nlohmann::ordered_json to_json(const SessionInfo& s) {
             {"sees_reads", s.sees_reads},
             {"window_ns", s.window.count()},
             {"unix_ns", s.unix_ns},
-            {"machine",
-             {{"kernel", s.kernel}, {"cpu", s.cpu}, {"memory_bytes", s.memory.get()}}},
+            {"machine", {{"kernel", s.kernel}, {"cpu", s.cpu}, {"memory_bytes", s.memory.get()}}},
             {"tiers", std::move(tiers)},
             {"command", s.command}}}};
 }
@@ -95,8 +93,7 @@ nlohmann::ordered_json to_json(const SessionInfo& s) {
 nlohmann::ordered_json to_json(const ProcessInfo& p) {
   nlohmann::ordered_json mappings = nlohmann::ordered_json::array();
   for (const NamedRange& m : p.mappings)
-    mappings.push_back(
-        {{"first_page", m.first.get()}, {"pages", m.pages.get()}, {"name", m.name}});
+    mappings.push_back({{"first_page", m.first.get()}, {"pages", m.pages.get()}, {"name", m.name}});
   return {{"process",
            {{"asid", p.asid.get()},
             {"pid", p.pid.get()},
@@ -105,8 +102,8 @@ nlohmann::ordered_json to_json(const ProcessInfo& p) {
 }
 
 nlohmann::ordered_json to_json(const EndInfo& e) {
-  return {{"end",
-           {{"reason", e.reason}, {"windows", e.windows}, {"lost_records", e.lost_records}}}};
+  return {
+      {"end", {{"reason", e.reason}, {"windows", e.windows}, {"lost_records", e.lost_records}}}};
 }
 
 Status add_info(std::string_view text, TraceInfo& info) {
@@ -118,8 +115,7 @@ Status add_info(std::string_view text, TraceInfo& info) {
       ProcessInfo process = process_of(*found);
       info.processes[process.asid] = std::move(process);
     }
-    if (const auto end = object.find("end"); end != object.end())
-      info.ends.push_back(end_of(*end));
+    if (const auto end = object.find("end"); end != object.end()) info.ends.push_back(end_of(*end));
   } catch (const json::exception& e) {
     return fail(ErrorKind::kCorrupt, "its description is no JSON of the kind: {}", e.what());
   }

@@ -45,8 +45,8 @@ struct SessionInfo {
   std::string source;   ///< tracker, or format that it was imported from
   std::string grain;    ///< what the source tells apart: "page", "mapping", "region", "sample"
   bool sees_reads = true;
-  Nanoseconds window{};      ///< that was asked for
-  std::uint64_t unix_ns = 0; ///< CLOCK_REALTIME at its begin
+  Nanoseconds window{};       ///< that was asked for
+  std::uint64_t unix_ns = 0;  ///< CLOCK_REALTIME at its begin
   std::string kernel, cpu;
   Bytes memory;
   std::vector<TierInfo> tiers;       ///< fastest first; empty = not known

@@ -85,7 +85,8 @@ std::uint32_t largest_content(std::uint16_t kind) {
 /// Why a head can't be one, or nothing.
 std::string_view fault_of(const FrameHead& head) {
   if (head.magic != kFrameMagic) return "no frame begins there";
-  if (head.head_size != sizeof(FrameHead) || head.flags != 0) return "its head is not of this version";
+  if (head.head_size != sizeof(FrameHead) || head.flags != 0)
+    return "its head is not of this version";
   if (head.content_size == 0 || head.content_size > largest_content(head.kind) ||
       head.stored_size > ZSTD_compressBound(head.content_size))
     return "it is larger than a frame may be";
@@ -93,7 +94,7 @@ std::string_view fault_of(const FrameHead& head) {
 }
 
 FramePlace place_of(std::uint64_t offset, const FrameHead& head) {
-  return {offset,    head.stored_size,           head.content_size,         head.records,
+  return {offset,    head.stored_size,           head.content_size,        head.records,
           head.kind, Nanoseconds(head.first_ns), Nanoseconds(head.last_ns)};
 }
 
@@ -152,8 +153,7 @@ Status TraceReader::read_header() {
   FileHeader header;
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0)
-    return refuse(
-        "was damaged by a transfer that rewrote its line ends: copy it again, as binary");
+    return refuse("was damaged by a transfer that rewrote its line ends: copy it again, as binary");
   if (header.byte_order == __builtin_bswap32(kByteOrder))
     return refuse("was written in big-endian byte order: traces are little-endian");
   if (header.byte_order != kByteOrder) return refuse("has a damaged header");
@@ -195,9 +195,9 @@ Result<bool> TraceReader::read_index() {
   for (std::size_t i = 0; i < entries; ++i) {
     IndexEntry entry;
     std::memcpy(&entry, content_.data() + i * sizeof(entry), sizeof(entry));
-    const FramePlace frame{entry.offset,  entry.stored_size,           entry.content_size,
-                           entry.records, entry.kind,                  Nanoseconds(entry.first_ns),
-                           Nanoseconds(entry.last_ns)};
+    const FramePlace frame{
+        entry.offset, entry.stored_size,           entry.content_size,        entry.records,
+        entry.kind,   Nanoseconds(entry.first_ns), Nanoseconds(entry.last_ns)};
     if (frame.offset != at || frame.end() > place.offset ||
         frame.content_size > largest_content(frame.kind))
       return false;
@@ -222,8 +222,8 @@ Status TraceReader::walk() {
       // A machine that went down may leave zeros where the last frame was to be.
       std::vector<std::byte> rest(std::min<std::uint64_t>(size - at, 1u << 20));
       TC_TRY(input_->read(at, rest));
-      const bool zeros = std::all_of(rest.begin(), rest.end(),
-                                     [](std::byte b) { return b == std::byte{0}; });
+      const bool zeros =
+          std::all_of(rest.begin(), rest.end(), [](std::byte b) { return b == std::byte{0}; });
       if (zeros) break;
       return damaged(at, fault);
     }

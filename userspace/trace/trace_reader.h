@@ -93,8 +93,8 @@ class TraceReader final : public RecordSource {
 /// first bytes. kCorrupt when it is neither.
 struct Recording {
   std::unique_ptr<RecordSource> source;
-  TraceInfo info;                      ///< empty for plain records
-  std::uint64_t torn_bytes = 0;        ///< see TraceReader
+  TraceInfo info;                ///< empty for plain records
+  std::uint64_t torn_bytes = 0;  ///< see TraceReader
 };
 [[nodiscard]] Result<Recording> open_recording(const std::string& path);
 

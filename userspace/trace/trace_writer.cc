@@ -40,10 +40,9 @@ FileHeader make_header() {
   header.version = kVersion;
   header.header_size = sizeof(header);
   header.record_version = THERMOCLINE_RECORD_VERSION;
-  header.created_ns =
-      static_cast<std::uint64_t>(std::chrono::duration_cast<Nanoseconds>(
-                                     std::chrono::system_clock::now().time_since_epoch())
-                                     .count());
+  header.created_ns = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<Nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
   header.checksum = XXH64(&header, offsetof(FileHeader, checksum), 0);
   return header;
 }
@@ -67,7 +66,7 @@ Result<std::unique_ptr<TraceWriter>> TraceWriter::open(const std::string& path,
   UniqueFd fd(::open(path.c_str(), options.append ? flags : flags | O_EXCL, 0644));
   if (!fd && errno == EEXIST)
     return fail(ErrorKind::kUsage,
-                "{} is there already: name another file, or continue it with --append", path);
+                "{} is there already: name another file (record --append continues a trace)", path);
   if (!fd) return fail_errno(errno, "can't write " + path);
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, "can't write " + path);

@@ -10,11 +10,12 @@ namespace thermocline {
 Result<std::unique_ptr<ReplayTracker>> ReplayTracker::open(std::unique_ptr<RecordSource> source) {
   std::unique_ptr<ReplayTracker> tracker(new ReplayTracker(std::move(source)));
   std::map<Asid, std::size_t> current;  // number of the pass that each list of passes ends with
-  TC_TRY(for_each_record(
-      *tracker->source_, [&](const RecordView& record, const RecordPlace& place) {
+  TC_TRY(
+      for_each_record(*tracker->source_, [&](const RecordView& record, const RecordPlace& place) {
         std::vector<Pass>& passes = tracker->passes_[record.asid];
         if (passes.empty() || current[record.asid] != place.pass)
-          passes.push_back({{record.epoch, record.scan_time, record.window, record.cleared}, {}});
+          passes.push_back(
+              {{place.pass, record.epoch, record.scan_time, record.window, record.cleared}, {}});
         current[record.asid] = place.pass;
         std::vector<Chunk>& chunks = passes.back().chunks;
         if (!chunks.empty() && chunks.back().piece == place.piece &&

@@ -20,6 +20,7 @@ class ReplayTracker final : public Tracker {
  public:
   /// What is known of a pass before it is told.
   struct PassHead {
+    std::size_t number = 0;  ///< in the recording, over all address spaces
     Epoch epoch;
     Nanoseconds time{};    ///< CLOCK_MONOTONIC of the machine it was recorded on
     Nanoseconds window{};  ///< 0 = not known
