@@ -31,7 +31,7 @@ class MemoryInput final : public TraceInput {
   explicit MemoryInput(std::vector<std::byte> bytes) : bytes_(std::move(bytes)) {}
   std::uint64_t size() const override { return bytes_.size(); }
   Status read(std::uint64_t offset, std::span<std::byte> into) const override {
-    std::memcpy(into.data(), bytes_.data() + offset, into.size());
+    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(offset), into.size(), into.begin());
     return {};
   }
 
