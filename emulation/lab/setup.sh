@@ -29,7 +29,7 @@ readonly FORMAT=3 # of a kernels/NAME folder; a higher number makes old ones be 
 
 PACKAGES=(
   build-essential gcc-12 cmake ninja-build ccache pkg-config git
-  libnuma-dev liburing-dev libhwloc-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libnuma-dev liburing-dev libhwloc-dev libzstd-dev libxxhash-dev libgtest-dev libgmock-dev libbenchmark-dev
   libexpected-dev libfmt-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
   clang libclang-rt-14-dev clang-format clang-tidy sparse shellcheck codespell mandoc scdoc
   busybox-static procps kmod xz-utils zstd lz4 numactl

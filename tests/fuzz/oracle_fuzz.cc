@@ -9,7 +9,9 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   using namespace thermocline;
   oracle::Options options;
   options.largest_memory = Bytes(64u << 20);
-  const auto answer = oracle::best_static_placement(std::as_bytes(std::span(data, size)), options);
+  const auto bytes = std::as_bytes(std::span(data, size));
+  MemoryRecords records({bytes.begin(), bytes.end()});
+  const auto answer = oracle::best_static_placement(records, options);
   if (!answer) return 0;
   const auto is_share = [](double share) { return share >= 0 && share <= 1; };
   if (!is_share(answer->best_share()) || !is_share(answer->recorded_share()) ||

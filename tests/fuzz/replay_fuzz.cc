@@ -11,7 +11,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   using namespace thermocline;
   const auto bytes = std::as_bytes(std::span(data, size));
-  const auto tracker = ReplayTracker::open({bytes.begin(), bytes.end()});
+  const auto tracker = ReplayTracker::open(
+      std::make_unique<MemoryRecords>(std::vector<std::byte>(bytes.begin(), bytes.end())));
   RecordReader reader(bytes);
   std::uint64_t there = 0, told = 0;
   while (reader.next()) ++there;
@@ -24,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
     ScanRequest request;
     request.asid = asid;
     for (;;) {
-      const bool more = (*tracker)->next_time(asid).has_value();
+      const bool more = (*tracker)->next_pass(asid).has_value();
       std::vector<std::byte> pass;
       const auto stats = (*tracker)->scan(request, [&](std::span<const std::byte> records) {
         pass.insert(pass.end(), records.begin(), records.end());

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -13,11 +14,14 @@
 #include "bench/suite/summary.h"
 #include "cli/emulate_report.h"
 #include "cli/oracle.h"
+#include "cli/replay_report.h"
+#include "cli/trace_report.h"
 #include "cli/trackers_report.h"
 #include "control/config.h"
 #include "control/status.h"
 #include "emulation/lab/machine.h"
 #include "engine_with_one_target.h"
+#include "trace/trace_info.h"
 
 namespace thermocline {
 namespace {
@@ -139,6 +143,46 @@ TEST(Docs, EveryKeyOfTheOracleIsInTheManPage) {
           section(page("thermocline-oracle.1.scd"), "# JSON"), lookup);
   EXPECT_THAT(lookup.missing, testing::IsEmpty());
   EXPECT_GT(lookup.checked, 15u);
+}
+
+TEST(Docs, EveryKeyOfAReplayIsInTheManPage) {
+  cli::ReplayReport report;
+  report.outcomes.emplace_back();
+  report.outcomes.back().epochs.emplace_back();
+  Lookup lookup;
+  look_up(nlohmann::json(cli::replay_json(report)),
+          section(page("thermocline-replay.1.scd"), "# JSON"), lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 25u);
+}
+
+TEST(Docs, EveryKeyOfATraceReportIsInTheManPage) {
+  report::TraceReport report;
+  report.processes = {{1, "a", {{0, 1, {{0, 1, 1, 1, 1}}}}}};
+  report.working_set.emplace_back();
+  report.hot.emplace_back();
+  report.phases.emplace_back();
+  const std::string text = section(page("thermocline-report.1.scd"), "## JSON");
+  Lookup lookup;
+  for (const auto view : {report::TraceView::kHeat, report::TraceView::kWss,
+                          report::TraceView::kHot, report::TraceView::kPhases})
+    look_up(nlohmann::json(report::trace_json(report, view)), text, lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 30u);
+}
+
+TEST(Docs, EveryKeyOfATracesInformationIsDescribed) {
+  std::string text = page("../trace-format.md");
+  std::replace(text.begin(), text.end(), '`', '*');
+  trace::SessionInfo session;
+  session.tiers.emplace_back();
+  trace::ProcessInfo process;
+  process.mappings.emplace_back();
+  Lookup lookup;
+  for (const auto& json : {to_json(session), to_json(process), to_json(trace::EndInfo{})})
+    look_up(nlohmann::json(json), text, lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 20u);
 }
 
 TEST(Docs, EveryKeyOfTheEmulationReportIsInTheManPage) {

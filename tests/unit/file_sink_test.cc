@@ -85,8 +85,10 @@ TEST_F(FileSinkTest, RecordsOfTwoRunsAreReadAsOne) {
   std::ofstream(path_) << record_of(1) << record_of(2).substr(0, 48);
   append(**open(whole_records), record_of(1));
   EXPECT_EQ(content(), record_of(1) + record_of(1));
-  const std::string bytes = content();
-  const auto answer = oracle::best_static_placement(std::as_bytes(std::span(bytes)), {});
+  const std::string text = content();
+  const auto bytes = std::as_bytes(std::span(text));
+  MemoryRecords records({bytes.begin(), bytes.end()});
+  const auto answer = oracle::best_static_placement(records, {});
   ASSERT_TRUE(answer) << answer.error().message;
   EXPECT_EQ(answer->windows.size(), 2u);
 }

@@ -43,6 +43,11 @@ class Recording {
 
 constexpr Nanoseconds kWindow{5'000'000};
 
+Result<Answer> best_of(std::vector<std::byte> bytes, const Options& options) {
+  MemoryRecords records(std::move(bytes));
+  return best_static_placement(records, options);
+}
+
 TEST(Oracle, TheBestPlacementHoldsThePagesWithTheMostWindows) {
   Recording r;
   for (int i = 0; i < 8; ++i) {
@@ -52,7 +57,7 @@ TEST(Oracle, TheBestPlacementHoldsThePagesWithTheMostWindows) {
     pages[3] = 'a';             // 8
     r.scan(1, kWindow, pages);
   }
-  const auto one = best_static_placement(r.bytes, {.fast_pages = PageCount(1)});
+  const auto one = best_of(r.bytes, {.fast_pages = PageCount(1)});
   ASSERT_TRUE(one) << one.error().message;
   EXPECT_EQ(one->windows.size(), 8u);
   EXPECT_EQ(one->pages, PageCount(3));
@@ -61,12 +66,11 @@ TEST(Oracle, TheBestPlacementHoldsThePagesWithTheMostWindows) {
   EXPECT_DOUBLE_EQ(one->recorded_share(), 1.0 / 14);
   EXPECT_DOUBLE_EQ(one->mean_set_share(), 14.0 / 24);
   EXPECT_EQ(one->median_window(), kWindow);
-  EXPECT_DOUBLE_EQ(best_static_placement(r.bytes, {.fast_pages = PageCount(2)})->best_share(),
-                   13.0 / 14);
-  EXPECT_DOUBLE_EQ(best_static_placement(r.bytes, {.fast_pages = PageCount(9)})->best_share(), 1.0);
-  EXPECT_DOUBLE_EQ(best_static_placement(r.bytes, {.fast_pages = PageCount(0)})->best_share(), 0.0);
+  EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(2)})->best_share(), 13.0 / 14);
+  EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(9)})->best_share(), 1.0);
+  EXPECT_DOUBLE_EQ(best_of(r.bytes, {.fast_pages = PageCount(0)})->best_share(), 0.0);
   // By default it may hold as much as the fast node did.
-  EXPECT_EQ(best_static_placement(r.bytes, {})->fast_pages, PageCount(1));
+  EXPECT_EQ(best_of(r.bytes, {})->fast_pages, PageCount(1));
 }
 
 TEST(Oracle, PausesAndScansThatDoNotClearAreNoEvidence) {
@@ -75,12 +79,12 @@ TEST(Oracle, PausesAndScansThatDoNotClearAreNoEvidence) {
   r.scan(1, Nanoseconds(400'000'000), "AAAA");  // the pause between epochs
   r.scan(1, kWindow, "FFFF", false);
   for (int i = 0; i < 4; ++i) r.scan(2, kWindow, "Asss");
-  const auto answer = best_static_placement(r.bytes, {});
+  const auto answer = best_of(r.bytes, {});
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->windows.size(), 4u);
   EXPECT_EQ(answer->windows_left_out, 3u);
   EXPECT_EQ(answer->accessed_page_windows, PageCount(4));
-  EXPECT_EQ(best_static_placement(r.bytes, {.longest_window = 0})->windows.size(), 5u);
+  EXPECT_EQ(best_of(r.bytes, {.longest_window = 0})->windows.size(), 5u);
 }
 
 TEST(Oracle, HugePagesCountAsTheirBasePages) {
@@ -90,7 +94,7 @@ TEST(Oracle, HugePagesCountAsTheirBasePages) {
   const EntryObservation cold{NodeId(0), true, true, false, false};
   const RecordHeader header{.asid = Asid(7), .epoch = Epoch(1), .window = kWindow, .cleared = true};
   writer.append(header, 0, Vpn(512), kOrder2M, std::vector{hot, cold});
-  const auto answer = best_static_placement(bytes, {.fast_pages = PageCount(256)});
+  const auto answer = best_of(bytes, {.fast_pages = PageCount(256)});
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->pages, PageCount(1024));
   EXPECT_EQ(answer->accessed_page_windows, PageCount(512));
@@ -109,7 +113,7 @@ TEST(Oracle, APageThatIsSeenInSeveralSizesHasOneCount) {
   header.epoch = Epoch(3);
   writer.append(header, 2, Vpn(giant + 512 + 9), kOrder4K, std::vector{hot, hot});
   const auto best = [&](std::uint64_t pages) {
-    const auto answer = best_static_placement(bytes, {.fast_pages = PageCount(pages)});
+    const auto answer = best_of(bytes, {.fast_pages = PageCount(pages)});
     return answer ? answer->best_page_windows.get() : 0;
   };
   EXPECT_EQ(best(1), 3u);
@@ -127,24 +131,24 @@ TEST(Oracle, FewBytesThatClaimTerabytesAreCountedOrRefused) {
   const std::vector<EntryObservation> all(32'768, hot);
   writer.append(header, 0, Vpn(0), kOrder1G, all);
   ASSERT_EQ(bytes.size(), 88u);
-  const auto answer = best_static_placement(bytes, {.fast_pages = PageCount(5)});
+  const auto answer = best_of(bytes, {.fast_pages = PageCount(5)});
   ASSERT_TRUE(answer) << answer.error().message;
   EXPECT_EQ(answer->pages.get(), std::uint64_t{32'768} << 18);
   EXPECT_EQ(answer->best_page_windows, PageCount(5));
-  const auto refused = best_static_placement(bytes, {.largest_memory = Bytes(100'000)});
+  const auto refused = best_of(bytes, {.largest_memory = Bytes(100'000)});
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().message.find("98 KiB"), std::string::npos) << refused.error().message;
 }
 
 TEST(Oracle, RefusesWhatItCantJudge) {
-  EXPECT_FALSE(best_static_placement({}, {}));
+  EXPECT_FALSE(best_of({}, {}));
   Recording r;
   r.scan(1, kWindow, "Aass");
   std::vector<std::byte> cut = r.bytes;
   cut.resize(cut.size() - 8);  // the daemon was killed while it wrote
-  EXPECT_TRUE(best_static_placement(cut, {}));
+  EXPECT_TRUE(best_of(cut, {}));
   r.bytes[0] = std::byte{0};
-  const auto answer = best_static_placement(r.bytes, {});
+  const auto answer = best_of(r.bytes, {});
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().kind, ErrorKind::kCorrupt);
 }
@@ -157,7 +161,7 @@ TEST(Oracle, APlacementLearnedBeforeIsJudgedOnTheLastPart) {
     r.scan(1, kWindow, i < 5 ? "aFss" : "sAsa");
   }
   const auto answer =
-      best_static_placement(r.bytes, {.fast_pages = PageCount(1), .judge_last = Nanoseconds(3000)});
+      best_of(r.bytes, {.fast_pages = PageCount(1), .judge_last = Nanoseconds(3000)});
   ASSERT_TRUE(answer) << answer.error().message;
   ASSERT_TRUE(answer->learned);
   EXPECT_EQ(answer->learned->windows, 3u);
@@ -165,14 +169,13 @@ TEST(Oracle, APlacementLearnedBeforeIsJudgedOnTheLastPart) {
   EXPECT_DOUBLE_EQ(answer->learned->best_share(), 0.5);
   EXPECT_DOUBLE_EQ(answer->learned->learned_share(), 0.0);
   // With room for two: the learned one, and a third of the three that it knows nothing of.
-  const auto two =
-      best_static_placement(r.bytes, {.fast_pages = PageCount(2), .judge_last = Nanoseconds(3000)});
+  const auto two = best_of(r.bytes, {.fast_pages = PageCount(2), .judge_last = Nanoseconds(3000)});
   ASSERT_TRUE(two && two->learned);
   EXPECT_DOUBLE_EQ(two->learned->best_share(), 1.0);
   EXPECT_DOUBLE_EQ(two->learned->learned_share(), 0.5);
 
   for (const Nanoseconds last : {Nanoseconds(8000), Nanoseconds(1)}) {
-    const auto all = best_static_placement(r.bytes, {.judge_last = last});
+    const auto all = best_of(r.bytes, {.judge_last = last});
     if (last.count() == 1) {
       EXPECT_TRUE(all) << "the last window alone";
     } else {

@@ -44,9 +44,13 @@ struct Recording {
   std::vector<std::byte> bytes;
 };
 
+Result<std::unique_ptr<ReplayTracker>> open(std::vector<std::byte> bytes) {
+  return ReplayTracker::open(std::make_unique<MemoryRecords>(std::move(bytes)));
+}
+
 TEST(Replay, EachScanTellsTheNextPassAsItWasRecorded) {
   const Recording recording;
-  auto opened = ReplayTracker::open(recording.bytes);
+  auto opened = open(recording.bytes);
   ASSERT_TRUE(opened) << opened.error().message;
   ReplayTracker& tracker = **opened;
   EXPECT_EQ(tracker.address_spaces(), (std::vector<Asid>{kA.asid, kB.asid}));
@@ -54,7 +58,7 @@ TEST(Replay, EachScanTellsTheNextPassAsItWasRecorded) {
   ASSERT_TRUE(tracker.attach(kB));
   for (std::size_t pass = 0; pass < 3; ++pass)
     for (const ProcessIdentity* process : {&kA, &kB}) {
-      EXPECT_TRUE(tracker.next_time(process->asid));
+      EXPECT_TRUE(tracker.next_pass(process->asid));
       EXPECT_EQ(scan_with(tracker, request_for(process->asid, false)).bytes,
                 recording.passes.at(process->asid)[pass]);
       const Scanned seen = scan_with(tracker, request_for(process->asid));
@@ -62,7 +66,7 @@ TEST(Replay, EachScanTellsTheNextPassAsItWasRecorded) {
       EXPECT_EQ(seen.stats.entries, 20000u);
       EXPECT_EQ(seen.stats.bytes, seen.bytes.size());
     }
-  EXPECT_FALSE(tracker.next_time(kA.asid));
+  EXPECT_FALSE(tracker.next_pass(kA.asid));
   const auto through = tracker.scan(request_for(kA.asid), [](std::span<const std::byte>) {});
   ASSERT_FALSE(through);
   EXPECT_EQ(through.error().kind, ErrorKind::kNotFound);
@@ -73,7 +77,7 @@ TEST(Replay, EachScanTellsTheNextPassAsItWasRecorded) {
 
 TEST(Replay, OfRangesItTellsTheRecordsThatOverlapThem) {
   const Recording recording;
-  auto opened = ReplayTracker::open(recording.bytes);
+  auto opened = open(recording.bytes);
   ASSERT_TRUE(opened);
   ASSERT_TRUE((*opened)->attach(kA));
   const Vpn first = SyntheticLoad{}.first;
@@ -85,7 +89,7 @@ TEST(Replay, OfRangesItTellsTheRecordsThatOverlapThem) {
 }
 
 TEST(Replay, WhatWasNotRecordedIsNotFound) {
-  auto opened = ReplayTracker::open({});
+  auto opened = open({});
   ASSERT_TRUE(opened);
   const Status status = (*opened)->attach(kA);
   ASSERT_FALSE(status);
@@ -96,11 +100,11 @@ TEST(Replay, ACutOffLastRecordIsLeftOutAndOtherBytesAreCorrupt) {
   Recording recording;
   const std::size_t whole = recording.bytes.size();
   recording.add(recording.passes[kA.asid][0], 0, 100);
-  auto opened = ReplayTracker::open(recording.bytes);
+  auto opened = open(recording.bytes);
   ASSERT_TRUE(opened) << opened.error().message;
   recording.bytes.resize(whole);
   recording.bytes.insert(recording.bytes.end(), 200, std::byte{1});
-  opened = ReplayTracker::open(recording.bytes);
+  opened = open(recording.bytes);
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().kind, ErrorKind::kCorrupt);
 }

@@ -37,7 +37,7 @@ std::unique_ptr<Tracker> make_replay() {
     const auto pass = scan_with(*source, request).bytes;
     records.insert(records.end(), pass.begin(), pass.end());
   }
-  return std::move(*ReplayTracker::open(std::move(records)));
+  return std::move(*ReplayTracker::open(std::make_unique<MemoryRecords>(std::move(records))));
 }
 
 std::unique_ptr<Tracker> make_combined() {

@@ -4,10 +4,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "base/system.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/oracle.h"
+#include "trace/trace_reader.h"
 
 namespace thermocline::cli {
 
@@ -50,9 +50,8 @@ Result<int> consult(const OracleOptions& o) {
       return fail(ErrorKind::kUsage, "--judge-last {}: give a time such as 20s", o.judge_last);
     options.judge_last = *last;
   }
-  const std::unique_ptr<System> system = make_real_system();
-  TC_ASSIGN(const std::string bytes, system->read_file(o.records));
-  auto answer = oracle::best_static_placement(std::as_bytes(std::span(bytes)), options);
+  TC_ASSIGN(const trace::Recording recording, trace::open_recording(o.records));
+  auto answer = oracle::best_static_placement(*recording.source, options);
   if (!answer) return fail(answer.error().kind, "{}: {}", o.records, answer.error().message);
   print_line(o.json ? json_text(oracle::to_json(*answer)) : to_text(*answer));
   return 0;
@@ -65,7 +64,7 @@ void register_oracle(CLI::App& app, Context& context) {
   CLI::App* verb = app.add_subcommand(
       "oracle", "what the best static placement would have caught of recorded accesses");
   verb->add_option("--records", options->records,
-                   "file that [record] of the daemon wrote, best with mode = \"observe\"")
+                   "trace of thermocline record, or file that [record] of the daemon wrote")
       ->type_name("FILE")
       ->required();
   verb->add_option("--fast-pages", options->fast_pages,

@@ -110,8 +110,11 @@ int run(int argc, char** argv) {
   register_bench(app, context);
   register_doctor(app, context);
   register_emulate(app, context);
+  register_import(app, context);
   register_lab(app, context);
   register_oracle(app, context);
+  register_record(app, context);
+  register_replay(app, context);
   register_report(app, context);
   register_tiers(app, context);
   register_trackers(app, context);

@@ -230,12 +230,12 @@ Nanoseconds Answer::median_window() const {
   return median_length(windows);
 }
 
-Result<Answer> best_static_placement(std::span<const std::byte> records, const Options& options) {
+Result<Answer> best_static_placement(RecordSource& records, const Options& options) {
   // First pass: how long the windows are. Second: count in those that are evidence.
   std::vector<Window> all;
   bool pruned = false;
-  TC_TRY(for_each_record(records, [&](const RecordView& record, std::size_t number) {
-    at_window(all, number, record).present += record.pages();
+  TC_TRY(for_each_record(records, [&](const RecordView& record, const RecordPlace& place) {
+    at_window(all, place.pass, record).present += record.pages();
     pruned = pruned || record.idle;
   }));
   if (pruned)
@@ -263,9 +263,9 @@ Result<Answer> best_static_placement(std::span<const std::byte> records, const O
   PageCounts accessed;
   PartCounts parts;
   bool fits = true;
-  TC_TRY(for_each_record(records, [&](const RecordView& record, std::size_t number) {
-    if (!kept[number]) return;
-    Window& window = all[number];
+  TC_TRY(for_each_record(records, [&](const RecordView& record, const RecordPlace& place) {
+    if (!kept[place.pass]) return;
+    Window& window = all[place.pass];
     const PageCount entry = record.order.pages();
     for_each_present(record, options.fast_node, [&](std::uint32_t i, bool fast) {
       window.present += entry;

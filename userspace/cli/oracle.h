@@ -12,11 +12,11 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
+#include "tracking/record_source.h"
 
 namespace thermocline::oracle {
 
@@ -72,8 +72,7 @@ struct Answer {
 
 /// Untrusted bytes: kCorrupt with the offset when they aren't records. A last record that was cut
 /// is dropped. kFailure when there is no window to judge by, or more pages than fit the memory.
-[[nodiscard]] Result<Answer> best_static_placement(std::span<const std::byte> records,
-                                                   const Options& options);
+[[nodiscard]] Result<Answer> best_static_placement(RecordSource& records, const Options& options);
 
 /// What --json prints; the keys are in the man page.
 [[nodiscard]] nlohmann::ordered_json to_json(const Answer& answer);

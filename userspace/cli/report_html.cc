@@ -8,6 +8,7 @@
 #include <cmath>
 #include <map>
 #include <span>
+#include <utility>
 
 #include "base/text.h"
 #include "base/units.h"
@@ -83,6 +84,13 @@ struct TimeAxis {
   }
 };
 
+TimeAxis time_of(const Process& process) {
+  TimeAxis time{process.columns.front().time_s, 0};
+  const Column& last = process.columns.back();
+  time.span = std::max(last.time_s + std::max(last.length_s, 0.0) - time.from, 0.001);
+  return time;
+}
+
 void draw_time_axis(std::string& svg, const TimeAxis& axis, double y, bool labels) {
   const double step = tick_step(axis.span, 12);
   for (double t = 0; t <= axis.span * 1.0001; t += step) {
@@ -95,13 +103,16 @@ void draw_time_axis(std::string& svg, const TimeAxis& axis, double y, bool label
         y + 36);
 }
 
-void draw_moves(std::string& svg, const TimeAxis& axis, std::span<const double> moves, double top,
+void draw_moves(std::string& svg, const TimeAxis& axis, std::span<const Event> moves, double top,
                 double height, bool labels) {
-  for (const double at : moves) {
-    put(svg, R"(<path class="event" d="M{:.1f} {:.1f}v{:.1f}"/>)", axis.x(at), top, height);
-    if (labels)
-      put(svg, R"(<text class="event" x="{:.1f}" y="{:.1f}">the hot set moves</text>)",
-          axis.x(at) + 4, top - 5);
+  double free_from = 0;
+  for (const Event& event : moves) {
+    const double x = axis.x(event.time_s);
+    put(svg, R"(<path class="event" d="M{:.1f} {:.1f}v{:.1f}"/>)", x, top, height);
+    if (!labels || x < free_from) continue;
+    put(svg, R"(<text class="event" x="{:.1f}" y="{:.1f}">{}</text>)", x + 4, top - 5,
+        draw::escaped(event.text));
+    free_from = x + 10 + 6.6 * static_cast<double>(event.text.size());
   }
 }
 
@@ -225,33 +236,43 @@ void draw_address_labels(std::string& svg, const AddressAxis& addresses) {
   }
 }
 
+/// What the brightness and the hue of a cell mean.
+enum class Hue { kTier, kNone };
+
 void draw_heat_map(std::string& out, const Process& process, const TimeAxis& time,
-                   std::span<const double> moves) {
+                   std::span<const Event> moves, Hue hue) {
   constexpr double kTop = 46;
   constexpr double kHeight = 380;
   const AddressAxis addresses(process, kTop, kHeight);
   const double brightest = brightest_heat(process);
   open_svg(out, kTop + kHeight + 44,
-           "Heat map: address over time, coloured by temperature and by tier");
-  // Legend: the two ramps, one above the other.
+           hue == Hue::kTier ? "Heat map: address over time, coloured by temperature and by tier"
+                             : "Heat map: address over time, coloured by temperature");
+  // Legend: the ramps, one above the other.
   constexpr double kStep = 6;
   for (unsigned h = 0; h < kHeatLevels; ++h)
-    for (unsigned tier = 0; tier < 2; ++tier)
+    for (unsigned tier = 0; tier < (hue == Hue::kTier ? 2 : 1); ++tier)
       put(out, R"(<path fill="{}" d="M{:.1f} {}h{}v11h-{}z"/>)",
           css(cell_colour(h, tier == 0 ? kShareLevels - 1 : 0)),
           kWidth - kRight - kStep * (kHeatLevels - h), tier == 0 ? 4 : 16, kStep + 0.3,
           kStep + 0.3);
   const double legend = kWidth - kRight - kStep * kHeatLevels;
-  put(out, R"(<text class="y" x="{:.0f}" y="13">cold — in DRAM — hot</text>)", legend - 8);
-  put(out, R"(<text class="y" x="{:.0f}" y="25">cold — on slow memory — hot</text>)", legend - 8);
+  if (hue == Hue::kTier) {
+    put(out, R"(<text class="y" x="{:.0f}" y="13">cold — in DRAM — hot</text>)", legend - 8);
+    put(out, R"(<text class="y" x="{:.0f}" y="25">cold — on slow memory — hot</text>)", legend - 8);
+  } else {
+    put(out,
+        R"(<text class="y" x="{:.0f}" y="13">touched in none — {:.3g} % of the windows</text>)",
+        legend - 8, 100 * brightest / kRecordedHeat);
+  }
   put(out, R"(<rect class="ground" x="{}" y="{}" width="{}" height="{}"/>)", kLeft, kTop,
       kPlotWidth, kHeight);
   draw_cells(
       out, process, time, addresses,
-      [brightest](const Bin& bin) {
-        return CellColour{
-            level(bin.heat / brightest, kHeatLevels),
-            level(static_cast<double>(bin.fast) / static_cast<double>(bin.present), kShareLevels)};
+      [&](const Bin& bin) {
+        const double fast = static_cast<double>(bin.fast) / static_cast<double>(bin.present);
+        return CellColour{level(bin.heat / brightest, kHeatLevels),
+                          level(hue == Hue::kTier ? fast : 1, kShareLevels)};
       },
       [](CellColour c) { return css(cell_colour(c.first, c.second)); });
   draw_address_labels(out, addresses);
@@ -261,7 +282,7 @@ void draw_heat_map(std::string& out, const Process& process, const TimeAxis& tim
 }
 
 void draw_residency(std::string& out, const Process& process, const TimeAxis& time,
-                    std::span<const double> moves) {
+                    std::span<const Event> moves) {
   constexpr double kTop = 32;
   constexpr double kHeight = 150;
   const AddressAxis addresses(process, kTop, kHeight);
@@ -298,7 +319,7 @@ struct Line {
 };
 
 void draw_shares(std::string& out, const TimeAxis& time, std::span<const Line> lines,
-                 std::span<const double> moves) {
+                 std::span<const Event> moves) {
   constexpr double kTop = 40;
   constexpr double kHeight = 190;
   open_svg(out, kTop + kHeight + 44, "Shares in DRAM over time");
@@ -328,7 +349,7 @@ void draw_shares(std::string& out, const TimeAxis& time, std::span<const Line> l
 }
 
 void draw_page_moves(std::string& out, const TimeAxis& time, const History& history,
-                     std::span<const double> moves) {
+                     std::span<const Event> moves) {
   constexpr double kTop = 34;
   constexpr double kHalf = 75;
   std::uint64_t most = 1;
@@ -461,13 +482,14 @@ void put_process(std::string& out, const Process& process, const History& histor
   for (const HotsetRun& run : model.hotsets)
     if (run.pid == process.pid) hotset = &run;
 
-  TimeAxis time{process.columns.front().time_s, 0};
-  const Column& last = process.columns.back();
-  time.span = std::max(last.time_s + std::max(last.length_s, 0.0) - time.from, 0.001);
-  std::vector<double> moves;
+  const TimeAxis time = time_of(process);
+  std::vector<Event> moves;
   if (hotset != nullptr)
-    for (const double at : hotset->moves_s) moves.push_back(hotset->start_s + at);
-  std::erase_if(moves, [&](double at) { return at < time.from || at > time.from + time.span; });
+    for (const double at : hotset->moves_s)
+      moves.push_back({hotset->start_s + at, "the hot set moves"});
+  std::erase_if(moves, [&](const Event& event) {
+    return event.time_s < time.from || event.time_s > time.from + time.span;
+  });
 
   std::vector<Line> lines;
   if (hotset != nullptr) {
@@ -503,7 +525,7 @@ void put_process(std::string& out, const Process& process, const History& histor
       "<h3>Temperature and tier</h3><p class=\"dim\">Each cell is a stretch of addresses in one "
       "epoch. Brightness is its temperature, hue is where it lives: orange in DRAM, blue on slow "
       "memory, mixed in proportion. Bright blue is what tiering has to fix.</p>";
-  draw_heat_map(out, process, time, moves);
+  draw_heat_map(out, process, time, moves, Hue::kTier);
   out += "<h3>Where addresses live</h3>";
   draw_residency(out, process, time, moves);
   out += "<h3>Share in DRAM</h3>";
@@ -512,7 +534,35 @@ void put_process(std::string& out, const Process& process, const History& histor
   draw_page_moves(out, time, history, moves);
 }
 
+/// What a picture by itself needs of the page's style, in the light colours; renderers that know no
+/// variables must do.
+constexpr std::string_view kPictureStyle = R"(
+svg{font:12px system-ui,sans-serif;background:#fff}text{fill:#667085}text.y{text-anchor:end}
+text.x{text-anchor:middle}.mono{font:10px ui-monospace,monospace}text.event{fill:#1c2330}
+.ground{fill:#0d1117}.tick{stroke:#667085}.grid{stroke:#d9dde4}
+path.event{stroke:#fff;stroke-width:1.5;stroke-dasharray:5 4})";
+
 }  // namespace
+
+std::string heat_map_picture(const Process& process, std::span<const Event> events) {
+  std::string svg;
+  if (process.columns.empty()) return svg;
+  // From the begin of the recording, as its other pictures.
+  TimeAxis time = time_of(process);
+  time.span += std::exchange(time.from, 0);
+  draw_heat_map(svg, process, time, events, Hue::kNone);
+  return svg;
+}
+
+std::string standalone(const std::string& picture) {
+  constexpr std::string_view kOpen = "<svg ";
+  if (!picture.starts_with(kOpen) || picture.find("xmlns=") < picture.find('>')) return picture;
+  const auto end = picture.find('>') + 1;
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" {}<style>{}</style>"
+      "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>{}\n",
+      picture.substr(kOpen.size(), end - kOpen.size()), kPictureStyle, picture.substr(end));
+}
 
 std::string to_html(const Model& model) {
   std::string out;
@@ -523,6 +573,9 @@ std::string to_html(const Model& model) {
       draw::escaped(model.title), kStyle);
   put(out, "<h1>{}</h1>", draw::escaped(model.title));
   if (!model.note.empty()) put(out, R"(<p class="dim">{}</p>)", draw::escaped(model.note));
+  for (const Picture& picture : model.pictures)
+    put(out, R"(<h2>{}</h2><p class="dim">{}</p>{})", draw::escaped(picture.title),
+        draw::escaped(picture.note), picture.svg);
   for (const Table& table : model.tables) put_table(out, table);
   for (const History& history : model.histories)
     for (const Process& process : history.processes) {
@@ -530,9 +583,9 @@ std::string to_html(const Model& model) {
       put_process(out, process, history, model);
     }
   put(out,
-      "\n<p class=\"dim\">Made by thermocline {} from the daemon's history; all counts and "
+      "\n<p class=\"dim\">Made by thermocline {} from {}; all counts and "
       "shares are measured.</p></main></body></html>\n",
-      THERMOCLINE_VERSION);
+      THERMOCLINE_VERSION, model.histories.empty() ? "a recording" : "the daemon's history");
   return out;
 }
 

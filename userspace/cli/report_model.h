@@ -64,6 +64,19 @@ struct HotsetRun {
   std::vector<double> moves_s;  ///< when the hot set moved, since the start
 };
 
+/// Something to mark in a picture of time.
+struct Event {
+  double time_s = 0;
+  std::string text;
+};
+
+/// Heat of pages that were touched in every window of a recording; others' in proportion.
+inline constexpr double kRecordedHeat = 127;
+
+struct Picture {
+  std::string title, note, svg;
+};
+
 struct Table {
   std::string title, note;
   std::vector<std::string> columns;
@@ -74,6 +87,7 @@ struct Model {
   std::string title, note;
   std::vector<History> histories;
   std::vector<HotsetRun> hotsets;
+  std::vector<Picture> pictures;
   std::vector<Table> tables;
 };
 

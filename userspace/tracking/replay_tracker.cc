@@ -7,21 +7,23 @@
 
 namespace thermocline {
 
-Result<std::unique_ptr<ReplayTracker>> ReplayTracker::open(std::vector<std::byte> records) {
-  std::unique_ptr<ReplayTracker> tracker(new ReplayTracker(std::move(records)));
+Result<std::unique_ptr<ReplayTracker>> ReplayTracker::open(std::unique_ptr<RecordSource> source) {
+  std::unique_ptr<ReplayTracker> tracker(new ReplayTracker(std::move(source)));
   std::map<Asid, std::size_t> current;  // number of the pass that each list of passes ends with
-  std::size_t offset = 0;
-  TC_TRY(for_each_record(tracker->records_, [&](const RecordView& record, std::size_t number) {
-    std::vector<Pass>& passes = tracker->passes_[record.asid];
-    if (passes.empty() || current[record.asid] != number) passes.push_back({record.scan_time, {}});
-    current[record.asid] = number;
-    std::vector<Chunk>& chunks = passes.back().chunks;
-    if (!chunks.empty() && chunks.back().offset + chunks.back().size == offset)
-      chunks.back().size += record.size;
-    else
-      chunks.push_back({offset, record.size});
-    offset += record.size;
-  }));
+  TC_TRY(
+      for_each_record(*tracker->source_, [&](const RecordView& record, const RecordPlace& place) {
+        std::vector<Pass>& passes = tracker->passes_[record.asid];
+        if (passes.empty() || current[record.asid] != place.pass)
+          passes.push_back(
+              {{place.pass, record.epoch, record.scan_time, record.window, record.cleared}, {}});
+        current[record.asid] = place.pass;
+        std::vector<Chunk>& chunks = passes.back().chunks;
+        if (!chunks.empty() && chunks.back().piece == place.piece &&
+            chunks.back().offset + chunks.back().size == place.offset)
+          chunks.back().size += record.size;
+        else
+          chunks.push_back({place.piece, place.offset, record.size});
+      }));
   return tracker;
 }
 
@@ -31,10 +33,17 @@ std::vector<Asid> ReplayTracker::address_spaces() const {
   return result;
 }
 
-std::optional<Nanoseconds> ReplayTracker::next_time(Asid asid) {
+std::optional<ReplayTracker::PassHead> ReplayTracker::next_pass(Asid asid) {
   const auto next = attachments_.find(asid);
   if (!next || **next == passes_.at(asid).size()) return std::nullopt;
-  return passes_.at(asid)[**next].time;
+  return passes_.at(asid)[**next].head;
+}
+
+std::vector<ReplayTracker::PassHead> ReplayTracker::passes(Asid asid) const {
+  std::vector<PassHead> heads;
+  if (const auto found = passes_.find(asid); found != passes_.end())
+    for (const Pass& pass : found->second) heads.push_back(pass.head);
+  return heads;
 }
 
 const std::string& ReplayTracker::name() const {
@@ -65,7 +74,8 @@ Result<ScanStats> ReplayTracker::scan(const ScanRequest& request, const RecordSi
   };
   ScanStats stats;
   for (const Chunk& chunk : passes[*next].chunks) {
-    const auto bytes = std::span(records_).subspan(chunk.offset, chunk.size);
+    TC_ASSIGN(const auto piece, source_->piece(chunk.piece));
+    const auto bytes = piece.subspan(chunk.offset, chunk.size);
     RecordReader reader(bytes);
     std::size_t from = 0, to = 0;  // what is wanted and not handed on yet
     while (const auto record = reader.next()) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Access records that were kept (thermoclined.toml, [record]), played as a source: each scan tells
-// the next pass over its address space as it was recorded. For programs that simulate. The bytes
-// are untrusted.
+// Access records that were kept (a trace, or the file of thermoclined.toml's [record]), played as a
+// source: each scan tells the next pass over its address space as it was recorded. For programs
+// that simulate. The bytes are untrusted.
 #pragma once
 
 #include <cstddef>
@@ -11,20 +11,33 @@
 #include <vector>
 
 #include "tracking/attachments.h"
+#include "tracking/record_source.h"
 #include "tracking/tracker.h"
 
 namespace thermocline {
 
 class ReplayTracker final : public Tracker {
  public:
-  /// kCorrupt, with the offset, for bytes that are no records; a cut-off last one is left out.
-  [[nodiscard]] static Result<std::unique_ptr<ReplayTracker>> open(std::vector<std::byte> records);
+  /// What is known of a pass before it is told.
+  struct PassHead {
+    std::size_t number = 0;  ///< in the recording, over all address spaces
+    Epoch epoch;
+    Nanoseconds time{};    ///< CLOCK_MONOTONIC of the machine it was recorded on
+    Nanoseconds window{};  ///< 0 = not known
+    bool cleared = false;
+  };
+
+  /// Reads all once, to find the passes. kCorrupt, with the offset, for bytes that are no records;
+  /// a cut-off last one is left out.
+  [[nodiscard]] static Result<std::unique_ptr<ReplayTracker>> open(
+      std::unique_ptr<RecordSource> source);
 
   /// What was recorded, in order of their numbers.
   [[nodiscard]] std::vector<Asid> address_spaces() const;
-  /// When the pass that the next scan tells was recorded (CLOCK_MONOTONIC of that machine); nullopt
-  /// when there is none, or it isn't attached.
-  [[nodiscard]] std::optional<Nanoseconds> next_time(Asid asid);
+  /// The pass that the next scan tells; nullopt when there is none, or it isn't attached.
+  [[nodiscard]] std::optional<PassHead> next_pass(Asid asid);
+  /// All of an address space, in order; empty when nothing of it was recorded.
+  [[nodiscard]] std::vector<PassHead> passes(Asid asid) const;
 
   [[nodiscard]] const std::string& name() const override;
   /// kNotFound for an address space that the recording doesn't have. Begins at its first pass.
@@ -37,16 +50,16 @@ class ReplayTracker final : public Tracker {
  private:
   /// Neighbouring records of one pass.
   struct Chunk {
-    std::size_t offset = 0, size = 0;
+    std::size_t piece = 0, offset = 0, size = 0;
   };
   struct Pass {
-    Nanoseconds time{};
+    PassHead head;
     std::vector<Chunk> chunks;
   };
 
-  explicit ReplayTracker(std::vector<std::byte> records) : records_(std::move(records)) {}
+  explicit ReplayTracker(std::unique_ptr<RecordSource> source) : source_(std::move(source)) {}
 
-  std::vector<std::byte> records_;
+  std::unique_ptr<RecordSource> source_;
   std::map<Asid, std::vector<Pass>> passes_;
   Attachments<std::size_t> attachments_;  ///< number of the next pass
 };
