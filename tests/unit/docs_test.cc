@@ -13,10 +13,12 @@
 #include "bench/suite/summary.h"
 #include "cli/emulate_report.h"
 #include "cli/oracle.h"
+#include "cli/sim_report.h"
 #include "cli/trackers_report.h"
 #include "control/config.h"
 #include "control/status.h"
 #include "emulation/lab/machine.h"
+#include "emulation/sim/case.h"
 #include "engine_with_one_target.h"
 
 namespace thermocline {
@@ -139,6 +141,19 @@ TEST(Docs, EveryKeyOfTheOracleIsInTheManPage) {
           section(page("thermocline-oracle.1.scd"), "# JSON"), lookup);
   EXPECT_THAT(lookup.missing, testing::IsEmpty());
   EXPECT_GT(lookup.checked, 15u);
+}
+
+TEST(Docs, EveryKeyOfTheSimulatorIsInTheManPage) {
+  sim::Case c;
+  c.workload = *sim::parse_workload("zipf");
+  const nlohmann::ordered_json line = sim::to_json(c, sim::Outcome{}, sim::Bounds{});
+  const std::string text = page("thermocline-sim.1.scd");
+  Lookup lookup;
+  look_up(nlohmann::json(line), section(text, "# CASES.JSONL"), lookup);
+  EXPECT_GT(lookup.checked, 35u);
+  look_up(nlohmann::json(cli::sim_summary({line})), section(text, "## SUMMARY"), lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 48u);
 }
 
 TEST(Docs, EveryKeyOfTheEmulationReportIsInTheManPage) {

@@ -35,13 +35,15 @@ const std::map<std::string, Layers>& rules() {
                                          "policies", "mover",    "engine",   "control"};
     Layers before{"uapi"};
     for (const std::string& layer : order) {
+      if (layer == "control") rules["emulation/sim"] = before;
       rules[layer] = before;
       before.insert(layer);
     }
     rules["policies"] = {"base", "heat", "topology"};
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
     rules["cli"].insert({"bench/suite", "bench/trackers", "draw", "emulation/lab",
-                         "emulation/numa_remote", "emulation/timing"});
+                         "emulation/numa_remote", "emulation/sim", "emulation/timing"});
+    rules["emulation/sim"].insert("emulation/timing");
     rules["draw"] = {"base"};
     rules["bench/suite"] = {"base", "draw", "emulation/lab", "emulation/timing"};
     rules["bench/trackers"] = before;  // tracker_watch, in the guest, has an engine

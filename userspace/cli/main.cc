@@ -113,6 +113,7 @@ int run(int argc, char** argv) {
   register_lab(app, context);
   register_oracle(app, context);
   register_report(app, context);
+  register_sim(app, context);
   register_tiers(app, context);
   register_trackers(app, context);
   register_daemon_verbs(app, context);
