@@ -2,9 +2,6 @@
 #include "bench/suite/cell_record.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -15,6 +12,7 @@
 #include <tuple>
 
 #include "base/json_read.h"
+#include "base/line_store.h"
 #include "base/text.h"
 
 namespace thermocline::suite {
@@ -136,18 +134,6 @@ void put(std::vector<CellRecord>& records, std::map<CellKey, std::size_t>& place
     records.push_back(std::move(record));
   else if (record.done || !records[place->second].done)
     records[place->second] = std::move(record);
-}
-
-Result<std::string> read_all(int fd, const std::string& path) {
-  std::string text;
-  std::array<char, 65536> buffer;
-  for (;;) {
-    const ssize_t n = ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(text.size()));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail_errno(errno, "can't read " + path);
-    if (n == 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(n));
-  }
 }
 
 }  // namespace
@@ -291,22 +277,11 @@ Result<Cells> read_cells(const std::string& path) {
 Result<Store> Store::open(const std::string& path) {
   Store store;
   store.path_ = path;
-  store.fd_.reset(::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
-  struct stat status {};
-  if (!store.fd_ || ::fstat(store.fd_.get(), &status) != 0)
-    return fail(ErrorKind::kUsage, "can't write results to {}: {}", path, errno_text(errno));
-  if (!S_ISREG(status.st_mode))
-    return fail(ErrorKind::kUsage, "can't write results to {}: it is not a regular file", path);
-  if (::flock(store.fd_.get(), LOCK_EX | LOCK_NB) != 0)
-    return fail(ErrorKind::kUsage,
-                "another run is writing its results to {}; wait for its end or name another --out",
-                path);
+  TC_ASSIGN(store.fd_, open_line_store(path));
   TC_ASSIGN(const std::string text, read_all(store.fd_.get(), path));
   TC_ASSIGN(Cells cells, parse_cells(text, path));
-  // What is appended next must begin a line.
-  if (cells.whole_bytes != text.size() &&
-      ::ftruncate(store.fd_.get(), static_cast<off_t>(cells.whole_bytes)) != 0)
-    return fail(ErrorKind::kUsage, "can't write results to {}: {}", path, errno_text(errno));
+  if (cells.whole_bytes != text.size())
+    TC_TRY(cut_line_store(store.fd_.get(), path, cells.whole_bytes));
   store.notes_ = std::move(cells.notes);
   for (CellRecord& record : cells.records) put(store.records_, store.places_, std::move(record));
   return store;
@@ -322,19 +297,7 @@ Status Store::append(const CellRecord& record) {
   if (const Status good = check(record); !good)
     return fail(ErrorKind::kCorrupt, "the cell {} can't be stored: {}", to_text(record.key),
                 good.error().message);
-  const std::string line = to_json(record).dump() + "\n";
-  struct stat before {};
-  if (::fstat(fd_.get(), &before) != 0) return fail_errno(errno, "can't write " + path_);
-  ssize_t n = 0;
-  do n = ::write(fd_.get(), line.data(), line.size());
-  while (n < 0 && errno == EINTR);
-  int error = n < 0 ? errno : static_cast<std::size_t>(n) < line.size() ? ENOSPC : 0;
-  if (error == 0 && ::fsync(fd_.get()) != 0) error = errno;
-  if (error != 0) {
-    // A part of a line would spoil the next one.
-    if (::ftruncate(fd_.get(), before.st_size) != 0) error = errno;
-    return fail_errno(error, "can't write " + path_);
-  }
+  TC_TRY(append_line(fd_.get(), path_, to_json(record).dump()));
   put(records_, places_, record);
   return {};
 }

@@ -15,11 +15,13 @@
 #include "cli/emulate_report.h"
 #include "cli/oracle.h"
 #include "cli/replay_report.h"
+#include "cli/sim_report.h"
 #include "cli/trace_report.h"
 #include "cli/trackers_report.h"
 #include "control/config.h"
 #include "control/status.h"
 #include "emulation/lab/machine.h"
+#include "emulation/sim/case.h"
 #include "engine_with_one_target.h"
 #include "trace/trace_info.h"
 
@@ -183,6 +185,19 @@ TEST(Docs, EveryKeyOfATracesInformationIsDescribed) {
     look_up(nlohmann::json(json), text, lookup);
   EXPECT_THAT(lookup.missing, testing::IsEmpty());
   EXPECT_GT(lookup.checked, 20u);
+}
+
+TEST(Docs, EveryKeyOfTheSimulatorIsInTheManPage) {
+  sim::Case c;
+  c.workload = *sim::parse_workload("zipf");
+  const nlohmann::ordered_json line = sim::to_json(c, sim::Outcome{}, sim::Bounds{});
+  const std::string text = page("thermocline-sim.1.scd");
+  Lookup lookup;
+  look_up(nlohmann::json(line), section(text, "# CASES.JSONL"), lookup);
+  EXPECT_GT(lookup.checked, 35u);
+  look_up(nlohmann::json(cli::sim_summary({line})), section(text, "## SUMMARY"), lookup);
+  EXPECT_THAT(lookup.missing, testing::IsEmpty());
+  EXPECT_GT(lookup.checked, 48u);
 }
 
 TEST(Docs, EveryKeyOfTheEmulationReportIsInTheManPage) {

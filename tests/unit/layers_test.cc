@@ -35,6 +35,7 @@ const std::map<std::string, Layers>& rules() {
                                          "policies", "mover",    "engine",   "control"};
     Layers before{"uapi"};
     for (const std::string& layer : order) {
+      if (layer == "control") rules["emulation/sim"] = before;
       rules[layer] = before;
       before.insert(layer);
     }
@@ -42,7 +43,9 @@ const std::map<std::string, Layers>& rules() {
     rules["emulation/replay"] = rules["control"];  // a host of the engine
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
     rules["cli"].insert({"bench/suite", "bench/trackers", "draw", "emulation/lab",
-                         "emulation/numa_remote", "emulation/replay", "emulation/timing"});
+                         "emulation/numa_remote", "emulation/replay", "emulation/sim",
+                         "emulation/timing"});
+    rules["emulation/sim"].insert("emulation/timing");
     rules["draw"] = {"base"};
     rules["bench/suite"] = {"base", "draw", "emulation/lab", "emulation/timing"};
     rules["bench/trackers"] = before;  // tracker_watch, in the guest, has an engine

@@ -45,6 +45,7 @@ void register_oracle(CLI::App& app, Context& context);
 void register_record(CLI::App& app, Context& context);
 void register_replay(CLI::App& app, Context& context);
 void register_report(CLI::App& app, Context& context);
+void register_sim(CLI::App& app, Context& context);
 void register_tiers(CLI::App& app, Context& context);
 void register_trackers(CLI::App& app, Context& context);
 void register_daemon_verbs(CLI::App& app, Context& context);  // status, config, policies, …

@@ -116,6 +116,7 @@ int run(int argc, char** argv) {
   register_record(app, context);
   register_replay(app, context);
   register_report(app, context);
+  register_sim(app, context);
   register_tiers(app, context);
   register_trackers(app, context);
   register_daemon_verbs(app, context);

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// `thermocline sim`: policies on a modelled machine, swept over what one likes.
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include "base/output.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "cli/sim_report.h"
+#include "cli/table.h"
+#include "emulation/sim/sweep.h"
+
+namespace thermocline::cli {
+
+namespace {
+
+struct SimOptions {
+  std::vector<std::string> workloads;
+  std::string policies = "all";
+  std::vector<std::string> grids;
+  std::string baselines;
+  std::string ratios = "1:4";
+  std::vector<std::string> sweeps;
+  std::string footprint = "4G";
+  std::string timing = "cxl-asic";
+  double seconds = 120;
+  std::optional<double> judged_from;
+  std::uint64_t seeds = 1, seed = 1, draws = 0;
+  unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
+  std::string out, html;
+  bool list = false, json = false, quiet = false;
+};
+
+nlohmann::ordered_json list_json() {
+  nlohmann::ordered_json list;
+  list["workloads"] = nlohmann::ordered_json::array();
+  for (const sim::WorkloadKind& kind : sim::workload_kinds()) {
+    nlohmann::ordered_json entry{{"name", kind.name}, {"summary", kind.summary}};
+    entry["keys"] = nlohmann::ordered_json::array();
+    for (const sim::WorkloadKey& key : kind.keys)
+      entry["keys"].push_back({{"name", key.name},
+                               {"meaning", key.meaning},
+                               {"usual", key.usual},
+                               {"least", key.least},
+                               {"most", key.most},
+                               {"draw_low", key.draw_low},
+                               {"draw_high", key.draw_high}});
+    list["workloads"].push_back(std::move(entry));
+  }
+  return list;
+}
+
+std::string list_text() {
+  std::vector<std::vector<std::string>> rows;
+  const auto put = [&](const std::string& name, const std::string& usual, std::string_view text) {
+    rows.push_back({name, usual, std::string(text)});
+  };
+  for (const sim::WorkloadKind& kind : sim::workload_kinds()) {
+    put(std::string(kind.name), "", kind.summary);
+    for (const sim::WorkloadKey& key : kind.keys)
+      put("  " + std::string(key.name), fmt::format("{:.6g}", key.usual), key.meaning);
+  }
+  const auto machine = sim::machine_of_timing_model("cxl-asic");
+  if (machine) {
+    put("machine", "", "keys of --sweep, for any workload");
+    for (const sim::MachineKey& key : sim::machine_keys())
+      put("  " + std::string(key.name),
+          key.number != nullptr  ? fmt::format("{:.6g}", (*machine).*key.number)
+          : key.whole != nullptr ? std::to_string((*machine).*key.whole)
+                                 : "0",
+          key.meaning);
+  }
+  put("engine", "", "the same");
+  for (const sim::EngineKey& key : sim::engine_keys())
+    put("  " + std::string(key.name), fmt::format("{:.6g}", key.get(EngineOptions{})), key.meaning);
+  put("baselines", "", fmt::format("{}", fmt::join(sim::baselines(), ", ")));
+  return format_table({{"WORKLOAD OR KEY"}, {"USUAL", true}, {"WHAT IT IS"}}, rows, kLineWidth);
+}
+
+/// As it was typed, for what is kept.
+std::string command_text(const SimOptions& o) {
+  std::string text = "thermocline sim";
+  for (const std::string& workload : o.workloads) text += " --workload " + workload;
+  text += fmt::format(" --policies {} --ratios {} --footprint {} --timing {} --seconds {}",
+                      o.policies, o.ratios, o.footprint, o.timing, o.seconds);
+  if (o.judged_from) text += fmt::format(" --judge-from {}", *o.judged_from);
+  if (!o.baselines.empty()) text += " --baselines " + o.baselines;
+  for (const std::string& sweep : o.sweeps) text += " --sweep " + sweep;
+  for (const std::string& grid : o.grids) text += fmt::format(" --policy-options '{}'", grid);
+  if (o.draws > 0) text += fmt::format(" --draws {}", o.draws);
+  if (o.seeds != 1) text += fmt::format(" --seeds {}", o.seeds);
+  return text + fmt::format(" --seed {}", o.seed);
+}
+
+Result<std::vector<sim::Case>> plan(const SimOptions& o, const PolicyRegistry& registry) {
+  sim::SweepRequest request;
+  for (const std::string& text : o.workloads) {
+    TC_ASSIGN(sim::WorkloadChoice choice, sim::parse_workload(text));
+    request.workloads.push_back(std::move(choice));
+  }
+  if (o.workloads.empty()) {
+    if (o.draws == 0)
+      return fail(ErrorKind::kUsage,
+                  "no workload is named; give --workload (thermocline sim --list has them) or "
+                  "--draws");
+    for (const sim::WorkloadKind& kind : sim::workload_kinds()) {
+      TC_ASSIGN(sim::WorkloadChoice choice, sim::parse_workload(kind.name));
+      request.workloads.push_back(std::move(choice));
+    }
+  }
+  TC_ASSIGN(request.base.machine, sim::machine_of_timing_model(o.timing));
+  request.base.timing = o.timing;
+  TC_ASSIGN(request.ratios, sim::parse_ratios(o.ratios, request.base.machine.tiers.size()));
+  const std::string baselines = o.baselines.empty() ? (o.draws > 0 ? "none" : "all") : o.baselines;
+  std::string systems = o.policies;
+  if (baselines == "all") {
+    systems += fmt::format(",{}", fmt::join(sim::baselines(), ","));
+  } else if (baselines != "none") {
+    systems += "," + baselines;
+  }
+  TC_ASSIGN(request.systems, sim::parse_systems(systems, o.grids, registry));
+  for (const std::string& text : o.sweeps) {
+    TC_ASSIGN(sim::SweepAxis axis, sim::parse_axis(text, request.workloads));
+    request.axes.push_back(std::move(axis));
+  }
+  const auto footprint = parse_bytes(o.footprint);
+  if (!footprint || pages_of(*footprint).get() < sim::kFewestPages ||
+      pages_of(*footprint).get() > sim::kMostPages)
+    return fail(ErrorKind::kUsage, "--footprint {}: give a size from {} to {}, 4G say",
+                printable(o.footprint), format_bytes(bytes_of(PageCount(sim::kFewestPages))),
+                format_bytes(bytes_of(PageCount(sim::kMostPages))));
+  request.base.pages = pages_of(*footprint).get();
+  const double judged_from = o.judged_from.value_or(o.seconds / 2);
+  if (!(o.seconds > 0 && o.seconds <= 1e6) || !(judged_from >= 0 && judged_from < o.seconds))
+    return fail(ErrorKind::kUsage,
+                "--seconds {} --judge-from {}: give a time of up to 1000000 s, judged from before "
+                "its end on",
+                o.seconds, judged_from);
+  request.base.seconds = o.seconds;
+  request.base.judged_from = judged_from;
+  request.first_seed = o.seed;
+  request.seeds = o.seeds;
+  if (o.seeds < 1 || o.seeds > 10'000 || o.draws > 100'000)
+    return fail(ErrorKind::kUsage,
+                "--seeds wants a number from 1 to 10000, --draws one up to 100000");
+  if (o.draws > 0 && o.seeds != 1)
+    return fail(ErrorKind::kUsage, "--draws has a --seed of its own; leave out --seeds");
+  return o.draws > 0 ? sim::plan_draws(request, o.draws) : sim::plan_sweep(request);
+}
+
+Result<int> simulate(const SimOptions& o) {
+  if (o.list) {
+    print_line(o.json ? json_text(list_json()) : list_text());
+    return 0;
+  }
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  if (o.jobs < 1 || o.jobs > 1024)
+    return fail(ErrorKind::kUsage, "--jobs wants a number from 1 to 1024");
+  TC_ASSIGN(const std::vector<sim::Case> cases, plan(o, registry));
+  sim::RunOptions run;
+  run.out_dir = o.out;
+  run.jobs = o.jobs;
+  if (!o.quiet)
+    run.say = [](const std::string& text) { fmt::print(stderr, "thermocline: sim: {}\n", text); };
+  TC_ASSIGN(const SimLines lines, sim::run_cases(cases, registry, run));
+  if (!o.html.empty()) TC_TRY(write_whole(o.html, sim_html(lines, command_text(o))));
+  if (o.json) {
+    nlohmann::ordered_json all;
+    all["command"] = command_text(o);
+    all["cases"] = lines;
+    all["summary"] = o.draws > 0 ? sim_summary(lines) : nlohmann::ordered_json(nullptr);
+    print_line(json_text(all));
+    return 0;
+  }
+  print_line(o.draws > 0 ? sim_summary_table(sim_summary(lines)) : sim_table(lines));
+  return 0;
+}
+
+}  // namespace
+
+void register_sim(CLI::App& app, Context& context) {
+  auto o = std::make_shared<SimOptions>();
+  CLI::App* verb = app.add_subcommand(
+      "sim", "policies on a modelled machine: the same engine, heat and policies, no hardware");
+  verb->add_option("--workload", o->workloads, "kind[:key=value,...]; may be repeated")
+      ->type_name("W")
+      ->allow_extra_args(false);
+  verb->add_option("--policies", o->policies, "all, or names of policies and baselines")
+      ->type_name("LIST")
+      ->capture_default_str();
+  verb->add_option("--policy-options", o->grids,
+                   "policy:key=a,b[;key=c]: also run it with each combination; may be repeated")
+      ->type_name("GRID")
+      ->allow_extra_args(false);
+  verb->add_option("--baselines", o->baselines,
+                   "all, none or a list (default: all; with --draws none)")
+      ->type_name("LIST");
+  verb->add_option("--ratios", o->ratios, "fast:slow, a list; 1:1..1:16 doubles")
+      ->type_name("LIST")
+      ->capture_default_str();
+  verb->add_option("--sweep", o->sweeps,
+                   "key=a,b,c of the machine, the engine or the workload; may be repeated")
+      ->type_name("KEY=LIST")
+      ->allow_extra_args(false);
+  verb->add_option("--footprint", o->footprint, "memory of the program")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  verb->add_option("--timing", o->timing,
+                   "a preset or a file of the memory-timing model: the tiers")
+      ->type_name("MODEL")
+      ->capture_default_str();
+  verb->add_option("--seconds", o->seconds, "modelled time of a case")
+      ->type_name("S")
+      ->capture_default_str();
+  verb->add_option("--judge-from", o->judged_from,
+                   "figures are of the time from then on (default: the second half)")
+      ->type_name("S");
+  verb->add_option("--seeds", o->seeds, "so many seeds from --seed on")
+      ->type_name("N")
+      ->capture_default_str();
+  verb->add_option("--seed", o->seed, "the first, or that of the draws")
+      ->type_name("N")
+      ->capture_default_str();
+  verb->add_option("--draws", o->draws,
+                   "draw so many problems at random: kinds of --workload (default: all), their "
+                   "keys, a ratio of --ratios")
+      ->type_name("N");
+  verb->add_option("--jobs", o->jobs, "cases at a time (default: one a core)")->type_name("N");
+  verb->add_option("--out", o->out, "keep each finished case in DIR, and go on from there")
+      ->type_name("DIR");
+  verb->add_option("--html", o->html, "also write a page with tables and charts")
+      ->type_name("FILE");
+  verb->add_flag("--list", o->list, "the workloads and all keys, and nothing else");
+  verb->add_flag("--quiet", o->quiet, "no progress on standard error");
+  verb->add_flag("--json", o->json, "print JSON with stable keys");
+  verb->callback([&context, o] { context.action = [o] { return simulate(*o); }; });
+}
+
+}  // namespace thermocline::cli
