@@ -78,6 +78,25 @@ TEST(Docs, EveryConfigKeyIsInItsTableOfTheManPage) {
   EXPECT_FALSE(names(section(text, "# [policy]"), "socket")) << "the test must be able to fail";
 }
 
+TEST(Docs, PoliciesAreThoseOfTheRegistryWithTheirSourcesAndOptions) {
+  const std::string text = page("../policies.md");
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  std::size_t headings = 0;
+  for (const PolicyFactory& policy : registry.factories()) {
+    const std::string its = section(text, "## " + policy.name);
+    EXPECT_FALSE(its.empty()) << policy.name;
+    EXPECT_THAT(its, testing::HasSubstr("Source: " + policy.source)) << policy.name;
+    for (const PolicyOptionHelp& option : policy.option_help)
+      EXPECT_THAT(its, testing::HasSubstr("`" + option.key + "`")) << policy.name;
+    EXPECT_THAT(text, testing::HasSubstr("| [" + policy.name + "](#" + policy.name + ") |"));
+  }
+  for (std::size_t at = text.find("\n## "); at != std::string::npos;
+       at = text.find("\n## ", at + 1))
+    ++headings;
+  EXPECT_EQ(headings, registry.factories().size());
+}
+
 TEST(Docs, EveryTopologyOfTheLabIsNamed) {
   const std::string man = page("thermocline-lab.1.scd");
   const std::string guide = page("../lab.md");

@@ -115,7 +115,9 @@ Engine::Engine(Parts parts, const EngineOptions& options)
                             Vpn to_first) { follow_hand_over(from, first, count, to, to_first); }),
       rounds_(parts_.tracker->rounds()),
       window_(options.window),
-      credit_(scaled(options.cpu_burst, options.cpu_budget)) {}
+      credit_(scaled(options.cpu_burst, options.cpu_budget)) {
+  heat_.keep_touches(parts_.policy->needs_touches());
+}
 
 Engine::~Engine() = default;
 
@@ -216,7 +218,10 @@ void Engine::begin_epoch(Nanoseconds now) {
   options_ = next_options_;
   credit_ = std::min(credit_ + scaled(now - epoch_start_, options_.cpu_budget),
                      scaled(options_.cpu_burst, options_.cpu_budget));
-  if (next_policy_) parts_.policy = std::move(next_policy_);
+  if (next_policy_) {
+    parts_.policy = std::move(next_policy_);
+    heat_.keep_touches(parts_.policy->needs_touches());
+  }
   epoch_ = Epoch(epoch_.get() + 1);
   ++counters_.epochs;
   epoch_start_ = now;
