@@ -7,7 +7,14 @@
 
 namespace thermocline {
 
+[[nodiscard]] PolicyFactory age_policy();
+[[nodiscard]] PolicyFactory exchange_policy();
 [[nodiscard]] PolicyFactory heat_policy();
+[[nodiscard]] PolicyFactory hemem_policy();
+[[nodiscard]] PolicyFactory hybrid_policy();
+[[nodiscard]] PolicyFactory interleave_policy();
+[[nodiscard]] PolicyFactory latency_policy();
 [[nodiscard]] PolicyFactory static_policy();
+[[nodiscard]] PolicyFactory tpp_policy();
 
 }  // namespace thermocline

@@ -31,9 +31,9 @@
 #include <bit>
 #include <set>
 
-#include "base/text.h"
 #include "heat/scale.h"
 #include "policies/builtin.h"
+#include "policies/options.h"
 
 namespace thermocline {
 
@@ -92,7 +92,7 @@ std::pair<unsigned, unsigned> pair_at(const Histogram& slow, const Histogram& fa
 
 class HeatPolicy final : public Policy {
  public:
-  explicit HeatPolicy(const HeatOptions& options) : options_(options) {}
+  HeatPolicy(const HeatOptions& options, std::uint64_t) : options_(options) {}
   [[nodiscard]] std::string_view name() const override { return "heat"; }
   [[nodiscard]] std::span<const std::string_view> rules() const override { return kRules; }
 
@@ -301,46 +301,24 @@ class HeatPolicy final : public Policy {
   std::uint64_t doubt_ = HeatRuler::kUnit;
 };
 
-Result<std::unique_ptr<Policy>> make_heat(std::span<const PolicyOption> options, std::uint64_t) {
-  HeatOptions parsed;
-  const std::pair<std::string, unsigned*> known[] = {{"warm_band", &parsed.warm_band},
-                                                     {"min_heat", &parsed.min_heat}};
-  for (const PolicyOption& option : options) {
-    const auto* found = std::find_if(std::begin(known), std::end(known),
-                                     [&](const auto& k) { return k.first == option.key; });
-    if (found == std::end(known))
-      return fail(ErrorKind::kUsage,
-                  "policy heat has no option \"{}\"; it has warm_band and min_heat", option.key);
-    const Result<std::uint64_t> value = parse_u64(option.value);
-    if (!value || *value > kAlwaysHot)
-      return fail(ErrorKind::kUsage,
-                  "option {} of policy heat is \"{}\"; give a number from 0 to {}", option.key,
-                  option.value, kAlwaysHot);
-    *found->second = static_cast<unsigned>(*value);
-  }
-  return std::make_unique<HeatPolicy>(parsed);
+std::vector<NumberOption> known(HeatOptions& options) {
+  return {
+      {"warm_band",
+       "how much hotter a promoted page must be than the one demoted for it, at least, in tenths "
+       "of the standard deviation of their heat",
+       &options.warm_band, 0, kAlwaysHot},
+      {"min_heat", "colder pages are never promoted", &options.min_heat, 0, kAlwaysHot},
+  };
 }
 
 }  // namespace
 
 PolicyFactory heat_policy() {
-  PolicyFactory factory;
-  factory.name = "heat";
-  factory.summary =
-      "fits the hottest pages to the fast tier; pages at the edge stay where they are";
-  factory.source =
-      "capacity-fitted threshold and warm set of MEMTIS (SOSP'23), exchange of Nimble "
-      "(ASPLOS'19)";
-  const HeatOptions defaults;
-  factory.option_help = {
-      {"warm_band",
-       "how much hotter a promoted page must be than the one demoted for it, at least, in tenths "
-       "of the standard deviation of their heat",
-       std::to_string(defaults.warm_band)},
-      {"min_heat", "colder pages are never promoted", std::to_string(defaults.min_heat)},
-  };
-  factory.make = make_heat;
-  return factory;
+  return policy_with_options<HeatPolicy>(
+      {"heat", "fits the hottest pages to the fast tier; pages at the edge stay where they are",
+       "capacity-fitted threshold and warm set of MEMTIS (SOSP'23), exchange of Nimble "
+       "(ASPLOS'19)"},
+      known);
 }
 
 }  // namespace thermocline

@@ -32,8 +32,10 @@ struct TierView {
   PageCount capacity;
   PageCount used;                    ///< held by our targets now
   PageCount free;                    ///< free on the tier's nodes, less headroom
-  std::uint64_t latency_ns = 0;      ///< read latency, 0 = not known
+  std::uint64_t latency_ns = 0;      ///< read latency when idle (nominal), 0 = not known
   std::uint64_t bandwidth_mbps = 0;  ///< read bandwidth, MB/s, 0 = not known
+  /// Read latency as it is now, under load; 0 = the host doesn't measure it.
+  std::uint64_t loaded_latency_ns = 0;
 };
 
 /// What became of the last plan, and how the last epoch went.
@@ -79,6 +81,12 @@ struct ScanAdvice {
   unsigned window_eighths = 8;
 };
 
+/// How new pages of programs that ask for weighted interleaving should be spread.
+struct InterleaveAdvice {
+  /// Weight of each tier, fastest first, 1..255; empty = no advice, leave it as it is.
+  std::vector<std::uint8_t> tier_weights;
+};
+
 struct Plan {
   std::vector<Move> demotions;   ///< to a slower tier, best first
   std::vector<Move> promotions;  ///< to a faster tier, best first
@@ -88,6 +96,7 @@ struct Plan {
   /// empty.
   std::vector<Move> spares;
   ScanAdvice advice;
+  InterleaveAdvice interleave;
 };
 
 class Policy {
@@ -98,6 +107,13 @@ class Policy {
   /// moves.
   [[nodiscard]] virtual std::span<const std::string_view> rules() const = 0;
   [[nodiscard]] virtual Plan decide(const View& view) = 0;
+  /// Whether the heat map shall keep when pages were touched (HeatMap::keep_touches()).
+  [[nodiscard]] virtual bool needs_touches() const { return false; }
+  /// Whether the host shall measure TierView::loaded_latency_ns, which costs it a little.
+  [[nodiscard]] virtual bool needs_loaded_latency() const { return false; }
+  /// Bytes that it keeps from one decision to the next: 64 for each page of the fastest tier and
+  /// 256 KiB at most, however many pages there are.
+  [[nodiscard]] virtual Bytes memory() const { return Bytes(0); }
 };
 
 /// Options of a policy from the config, as text; the policy checks keys and values (kUsage, naming

@@ -33,6 +33,13 @@ Result<std::unique_ptr<Policy>> PolicyRegistry::make(const std::string& name,
 
 void register_builtin_policies(PolicyRegistry& registry) {
   registry.add(heat_policy());
+  registry.add(age_policy());
+  registry.add(tpp_policy());
+  registry.add(hemem_policy());
+  registry.add(hybrid_policy());
+  registry.add(latency_policy());
+  registry.add(exchange_policy());
+  registry.add(interleave_policy());
   registry.add(static_policy());
 }
 

@@ -21,7 +21,7 @@ constexpr unsigned kIncrement = 19;
 class Model {
  public:
   struct Page {
-    unsigned order = 0, heat = 0, place = 7, cooldown = 0;
+    unsigned order = 0, heat = 0, place = 7, cooldown = 0, touches = 0;
     bool promoted = false, stuck = false;
     [[nodiscard]] bool observable() const { return place < 7; }
     [[nodiscard]] bool movable() const { return observable() && cooldown == 0 && !stuck; }
@@ -70,6 +70,7 @@ class Model {
       while (it != pages.end() && it->first.first == asid && it->first.second < end) {
         page.heat = std::max(page.heat, it->second.heat);
         page.cooldown = std::max(page.cooldown, it->second.cooldown);
+        page.touches = std::max(page.touches, it->second.touches);
         it = pages.erase(it);
       }
     }
@@ -78,8 +79,10 @@ class Model {
       place = static_cast<unsigned>(seen.node->get()) + (seen.observable ? 0 : 8);
     if ((place & 7) != (page.place & 7)) page.stuck = false;
     page.place = place;
-    if (count && seen.accessed && page.observable())
+    if (count && seen.accessed && page.observable()) {
       page.heat = std::min(255u, page.heat + kIncrement);
+      if ((page.touches & 127u) < 127) ++page.touches;
+    }
     pages[{asid, vpn}] = page;
   }
 
@@ -96,7 +99,15 @@ class Model {
     pages.erase(from, pages.lower_bound({asid, first + count}));
   }
 
+  /// The next epoch's evidence begins: touches of this one are those of the one before.
+  void begin_epoch() {
+    if (!std::exchange(told, false)) return;
+    for (auto& [key, page] : pages) page.touches = (page.touches & 127u) != 0 ? 128 : 0;
+  }
+
   void age() {
+    begin_epoch();
+    told = true;
     const std::uint64_t epoch = epochs++;
     for (auto& [key, page] : pages) {
       if (page.observable())
@@ -143,6 +154,7 @@ class Model {
 
   std::map<Key, Page> pages;
   std::uint64_t epochs = 0;
+  bool told = false;
 };
 
 class HeatMapModel : public testing::TestWithParam<HeatKernels> {};
@@ -153,6 +165,7 @@ TEST_P(HeatMapModel, AgreesUnderRandomRecordsAndCalls) {
     HeatMap map(HeatMap::Options{.window_heat = kIncrement, .kernels = &GetParam()});
     const TierId tiers[] = {TierId(0), TierId(1), TierId(2)};
     map.set_node_tiers(tiers);
+    map.keep_touches(true);
     Model model;
     const auto pick = [&](std::uint64_t n) {
       return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(rng);
@@ -204,6 +217,7 @@ TEST_P(HeatMapModel, AgreesUnderRandomRecordsAndCalls) {
         RecordReader reader(bytes);
         const auto record = reader.next();
         ASSERT_TRUE(record);
+        if (counted) model.begin_epoch();
         const ApplyStats stats = map.apply(*record, counted);
         std::uint64_t pages = 0, accessed = 0, fast = 0;
         // A 4 KiB record splits every larger page it overlaps, before any entry counts.
@@ -298,6 +312,20 @@ TEST_P(HeatMapModel, AgreesUnderRandomRecordsAndCalls) {
       const Heat heats[] = {Heat(0), Heat(1), Heat(40), Heat(127), Heat(200), Heat(255)};
       for (const HeatCount& n : map.count(heats))
         ASSERT_EQ(n.pages.get(), model.at_least(n.at_least.get()));
+      const PageFilter filter{TouchSet([](Touches t) { return t.windows() == 0 || t.before(); }),
+                              nullptr};
+      auto next = model.pages.begin();
+      map.for_each(TierId(1), filter, [&](const PageRef& page) {
+        while (next != model.pages.end() &&
+               !(next->second.place == 1 && next->second.movable() &&
+                 filter.touches.contains(Touches(static_cast<std::uint8_t>(next->second.touches)))))
+          ++next;
+        EXPECT_NE(next, model.pages.end());
+        if (next == model.pages.end()) return false;
+        EXPECT_EQ(Model::Key(page.asid.get(), page.vpn.get()), next->first);
+        ++next;
+        return true;
+      });
       for (const bool hottest : {true, false}) {
         const auto tier = static_cast<unsigned>(pick(3));
         const auto min = static_cast<std::uint8_t>(pick(100));
@@ -311,6 +339,8 @@ TEST_P(HeatMapModel, AgreesUnderRandomRecordsAndCalls) {
           ASSERT_EQ(actual[i].asid.get(), expected[i].first);
           ASSERT_EQ(actual[i].vpn.get(), expected[i].second);
           ASSERT_EQ(actual[i].order.get(), model.pages.at(expected[i]).order);
+          ASSERT_EQ(actual[i].touches.raw(), model.pages.at(expected[i]).touches)
+              << "seed " << seed << " step " << step;
         }
       }
     }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -54,6 +55,7 @@ class LoopSim {
   LoopSim& operator=(const LoopSim&) = delete;
 
   Epoch run(Policy& policy) {
+    heat_.keep_touches(policy.needs_touches());
     PageCount present, accessed, accessed_fast;
     for (unsigned w = 0; w < windows; ++w) {
       heat_.set_window_heat(window_heat(w, windows));
@@ -70,6 +72,8 @@ class LoopSim {
       tier.capacity = PageCount(capacity_[t]);
       tier.used = held.per_tier[t];
       tier.free = tier.capacity.minus_floor(tier.used);
+      if (t < bandwidth_mbps.size()) tier.bandwidth_mbps = bandwidth_mbps[t];
+      if (loaded_latency_ns) tier.loaded_latency_ns = loaded_latency_ns(t);
       tiers.push_back(tier);
     }
     Epoch epoch;
@@ -103,6 +107,9 @@ class LoopSim {
   unsigned windows = 8;
   PageCount budget{1u << 30};
   unsigned cooldown = 3;
+  std::vector<std::uint64_t> bandwidth_mbps;
+  /// Of a tier now; not set: nobody measures it.
+  std::function<std::uint64_t(std::size_t tier)> loaded_latency_ns;
   /// Probability that a page is touched in a window.
   std::vector<double> touch;
 

@@ -133,6 +133,62 @@ TEST(Config, FlushIsAutoTrueOrFalse) {
   EXPECT_THAT(error_of("[tracker]\nflush = \"on\"\n"), HasSubstr("needs \"auto\", true or false"));
 }
 
+TEST(Config, TargetsMayHaveSharesAndRanges) {
+  const char* text = R"(
+[engine]
+oom_headroom = "64M"
+[[target]]
+cgroup = "/db"
+name = "the database"
+weight = 300
+floor = "1024M"
+ceiling = "4096M"
+per_process = true
+never_move = ["0x1000-0x3000", "0x7f0000000000-0x7f0040000000"]
+keep_fast = ["0x5000-0x6000"]
+[[target]]
+command = "x"
+)";
+  const auto config = parse_config(text, "f.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->engine.oom_headroom, PageCount(16384));
+  ASSERT_EQ(config->shares.size(), 2u);
+  const TargetShare& share = config->shares[0];
+  EXPECT_TRUE(share.set);
+  EXPECT_TRUE(share.per_process);
+  EXPECT_EQ(share.limits.name, "the database");
+  EXPECT_EQ(share.limits.weight, 300u);
+  EXPECT_EQ(share.limits.floor, PageCount(1u << 18));
+  EXPECT_EQ(share.limits.ceiling, PageCount(1u << 20));
+  ASSERT_EQ(share.never_move.size(), 2u);
+  EXPECT_EQ(share.never_move[0], (PageRange{Vpn(1), Vpn(3)}));
+  EXPECT_EQ(share.keep_fast, (std::vector<PageRange>{{Vpn(5), Vpn(6)}}));
+  EXPECT_FALSE(config->shares[1].set);
+  EXPECT_EQ(config->shares[1].limits.name, "command \"x\"");
+  const std::string written = config_to_toml(*config);
+  const auto again = parse_config(written, "again.toml");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(config_to_toml(*again), written);
+  EXPECT_EQ(again->shares[0].never_move, share.never_move);
+}
+
+TEST(Config, SharesThatCantBeAreRefused) {
+  const auto with = [](const std::string& line) {
+    return error_of("[[target]]\npid = 1\n" + line + "\n");
+  };
+  EXPECT_EQ(with("weight = 0"), "f.toml:3:1: target.weight needs a whole number from 1 to 10000");
+  EXPECT_THAT(with("floor = 5"), HasSubstr("target.floor needs a size"));
+  EXPECT_THAT(with("floor = \"2M\"\nceiling = \"1M\""), HasSubstr("more than target.ceiling"));
+  for (const char* range :
+       {"1", "\"0x1000\"", "\"0x1000-0x1000\"", "\"0x1000-0x2001\"", "\"-0x2000\"", "\"0x1000-\"",
+        "\"0x1000-0xffffffffffff0000\"", "\"0x1000-0x2000-0x3000\""})
+    EXPECT_THAT(with(std::string("never_move = [") + range + "]"),
+                HasSubstr("target.never_move needs"))
+        << range;
+  EXPECT_THAT(with("keep_fast = \"0x1000-0x2000\""), HasSubstr("needs a list"));
+  EXPECT_THAT(with("weigth = 3"), HasSubstr("did you mean \"weight\"?"));
+}
+
 TEST(Config, SizesThatNoMachineHasAreRefused) {
   EXPECT_THAT(error_of("[engine]\nepoch=\"3600s\"\n[mover]\nrate_limit=\"8388607T\"\n"),
               StartsWith("f.toml:4:1: mover.rate_limit needs a size from 4.0 KiB to 16 TiB"));

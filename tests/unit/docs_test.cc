@@ -84,6 +84,25 @@ TEST(Docs, EveryConfigKeyIsInItsTableOfTheManPage) {
   EXPECT_FALSE(names(section(text, "# [policy]"), "socket")) << "the test must be able to fail";
 }
 
+TEST(Docs, PoliciesAreThoseOfTheRegistryWithTheirSourcesAndOptions) {
+  const std::string text = page("../policies.md");
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  std::size_t headings = 0;
+  for (const PolicyFactory& policy : registry.factories()) {
+    const std::string its = section(text, "## " + policy.name);
+    EXPECT_FALSE(its.empty()) << policy.name;
+    EXPECT_THAT(its, testing::HasSubstr("Source: " + policy.source)) << policy.name;
+    for (const PolicyOptionHelp& option : policy.option_help)
+      EXPECT_THAT(its, testing::HasSubstr("`" + option.key + "`")) << policy.name;
+    EXPECT_THAT(text, testing::HasSubstr("| [" + policy.name + "](#" + policy.name + ") |"));
+  }
+  for (std::size_t at = text.find("\n## "); at != std::string::npos;
+       at = text.find("\n## ", at + 1))
+    ++headings;
+  EXPECT_EQ(headings, registry.factories().size() + 1) << "and one on shares";
+}
+
 TEST(Docs, EveryTopologyOfTheLabIsNamed) {
   const std::string man = page("thermocline-lab.1.scd");
   const std::string guide = page("../lab.md");
@@ -110,7 +129,8 @@ TEST(Docs, EveryStatusKeyIsInItsSectionOfTheManPage) {
   ASSERT_FALSE(text.empty());
   const EngineWithOneTarget host("x");
   std::size_t checked = 0;
-  const nlohmann::json status = status_json(*host.engine);
+  nlohmann::json status = status_json(*host.engine);
+  status["tenants"].push_back(tenant_json({}));
   for (const auto& [name, content] : status.items()) {
     Lookup lookup;
     look_up(content, section(text, "## " + name), lookup);

@@ -309,6 +309,55 @@ TEST_F(HeatMapTest, ForgetGivesTheMemoryBack) {
   EXPECT_LT(map_.memory(), empty + Bytes(4096));
 }
 
+TEST_F(HeatMapTest, TouchesAreThoseOfTheEpochUntilTheNextEvidence) {
+  const Vpn page(1000);
+  const auto touches = [&] {
+    return map_.candidates(TierId(0), Heat(0), Heat(255), true, PageCount(1)).front().touches;
+  };
+  const auto epoch = [&](int windows) {
+    for (int w = 0; w < 4; ++w) see(page, {on_node(0, w < windows)});
+    (void)map_.age_and_select(PageCount(10));
+  };
+  epoch(3);
+  EXPECT_EQ(touches().windows(), 0u) << "not kept unless asked for";
+  map_.keep_touches(true);
+  epoch(3);
+  EXPECT_EQ(touches().windows(), 3u);
+  EXPECT_FALSE(touches().before());
+  epoch(0);
+  EXPECT_EQ(touches().windows(), 0u);
+  EXPECT_TRUE(touches().before());
+  epoch(2);
+  EXPECT_EQ(touches().windows(), 2u);
+  EXPECT_FALSE(touches().before());
+  (void)map_.age_and_select(PageCount(10));  // an epoch without evidence
+  EXPECT_EQ(touches().windows(), 0u);
+  EXPECT_TRUE(touches().before());
+  map_.keep_touches(false);
+  map_.keep_touches(true);
+  EXPECT_EQ(touches().raw(), 0u) << "nothing is known of the time in between";
+}
+
+TEST_F(HeatMapTest, AddressSpacesCanBeLookedAtApart) {
+  for (const std::uint64_t asid : {1, 2, 3})
+    see(Vpn(asid * 512), {on_node(0, true)}, true, kOrder4K, Asid(asid));
+  const std::set<Asid> one{Asid(2)};
+  const auto found =
+      map_.candidates(TierId(0), Heat(0), Heat(255), true, PageCount(9), {TouchSet(), &one});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found.front().asid, Asid(2));
+  PageCount sum;
+  for (const PageCount pages : map_.histogram(TierId(0), true, 1, &one)) sum += pages;
+  EXPECT_EQ(sum, PageCount(1));
+  see(Vpn(512), std::vector<EntryObservation>(8, on_node(0, true)), true, kOrder4K, Asid(1));
+  std::vector<std::uint64_t> pages;
+  map_.for_each(TierId(0), {TouchSet(), nullptr, Vpn(514), Vpn(517)}, [&](const PageRef& page) {
+    pages.push_back(page.vpn.get());
+    return true;
+  });
+  EXPECT_EQ(pages, (std::vector<std::uint64_t>{514, 515, 516}));
+}
+
 TEST_F(HeatMapTest, StateIsTwoBytesAPage) {
   const std::vector<EntryObservation> entries(32768, on_node(1, true));
   constexpr std::uint64_t kRecords = 128;  // 4 Mi pages, 16 GiB

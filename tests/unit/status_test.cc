@@ -39,6 +39,11 @@ TEST(Status, TextTellsWhatThereIsNotYet) {
   EXPECT_THAT(*status_text(status), HasSubstr("2.0 MiB of it can't be moved"));
   status["targets"][0]["unseen"] = true;
   EXPECT_THAT(*status_text(status), HasSubstr("no page of it is seen accessed"));
+  TenantStatus tenant;
+  tenant.limits.name = "the database";
+  tenant.fast = PageCount(512);
+  status["tenants"].push_back(tenant_json(tenant));
+  EXPECT_THAT(*status_text(status), HasSubstr("share     the database: 2.0 MiB of the fast tier"));
   status["targets"] = nlohmann::json::array();
   EXPECT_THAT(*status_text(status), HasSubstr("targets   none now"));
 }

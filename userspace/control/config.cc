@@ -270,6 +270,11 @@ const std::vector<KeyRule>& rules() {
        "memory kept free on every tier, beyond the kernel's own high watermark",
        reader(size_from(Bytes(0)), [](Config& c, Bytes v) { c.engine.headroom = pages_of(v); }),
        [](const Config& c) { return size_text(bytes_of(c.engine.headroom)); }},
+      {"engine", "oom_headroom",
+       "free memory of the fast tier, beyond the high watermark, below which its coldest pages go "
+       "whatever the policy plans; 0: left to the policy",
+       reader(size_from(Bytes(0)), [](Config& c, Bytes v) { c.engine.oom_headroom = pages_of(v); }),
+       [](const Config& c) { return size_text(bytes_of(c.engine.oom_headroom)); }},
       {"policy", "name", "which policy decides; see `thermocline policies`",
        reader(read_string, [](Config& c, const std::string& v) { c.policy = v; }),
        [](const Config& c) { return quoted(c.policy); }},
@@ -348,6 +353,17 @@ const std::vector<ConfigKey>& list_keys() {
       {"target", "pid", "a process id", "", true},
       {"target", "command", "command name as in /proc/PID/comm", "", true},
       {"target", "cgroup", "cgroup v2 path: processes at or below it", "", true},
+      {"target", "name", "for people", "the keys above", true},
+      {"target", "weight", "share of the fast tier beside the other targets', 1 to 10000", "100",
+       true},
+      {"target", "floor", "fast memory that it gets first, as far as it uses it", "\"0M\"", true},
+      {"target", "ceiling", "fast memory that it never has more of; not set: none", "", true},
+      {"target", "per_process", "weight, floor and ceiling are those of each process by itself",
+       "false", true},
+      {"target", "never_move", "address ranges, such as [\"0x7f00000000-0x7f40000000\"], that stay",
+       "[]", true},
+      {"target", "keep_fast", "address ranges that are brought to the fast tier and stay there",
+       "[]", true},
       {"tier", "name", "for people", "\"tier0\", ...", true},
       {"tier", "nodes", "NUMA nodes, such as [0, 1]; tiers stand fastest first", "", true},
   };
@@ -381,8 +397,68 @@ tl::unexpected<Error> unknown(const Place& place, std::string_view what, std::st
 
 // ---- [[target]] and [[tier]].
 
+/// "0xFIRST-0xEND", addresses as /proc/PID/maps has them.
+Result<PageRange> read_range(const toml::node& node) {
+  TC_ASSIGN(const std::string text, read_string(node));
+  const auto dash = text.find('-');
+  const auto address = [&](std::string_view part) -> std::uint64_t {
+    if (part.starts_with("0x")) part.remove_prefix(2);
+    const auto value = parse_u64(part, 16);
+    return value && *value < std::uint64_t{1} << 57 ? *value : 1;  // 1: no page begins there
+  };
+  const std::uint64_t first = address(std::string_view(text).substr(0, dash));
+  const std::uint64_t end =
+      dash == std::string::npos ? 1 : address(std::string_view(text).substr(dash + 1));
+  if (first % kPageSize != 0 || end % kPageSize != 0 || first >= end)
+    return fail(ErrorKind::kUsage,
+                "needs address ranges of whole pages, such as [\"0x7f0000000000-0x7f0040000000\"]");
+  return PageRange{Vpn::of_address(first), Vpn::of_address(end)};
+}
+
+Result<std::vector<PageRange>> read_ranges(const toml::node& node) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr)
+    return fail(ErrorKind::kUsage,
+                "needs a list of address ranges, such as [\"0x7f0000000000-0x7f0040000000\"]");
+  std::vector<PageRange> ranges;
+  for (const toml::node& element : *array) {
+    TC_ASSIGN(const PageRange range, read_range(element));
+    ranges.push_back(range);
+  }
+  return ranges;
+}
+
+/// A key of [[target]] that is about its share; false: it is none.
+Result<bool> read_share_key(std::string_view key, const toml::node& node, TargetShare& share) {
+  if (key == "name") {
+    TC_ASSIGN(share.limits.name, read_string(node));
+  } else if (key == "weight") {
+    TC_ASSIGN(const std::uint64_t weight, read_integer(node, 1, 10000));
+    share.limits.weight = static_cast<unsigned>(weight);
+    share.set = true;
+  } else if (key == "floor") {
+    TC_ASSIGN(const Bytes size, read_size(node, Bytes(0), kLargestSize));
+    share.limits.floor = pages_of(size);
+    share.set = true;
+  } else if (key == "ceiling") {
+    TC_ASSIGN(const Bytes size, read_size(node, Bytes(0), kLargestSize));
+    share.limits.ceiling = pages_of(size);
+    share.set = true;
+  } else if (key == "per_process") {
+    TC_ASSIGN(share.per_process, read_bool(node));
+  } else if (key == "never_move") {
+    TC_ASSIGN(share.never_move, read_ranges(node));
+  } else if (key == "keep_fast") {
+    TC_ASSIGN(share.keep_fast, read_ranges(node));
+  } else {
+    return false;
+  }
+  return true;
+}
+
 Status read_target(const std::string& file, const toml::table& table, Config& config) {
   TargetSelector target;
+  TargetShare share;
   for (const auto& [key, node] : table) {
     const Place place{file, key.source().begin};
     Status status;
@@ -401,7 +477,10 @@ Status read_target(const std::string& file, const toml::table& table, Config& co
         (key == "command" ? target.command : target.cgroup) = *text;
       }
     } else {
-      return unknown(place, "key", key.str(), " in [[target]]", keys_of("target"));
+      const auto known = read_share_key(key.str(), node, share);
+      if (known && !*known)
+        return unknown(place, "key", key.str(), " in [[target]]", keys_of("target"));
+      if (!known) status = tl::make_unexpected(known.error());
     }
     if (!status)
       return refuse(place, fmt::format("target.{} {}", key.str(), status.error().message));
@@ -409,7 +488,14 @@ Status read_target(const std::string& file, const toml::table& table, Config& co
   if (!target.pid && !target.command && !target.cgroup)
     return refuse({file, table.source().begin},
                   "a [[target]] needs at least one of pid, command, cgroup");
+  if (share.limits.floor > share.limits.ceiling)
+    return refuse({file, table.source().begin},
+                  fmt::format("target.floor is {}, more than target.ceiling, {}",
+                              format_bytes(bytes_of(share.limits.floor)),
+                              format_bytes(bytes_of(share.limits.ceiling))));
+  if (share.limits.name.empty()) share.limits.name = describe(target);
   config.targets.push_back(std::move(target));
+  config.shares.push_back(std::move(share));
   return {};
 }
 
@@ -687,6 +773,30 @@ bool same_policy(const Config& a, const Config& b) {
   return a.policy == b.policy && a.seed == b.seed && options(a) == options(b);
 }
 
+namespace {
+
+/// What was given of it.
+std::string share_to_toml(const TargetShare& share, const std::string& default_name) {
+  std::string text;
+  const TenantLimits& limits = share.limits;
+  if (limits.name != default_name) text += fmt::format("name = {}\n", quoted(limits.name));
+  if (share.set) text += fmt::format("weight = {}\n", limits.weight);
+  if (share.set) text += fmt::format("floor = {}\n", size_text(bytes_of(limits.floor)));
+  if (limits.ceiling != TenantLimits{}.ceiling)
+    text += fmt::format("ceiling = {}\n", size_text(bytes_of(limits.ceiling)));
+  if (share.per_process) text += "per_process = true\n";
+  for (const auto& [key, ranges] :
+       {std::pair("never_move", &share.never_move), std::pair("keep_fast", &share.keep_fast)}) {
+    std::vector<std::string> texts;
+    for (const PageRange& range : *ranges)
+      texts.push_back(fmt::format("\"{:#x}-{:#x}\"", range.first.address(), range.end.address()));
+    if (!texts.empty()) text += fmt::format("{} = [{}]\n", key, fmt::join(texts, ", "));
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string config_to_toml(const Config& config) {
   std::string text;
   std::string table;
@@ -708,11 +818,13 @@ std::string config_to_toml(const Config& config) {
     }
     text += fmt::format("{} = {}\n", rule.key, value);
   }
-  for (const TargetSelector& target : config.targets) {
+  for (std::size_t i = 0; i < config.targets.size(); ++i) {
+    const TargetSelector& target = config.targets[i];
     text += "\n[[target]]\n";
     if (target.pid) text += fmt::format("pid = {}\n", target.pid->get());
     if (target.command) text += fmt::format("command = {}\n", quoted(*target.command));
     if (target.cgroup) text += fmt::format("cgroup = {}\n", quoted(*target.cgroup));
+    text += share_to_toml(config.shares[i], describe(target));
   }
   for (const TierDeclaration& tier : config.tiers) {
     std::vector<std::int32_t> nodes;

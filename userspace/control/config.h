@@ -20,6 +20,14 @@
 
 namespace thermocline {
 
+/// What a [[target]] may have of the fast tier, and what of it stays where it is.
+struct TargetShare {
+  TenantLimits limits;       ///< `name` is the target's selector unless it was given
+  bool set = false;          ///< some limit was given
+  bool per_process = false;  ///< each process is a tenant of its own, with these limits
+  std::vector<PageRange> never_move, keep_fast;
+};
+
 struct Config {
   EngineOptions engine;
   std::string policy = "heat";
@@ -29,6 +37,7 @@ struct Config {
   std::string tracker = "auto";
   TrackerOptions tracker_options;
   std::vector<TargetSelector> targets;
+  std::vector<TargetShare> shares;  ///< of each target, in the same order
   /// Fastest first; empty = what the kernel and firmware say.
   std::vector<TierDeclaration> tiers;
   std::string socket = "/run/thermocline.sock";

@@ -93,6 +93,12 @@ std::string text_of(const json& status) {
     out += fmt::format("tier {}    nodes {}, {} free\n", whole<int>(tier.at("tier")),
                        tier.at("nodes").dump(-1, ' ', false, json::error_handler_t::replace),
                        format_bytes(Bytes(whole<std::uint64_t>(tier.at("free_bytes")))));
+  for (const json& tenant : status.at("tenants"))
+    out += fmt::format("share     {}: {} of the fast tier; wants {}, is entitled to {}\n",
+                       tenant.at("name").get<std::string>(),
+                       pages(whole<std::uint64_t>(tenant.at("fast_pages"))),
+                       pages(whole<std::uint64_t>(tenant.at("wanted_pages"))),
+                       pages(whole<std::uint64_t>(tenant.at("entitled_pages"))));
   if (status.at("targets").empty()) out += "targets   none now\n";
   for (const json& target : status.at("targets")) {
     out += fmt::format("target    {} {}:", whole<int>(target.at("pid")),
@@ -119,6 +125,19 @@ std::string text_of(const json& status) {
 }
 
 }  // namespace
+
+json tenant_json(const TenantStatus& tenant) {
+  const PageCount ceiling = tenant.limits.ceiling;
+  return {
+      {"name", tenant.limits.name},
+      {"processes", tenant.processes},
+      {"weight", tenant.limits.weight},
+      {"floor_bytes", bytes_of(tenant.limits.floor).get()},
+      {"ceiling_bytes", ceiling == TenantLimits{}.ceiling ? json() : json(bytes_of(ceiling).get())},
+      {"fast_pages", tenant.fast.get()},
+      {"wanted_pages", tenant.wanted.get()},
+      {"entitled_pages", tenant.entitled.get()}};
+}
 
 json counters_json(const Engine& engine) {
   const EngineCounters& c = engine.counters();
@@ -186,6 +205,8 @@ json status_json(const Engine& engine) {
                             {"free_bytes", bytes_of(free).get()},
                             {"reserve_bytes", bytes_of(reserve).get()}});
   }
+  out["tenants"] = json::array();
+  for (const TenantStatus& tenant : engine.tenants()) out["tenants"].push_back(tenant_json(tenant));
   out["targets"] = json::array();
   for (const TargetStatus& target : engine.targets())
     out["targets"].push_back({{"pid", target.process.pid.get()},

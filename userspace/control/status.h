@@ -15,6 +15,9 @@ namespace thermocline {
 /// "counters" of the status: totals since the daemon started.
 [[nodiscard]] nlohmann::json counters_json(const Engine& engine);
 
+/// One of "tenants" of the status.
+[[nodiscard]] nlohmann::json tenant_json(const TenantStatus& tenant);
+
 /// The whole status but for "daemon", which the daemon adds.
 [[nodiscard]] nlohmann::json status_json(const Engine& engine);
 

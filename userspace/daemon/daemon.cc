@@ -25,6 +25,9 @@ constexpr std::size_t kHistoryBins = 256;
 /// and cost more to read on a machine with many CPUs.
 constexpr Nanoseconds kZonesInterval = std::chrono::milliseconds(200);
 
+/// A measurement of latency under load takes about 300 loads from each node.
+constexpr Nanoseconds kProbeInterval = std::chrono::milliseconds(200);
+
 /// Pages above the low watermark: what other allocations may take while a batch is moved.
 constexpr PageCount kFloorSlack{64};
 
@@ -117,14 +120,15 @@ Status Daemon::set_up() {
     const std::string line = history_line(*engine_, report, kHistoryBins);
     history_->append(std::as_bytes(std::span(line)));
   };
+  hooks.on_interleave = [this](const InterleaveAdvice& advice) { set_interleave(advice); };
   auto mover =
       make_kernel_mover(system_, {[this](Asid asid) { return engine_->pid_of(asid); },
                                   [this](PagePlace page) { return engine_->others(page); }});
-  engine_ =
-      std::make_unique<Engine>(Engine::Parts{system_, std::move(tracker), std::move(policy),
-                                             std::move(mover), [this] { return tier_states(); },
-                                             [this] { return targets(); }, std::move(hooks)},
-                               config_.engine);
+  engine_ = std::make_unique<Engine>(
+      Engine::Parts{system_, std::move(tracker), std::move(policy), std::move(mover),
+                    [this] { return tier_states(); }, [this] { return targets(); },
+                    std::move(hooks), [this] { return tenants_; }},
+      config_.engine);
   // The loop ends when it is readable, and the engine's next step takes what is there.
   if (const int fd = engine_->ready_fd(); fd >= 0) TC_TRY(loop_->watch(fd, false, [] {}));
   return {};
@@ -238,10 +242,16 @@ Result<std::vector<TierState>> Daemon::tier_states() {
     // A node went or came: look at the machine again.
     TC_ASSIGN(topology_, discover_tiers(system_, config_));
   }
+  if (engine_->policy().needs_loaded_latency() && now - probed_ >= kProbeInterval) {
+    probed_ = now;
+    for (const Tier& tier : topology_.tiers) loaded_latency_[tier.id] = loaded_latency_ns(tier);
+  }
   std::vector<TierState> states;
   for (const Tier& tier : topology_.tiers) {
     TierState state;
     state.id = tier.id;
+    if (engine_->policy().needs_loaded_latency())
+      state.loaded_latency_ns = loaded_latency_[tier.id];
     for (const NodeId id : tier.nodes) {
       const Node* node = topology_.find(id);
       if (node == nullptr) continue;
@@ -259,9 +269,45 @@ Result<std::vector<TierState>> Daemon::tier_states() {
   return states;
 }
 
+std::uint64_t Daemon::loaded_latency_ns(const Tier& tier) {
+  Nanoseconds latest{};
+  for (const NodeId node : tier.nodes) {
+    auto probe = probes_.find(node);
+    if (probe == probes_.end()) {
+      auto opened = LatencyProbe::open(node);
+      if (!opened) log(opened.error().message);
+      probe = probes_.emplace(node, std::nullopt).first;
+      if (opened) probe->second.emplace(std::move(*opened));
+    }
+    if (probe->second) latest = std::max(latest, probe->second->measure(system_));
+  }
+  return static_cast<std::uint64_t>(latest.count());
+}
+
+void Daemon::set_interleave(const InterleaveAdvice& advice) {
+  std::vector<NodeWeight> weights;
+  for (std::size_t t = 0; t < std::min(advice.tier_weights.size(), topology_.tiers.size()); ++t) {
+    const std::vector<NodeId>& nodes = topology_.tiers[t].nodes;
+    for (const NodeId node : nodes)
+      weights.push_back({node, static_cast<std::uint8_t>(std::max<std::size_t>(
+                                   advice.tier_weights[t] / nodes.size(), 1))});
+  }
+  const auto set = interleave_.set(weights);
+  if (!set)
+    log(fmt::format("can't set the kernel's interleave weights: {}", set.error().message));
+  else if (*set)
+    log(weights.empty() ? "the kernel's interleave weights are what they were"
+                        : "the kernel's interleave weights follow bandwidth");
+}
+
 Result<std::vector<ProcessIdentity>> Daemon::targets() {
   std::vector<ProcessIdentity> all;
-  for (const TargetSelector& selector : config_.targets) {
+  tenants_.clear();
+  // Nobody is held to a share unless some are given.
+  const bool shared = std::any_of(config_.shares.begin(), config_.shares.end(),
+                                  [](const TargetShare& share) { return share.set; });
+  for (std::size_t i = 0; i < config_.targets.size(); ++i) {
+    const TargetSelector& selector = config_.targets[i];
     auto found = find_targets(system_, selector);
     if (!found) {
       // A process named by pid has exited: nothing to do for it any more.
@@ -272,13 +318,31 @@ Result<std::vector<ProcessIdentity>> Daemon::targets() {
       waiting_.erase(describe(selector));
     else if (waiting_.insert(describe(selector)).second)
       log(fmt::format("waiting for a process with {}", describe(selector)));
+    std::vector<Pid> members;
     for (ProcessIdentity& process : *found) {
       const bool known = std::any_of(
           all.begin(), all.end(), [&](const ProcessIdentity& p) { return p.pid == process.pid; });
-      if (!known && process.pid.get() != ::getpid()) all.push_back(std::move(process));
+      if (known || process.pid.get() == ::getpid()) continue;
+      members.push_back(process.pid);
+      all.push_back(std::move(process));
     }
+    add_tenants(config_.shares[i], members, shared);
   }
   return all;
+}
+
+void Daemon::add_tenants(const TargetShare& share, const std::vector<Pid>& members, bool shared) {
+  if (!shared && share.never_move.empty() && share.keep_fast.empty()) return;
+  TenantMembers tenant{share.limits, members, share.never_move, share.keep_fast, shared};
+  if (!share.per_process) {
+    tenants_.push_back(std::move(tenant));
+    return;
+  }
+  for (const Pid pid : members) {
+    tenant.members = {pid};
+    tenant.limits.name = fmt::format("{} (process {})", share.limits.name, pid.get());
+    tenants_.push_back(tenant);
+  }
 }
 
 nlohmann::json Daemon::status() {

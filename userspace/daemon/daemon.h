@@ -4,8 +4,10 @@
 // here.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -15,7 +17,9 @@
 #include "control/control_socket.h"
 #include "control/event_loop.h"
 #include "control/file_sink.h"
+#include "control/interleave_weights.h"
 #include "engine/engine.h"
+#include "topology/latency_probe.h"
 #include "topology/topology.h"
 
 namespace thermocline {
@@ -43,6 +47,12 @@ class Daemon {
   void reload();
   Result<std::vector<TierState>> tier_states();
   Result<std::vector<ProcessIdentity>> targets();
+  /// Tells the kernel how to spread new pages.
+  void set_interleave(const InterleaveAdvice& advice);
+  /// Latency of a tier's nodes under load, the largest; 0 = can't be measured.
+  std::uint64_t loaded_latency_ns(const Tier& tier);
+  /// Those of one [[target]]. `shared`: the fast tier is shared by weights.
+  void add_tenants(const TargetShare& share, const std::vector<Pid>& members, bool shared);
   Result<nlohmann::json> answer(const std::string& command);
   nlohmann::json status();
   void log(const std::string& text) const;
@@ -57,7 +67,12 @@ class Daemon {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<ControlServer> server_;
   UniqueFd signals_;
-  std::set<std::string> waiting_;  ///< selectors without a process, told in the log
+  std::set<std::string> waiting_;       ///< selectors without a process, told in the log
+  std::vector<TenantMembers> tenants_;  ///< as targets() found them
+  InterleaveWeights interleave_{system_};
+  std::map<NodeId, std::optional<LatencyProbe>> probes_;  ///< none: can't be measured
+  Nanoseconds probed_{};                                  ///< when latencies were measured
+  std::map<TierId, std::uint64_t> loaded_latency_;
   Nanoseconds started_{};
   Nanoseconds zones_read_{};
   Nanoseconds cpu_at_start_{};

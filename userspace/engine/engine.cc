@@ -118,7 +118,9 @@ Engine::Engine(Parts parts, const EngineOptions& options)
                             Vpn to_first) { follow_hand_over(from, first, count, to, to_first); }),
       rounds_(parts_.tracker->rounds()),
       window_(options.window),
-      credit_(scaled(options.cpu_burst, options.cpu_budget)) {}
+      credit_(scaled(options.cpu_burst, options.cpu_budget)) {
+  heat_.keep_touches(parts_.policy->needs_touches());
+}
 
 Engine::~Engine() = default;
 
@@ -216,7 +218,10 @@ void Engine::begin_epoch(Nanoseconds now) {
   options_ = next_options_;
   credit_ = std::min(credit_ + scaled(now - epoch_start_, options_.cpu_budget),
                      scaled(options_.cpu_burst, options_.cpu_budget));
-  if (next_policy_) parts_.policy = std::move(next_policy_);
+  if (next_policy_) {
+    parts_.policy = std::move(next_policy_);
+    heat_.keep_touches(parts_.policy->needs_touches());
+  }
   epoch_ = Epoch(epoch_.get() + 1);
   ++counters_.epochs;
   epoch_start_ = now;
@@ -229,6 +234,7 @@ void Engine::begin_epoch(Nanoseconds now) {
 
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_targets();
+  if (parts_.tenants) tenants_ = parts_.tenants();
   refresh_mappings(now);
   refresh_tiers();
   for (auto& [pid, target] : targets_) target.told = false;
@@ -634,6 +640,7 @@ void Engine::decide() {
     view.capacity = view.capacity.minus_floor(missing);
     view.latency_ns = state.latency_ns;
     view.bandwidth_mbps = state.bandwidth_mbps;
+    view.loaded_latency_ns = state.loaded_latency_ns;
     views.push_back(view);
   }
 
@@ -656,9 +663,16 @@ void Engine::decide() {
     const std::chrono::duration<double> epoch_seconds = options_.epoch;
     view.budget.moves = thermocline::pages_of(Bytes(static_cast<std::uint64_t>(
         static_cast<double>(options_.rate_limit.get()) * epoch_seconds.count())));
+    std::vector<Move> kept_fast = hold_ranges(view);
     const Nanoseconds before = parts_.system.process_cpu_time();
     plan = parts_.policy->decide(view);
     counters_.deciding_cpu += parts_.system.process_cpu_time() - before;
+    overrule(view, std::move(kept_fast), plan);
+  }
+  if (options_.mode == EngineMode::kObserve) plan.interleave = {};
+  if (parts_.hooks.on_interleave && plan.interleave.tier_weights != interleave_.tier_weights) {
+    interleave_ = plan.interleave;
+    parts_.hooks.on_interleave(interleave_);
   }
 
   if (options_.window_auto) {
@@ -674,6 +688,77 @@ void Engine::decide() {
   tokens_at_ = std::max(tokens_at_, epoch_start_);
   phase_ = Phase::kMove;
   just_decided_ = true;
+}
+
+std::vector<Move> Engine::hold_ranges(const View& view) {
+  std::vector<Move> kept_fast;
+  // The other half of the budget is for what makes room.
+  std::uint64_t budget = view.budget.moves.get() / 2;
+  const TierId fast = view.tiers.front().id;
+  for (const TenantMembers& tenant : tenants_) {
+    for (const Pid pid : tenant.members) {
+      const auto target = targets_.find(pid);
+      if (target == targets_.end() || !target->second.attached) continue;
+      const std::set<Asid> space{target->second.process.asid};
+      const auto hold = [&](const PageRange& range, TierId tier) {
+        std::vector<Vpn> pages;
+        heat_.for_each(tier, {TouchSet(), &space, range.first, range.end},
+                       [&](const PageRef& page) {
+                         pages.push_back(page.vpn);
+                         return true;
+                       });
+        for (const Vpn page : pages) heat_.rest(*space.begin(), page, 3);
+      };
+      for (const PageRange& range : tenant.never_move)
+        for (const TierView& tier : view.tiers) hold(range, tier.id);
+      for (const PageRange& range : tenant.keep_fast) {
+        hold(range, fast);
+        for (const TierView& tier : view.tiers.subspan(1))
+          heat_.for_each(
+              tier.id, {TouchSet(), &space, range.first, range.end}, [&](const PageRef& page) {
+                if (page.order.pages().get() > budget) return false;
+                budget -= page.order.pages().get();
+                kept_fast.push_back(
+                    {page.asid, page.vpn, page.order, page.tier, fast, page.heat, kEngineRule});
+                return true;
+              });
+      }
+    }
+  }
+  return kept_fast;
+}
+
+void Engine::overrule(const View& view, std::vector<Move> kept_fast, Plan& plan) {
+  if (!kept_fast.empty()) {
+    std::set<std::pair<Asid, Vpn>> kept;
+    for (const Move& move : kept_fast) kept.emplace(move.asid, move.vpn);
+    for (auto* moves : {&plan.demotions, &plan.promotions, &plan.spares})
+      std::erase_if(*moves, [&](const Move& m) { return kept.contains({m.asid, m.vpn}); });
+    plan.promotions.insert(plan.promotions.begin(), kept_fast.begin(), kept_fast.end());
+    PageCount in;
+    for (const Move& move : kept_fast) in += move.order.pages();
+    demote_coldest(view, in.minus_floor(view.tiers.front().free), plan);
+  }
+  tenant_status_.clear();
+  std::vector<Tenant> tenants;
+  for (const TenantMembers& members : tenants_) {
+    if (!members.shares) continue;
+    Tenant& tenant = tenants.emplace_back(Tenant{members.limits, {}});
+    for (const Pid pid : members.members) {
+      const auto target = targets_.find(pid);
+      if (target != targets_.end() && target->second.attached)
+        tenant.spaces.insert(target->second.process.asid);
+    }
+  }
+  if (!tenants.empty()) tenant_status_ = enforce_shares(view, tenants, plan);
+  if (options_.oom_headroom > PageCount(0)) {
+    const TierState& fast = tiers_.front();
+    const PageCount kept =
+        sum(fast, [](const NodeState& node) { return node.reserve; }) + options_.oom_headroom;
+    const PageCount missing = kept.minus_floor(
+        sum(fast, [](const NodeState& node) { return node.free + node.cpu_lists; }));
+    if (missing > PageCount(0)) make_headroom(view, missing, plan);
+  }
 }
 
 void Engine::pace() {

@@ -30,6 +30,7 @@
 #include "base/units.h"
 #include "engine/ledger.h"
 #include "engine/shared_pages.h"
+#include "engine/tenants.h"
 #include "heat/heat_map.h"
 #include "mover/mover.h"
 #include "policies/policy.h"
@@ -72,6 +73,10 @@ struct EngineOptions {
   /// Pages kept free on every tier beyond what its nodes keep back themselves (their high
   /// watermark). Default 512.
   PageCount headroom{512};
+  /// Free memory of the fastest tier, beyond its nodes' high watermark, below which its coldest
+  /// pages are demoted whatever the policy plans, and nothing is promoted. Default 0: it is left to
+  /// the policy.
+  PageCount oom_headroom{0};
 };
 
 /// A node as the host of the engine knows it now.
@@ -86,8 +91,9 @@ struct NodeState {
 struct TierState {
   TierId id;
   std::vector<NodeState> nodes;
-  std::uint64_t latency_ns = 0;      ///< 0 = not known
-  std::uint64_t bandwidth_mbps = 0;  ///< 0 = not known
+  std::uint64_t latency_ns = 0;         ///< 0 = not known
+  std::uint64_t bandwidth_mbps = 0;     ///< 0 = not known
+  std::uint64_t loaded_latency_ns = 0;  ///< measured now; 0 = not measured
 };
 
 /// Counters since the start. Every number is in the man page of `thermocline status`.
@@ -151,6 +157,8 @@ struct EngineHooks {
   /// Whole records as they arrive (record files, agents).
   std::function<void(std::span<const std::byte>)> on_records;
   std::function<void(const EpochReport&)> on_epoch;
+  /// The policy's advice for new pages, when it has become another one; not while observing.
+  std::function<void(const InterleaveAdvice&)> on_interleave;
   /// One sentence for the log.
   std::function<void(const std::string&)> log;
 };
@@ -167,6 +175,9 @@ class Engine : private RoundSink {
     /// Asked once an epoch: the processes to look after.
     std::function<Result<std::vector<ProcessIdentity>>()> targets;
     EngineHooks hooks;
+    /// Asked once an epoch, after targets: who shares the fast tier. Not set: nobody is held to
+    /// anything.
+    std::function<std::vector<TenantMembers>()> tenants = {};
   };
 
   Engine(Parts parts, const EngineOptions& options);
@@ -197,6 +208,8 @@ class Engine : private RoundSink {
   [[nodiscard]] Threshold threshold() const { return threshold_; }
   [[nodiscard]] const std::vector<TierState>& tiers() const { return tiers_; }
   [[nodiscard]] std::vector<TargetStatus> targets() const;
+  /// As of the last decision.
+  [[nodiscard]] const std::vector<TenantStatus>& tenants() const { return tenant_status_; }
   /// The process of an address space, or Pid(0) once it has exited, so that a pid that was reused
   /// is never taken for it.
   [[nodiscard]] Pid pid_of(Asid asid) const;
@@ -277,6 +290,11 @@ class Engine : private RoundSink {
   void on_pass(Asid asid, const RoundPass& pass) override;
   void on_gone(Asid asid, const Error& why) override;
   void decide();
+  /// No policy gets pages of the ranges that stay where they are. Returns those that are to be
+  /// brought to the first tier.
+  std::vector<Move> hold_ranges(const View& view);
+  /// What holds whatever the policy plans: ranges, shares, headroom against running out of memory.
+  void overrule(const View& view, std::vector<Move> kept_fast, Plan& plan);
   void queue_plan(Plan plan);
   /// Sets next_epoch_ by what the plan holds and what this epoch cost.
   void pace();
@@ -311,6 +329,9 @@ class Engine : private RoundSink {
   std::map<Pid, Target> targets_;
   std::map<std::pair<Asid, Vpn>, Resting> resting_;  ///< pages that failed lately, rested or not
   std::vector<TierState> tiers_;
+  std::vector<TenantMembers> tenants_;
+  std::vector<TenantStatus> tenant_status_;
+  InterleaveAdvice interleave_;  ///< as told last
   std::uint64_t maps_turn_ = 0;
 
   RoundSource* rounds_;                       ///< of the tracker; null = it scans when it is asked

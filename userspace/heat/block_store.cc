@@ -13,7 +13,9 @@ namespace thermocline {
 
 namespace {
 
-constexpr std::size_t kBytesPerSlot = sizeof(BlockStore::Chunk) / BlockStore::kChunkSlots;
+constexpr std::size_t kTouchesOffset = offsetof(BlockStore::Chunk, touches);
+constexpr std::size_t kBytesPerSlot = kTouchesOffset / BlockStore::kChunkSlots;
+static_assert(kTouchesOffset % kPageSize == 0, "the plane is given back by itself");
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 /// Zeroed memory for a chunk, aligned so that its planes can be huge pages.
@@ -69,6 +71,7 @@ Slot BlockStore::allocate() {
   chunk.hottest[index] = 0;
   chunk.cooling[index] = false;
   chunk.unobservable[index] = false;
+  if (keeps_touches_) std::memset(chunk.touches[index], 0, kBlockEntries);
   return static_cast<Slot>(first_with_room_ * kChunkSlots + index);
 }
 
@@ -84,10 +87,19 @@ void BlockStore::free(Slot slot) {
   held = Held{};
 }
 
+void BlockStore::keep_touches(bool on) {
+  keeps_touches_ = on;
+  if (on) return;
+  for (const Held& held : chunks_)
+    if (held.memory != nullptr)
+      ::madvise(held.memory->touches, sizeof(held.memory->touches), MADV_DONTNEED);
+}
+
 Bytes BlockStore::memory() const {
+  const std::size_t per_slot = kBytesPerSlot + (keeps_touches_ ? kBlockEntries : 0);
   std::size_t bytes = chunks_.capacity() * sizeof(Held);
   for (const Held& held : chunks_)
-    bytes += held.touched * kBytesPerSlot + held.free.capacity() * sizeof(std::uint16_t);
+    bytes += held.touched * per_slot + held.free.capacity() * sizeof(std::uint16_t);
   return Bytes(bytes);
 }
 

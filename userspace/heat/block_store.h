@@ -37,6 +37,8 @@ class BlockStore {
     bool cooling[kChunkSlots];
     /// Some entry is unobservable: the block takes the careful way through ageing and counting.
     bool unobservable[kChunkSlots];
+    /// Touches of the entries. Last, so that nobody pays for it unless it is kept.
+    std::uint8_t touches[kChunkSlots][kBlockEntries];
   };
 
   BlockStore() = default;
@@ -47,6 +49,9 @@ class BlockStore {
   /// A block whose 512 entries are cold and not present. Throws std::bad_alloc.
   Slot allocate();
   void free(Slot slot);
+  /// Whether the plane of touches is kept; all zero at first, and given back when not.
+  void keep_touches(bool on);
+  [[nodiscard]] bool keeps_touches() const { return keeps_touches_; }
 
   [[nodiscard]] Chunk& chunk_of(Slot slot) const { return *chunks_[slot / kChunkSlots].memory; }
   static std::size_t index_of(Slot slot) { return slot % kChunkSlots; }
@@ -70,6 +75,7 @@ class BlockStore {
   std::vector<Held> chunks_;
   /// Chunks before this one have no room.
   std::size_t first_with_room_ = 0;
+  bool keeps_touches_ = false;
 };
 
 }  // namespace thermocline

@@ -50,6 +50,11 @@ constexpr std::uint8_t next_state(std::uint8_t old, std::uint8_t place) {
   return place == kAbsent ? kAbsent : byte((old & keep) | place);
 }
 
+/// What is left of an epoch's touches in the next one.
+constexpr std::uint8_t older_touches(std::uint8_t touches) {
+  return (touches & 127u) != 0 ? byte(128) : byte(0);
+}
+
 constexpr std::uint8_t cooled(std::uint8_t state) {
   return (state & kCooldownBits) != 0 ? byte(state - kCooldownOne) : state;
 }
@@ -62,20 +67,27 @@ std::uint8_t add_saturating(std::uint8_t heat, unsigned increment) {
 struct HugeEntry {
   std::uint8_t heat = 0;
   std::uint8_t state = kAbsent;
+  std::uint8_t touches = 0;
   [[nodiscard]] std::uint8_t place() const { return state & kPlaceBits; }
   [[nodiscard]] bool observable() const { return (state & kUnobservableBit) == 0; }
 };
 
-/// 0 = nothing, top bit set = a 2 MiB page with state and heat in the low bytes, else slot + 1.
+/// 0 = nothing, top bit set = a 2 MiB page with touches, state and heat in the low bytes, else
+/// slot + 1.
 class Leaf {
  public:
   [[nodiscard]] bool empty() const { return raw_ == 0; }
   [[nodiscard]] bool is_huge() const { return (raw_ & kHuge) != 0; }
   [[nodiscard]] bool is_block() const { return raw_ != 0 && !is_huge(); }
   [[nodiscard]] Slot slot() const { return raw_ - 1; }
-  [[nodiscard]] HugeEntry huge() const { return {byte(raw_ & 0xff), byte((raw_ >> 8) & 0xff)}; }
+  [[nodiscard]] HugeEntry huge() const {
+    return {byte(raw_ & 0xff), byte((raw_ >> 8) & 0xff), byte((raw_ >> 16) & 0xff)};
+  }
   void set_block(Slot slot) { raw_ = slot + 1; }
-  void set_huge(HugeEntry e) { raw_ = kHuge | static_cast<std::uint32_t>(e.state << 8) | e.heat; }
+  void set_huge(HugeEntry e) {
+    raw_ = kHuge | static_cast<std::uint32_t>(e.touches << 16) |
+           static_cast<std::uint32_t>(e.state << 8) | e.heat;
+  }
   void clear() { raw_ = 0; }
 
  private:
@@ -152,6 +164,13 @@ class PlaceCursor {
   std::uint32_t left_ = 0;
   std::uint8_t place_ = kNowhere;
 };
+
+/// Nothing is left out by it within an address space: the usual case, which shall cost nothing.
+bool asks_for_all(const PageFilter& filter) {
+  for (unsigned raw = 0; raw < 256; ++raw)
+    if (!filter.touches.contains(Touches(byte(raw)))) return false;
+  return filter.first == PageFilter{}.first && filter.end == PageFilter{}.end;
+}
 
 /// Keeps the best `limit` pages of a stream in address order: what is worse than the worst of a
 /// full list is not even looked at.
@@ -237,6 +256,9 @@ struct HeatMap::Impl {
   /// Edge of the last epoch: where the next one is looked for first. 0 = none yet.
   unsigned last_edge = 0;
   std::uint64_t epochs_aged = 0;
+  mutable std::uint64_t gone_through = 0;  ///< entries, by the queries of policies
+  /// Touches are those of an epoch that has been decided on: the next evidence begins a new one.
+  bool touches_told = false;
 
   explicit Impl(const Options& o)
       : options(o), kernels(o.kernels != nullptr ? o.kernels : &best_heat_kernels()) {}
@@ -323,6 +345,7 @@ struct HeatMap::Impl {
     const std::size_t i = BlockStore::index_of(slot);
     std::memset(chunk.heat[i], huge.heat, kBlockEntries);
     std::memset(chunk.state[i], huge.state, kBlockEntries);
+    if (store.keeps_touches()) std::memset(chunk.touches[i], huge.touches, kBlockEntries);
     chunk.hottest[i] = huge.heat;
     chunk.cooling[i] = (huge.state & kCooldownBits) != 0;
     recount(space, chunk, i);
@@ -341,12 +364,16 @@ struct HeatMap::Impl {
     std::uint8_t heat = 0;
     std::uint8_t cooldown = 0;
     if (leaf.is_huge()) {
+      into.touches = std::max(into.touches, leaf.huge().touches);
       heat = leaf.huge().heat;
       cooldown = leaf.huge().state & kCooldownBits;
     } else {
       const Chunk& chunk = store.chunk_of(leaf.slot());
       const std::size_t i = BlockStore::index_of(leaf.slot());
       heat = *std::max_element(std::begin(chunk.heat[i]), std::end(chunk.heat[i]));
+      if (store.keeps_touches())
+        into.touches = std::max(into.touches, *std::max_element(std::begin(chunk.touches[i]),
+                                                                std::end(chunk.touches[i])));
       for (const std::uint8_t state : chunk.state[i])
         cooldown = std::max(cooldown, byte(state & kCooldownBits));
     }
@@ -361,7 +388,7 @@ struct HeatMap::Impl {
   void apply_huge(Space& space, const RecordView& record, bool count, ApplyStats& stats);
   ApplyStats merge(Space& space, const BlockSight& sight);
   ApplyStats merge_huge(Space& space, const BlockSight& sight);
-  void adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t state);
+  void adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t state, std::uint8_t touches);
   /// Tier of a node, or kNowhere.
   [[nodiscard]] std::uint8_t place_of(std::optional<NodeId> node) const {
     return thermocline::place_of(node, tier_of_node);
@@ -380,8 +407,23 @@ struct HeatMap::Impl {
     if (!accessed) return;
     stats.accessed += PageCount(pages);
     if (place == 0) stats.accessed_fast += PageCount(pages);
-    if (count) entry.heat = add_saturating(entry.heat, options.window_heat);
+    if (!count) return;
+    entry.heat = add_saturating(entry.heat, options.window_heat);
+    if (store.keeps_touches() && (entry.touches & 127u) < 127) ++entry.touches;
   }
+
+  /// Adds evidence to entries of a block.
+  void touch(Chunk& chunk, std::size_t i, const BlockBits& touched) const {
+    kernels->add(chunk.heat[i], touched, byte(options.window_heat));
+    chunk.hottest[i] = add_saturating(chunk.hottest[i], options.window_heat);
+    // An epoch has 64 windows at most, so the count never reaches the bit of the epoch before.
+    if (store.keeps_touches()) kernels->add(chunk.touches[i], touched, 1);
+  }
+  /// Before evidence is taken in.
+  void expect_evidence() {
+    if (std::exchange(touches_told, false)) grow_older();
+  }
+  void grow_older();
 
   // ---------------------------------------------------------------- passes
 
@@ -437,6 +479,9 @@ void HeatMap::Impl::update_places(Space& space, Slot slot, const std::uint8_t* p
     state[e] = next_state(state[e], places[e]);
     heat[e] = places[e] == kAbsent ? std::uint8_t{0} : heat[e];
   }
+  if (store.keeps_touches())
+    for (std::size_t e = low; e < low + n; ++e)
+      if (places[e] == kAbsent) chunk.touches[i][e] = 0;
   recount(space, chunk, i);
 }
 
@@ -507,10 +552,7 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
     if (leaf.is_block()) {
       Chunk& chunk = store.chunk_of(leaf.slot());
       const std::size_t i = BlockStore::index_of(leaf.slot());
-      if (count && any_touched) {
-        kernels->add(chunk.heat[i], touched, byte(options.window_heat));
-        chunk.hottest[i] = add_saturating(chunk.hottest[i], options.window_heat);
-      }
+      if (count && any_touched) touch(chunk, i, touched);
       if (chunk.counts[i][kAbsent] == kBlockPages) drop(space, gib, leaf);
     }
     if (gib.empty()) space.gibs.erase(vpn >> kGibShift);
@@ -608,8 +650,7 @@ ApplyStats HeatMap::Impl::merge(Space& space, const BlockSight& sight) {
       }
       stats.accessed = PageCount(kernels->population(touched));
       stats.accessed_fast = PageCount(kernels->population(fast));
-      kernels->add(chunk.heat[i], touched, byte(options.window_heat));
-      chunk.hottest[i] = add_saturating(chunk.hottest[i], options.window_heat);
+      touch(chunk, i, touched);
     }
     if (chunk.counts[i][kAbsent] == kBlockPages) drop(space, gib, leaf);
   }
@@ -646,16 +687,19 @@ ApplyStats HeatMap::Impl::merge_huge(Space& space, const BlockSight& sight) {
 }
 
 /// Takes over a page of 4 KiB, or finds out that it is known.
-void HeatMap::Impl::adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t state) {
+void HeatMap::Impl::adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t state,
+                          std::uint8_t touches) {
   Gib& gib = space.gibs[vpn.get() >> kGibShift];
   if (gib.is_page) {
     gib.page.heat = std::max(gib.page.heat, heat);
+    gib.page.touches = std::max(gib.page.touches, touches);
     return;
   }
   Leaf& leaf = leaves_of(gib)[(vpn.get() >> kBlockShift) % kGibLeaves];
   if (leaf.is_huge()) {
     HugeEntry huge = leaf.huge();
     huge.heat = std::max(huge.heat, heat);
+    huge.touches = std::max(huge.touches, touches);
     leaf.set_huge(huge);
     return;
   }
@@ -665,6 +709,7 @@ void HeatMap::Impl::adopt(Space& space, Vpn vpn, std::uint8_t heat, std::uint8_t
   const std::size_t e = vpn.get() % kBlockPages;
   chunk.heat[i][e] = std::max(chunk.heat[i][e], heat);
   chunk.hottest[i] = std::max(chunk.hottest[i], heat);
+  if (store.keeps_touches()) chunk.touches[i][e] = std::max(chunk.touches[i][e], touches);
   if (chunk.state[i][e] != kAbsent) return;
   chunk.state[i][e] = state;
   const std::uint8_t place = state & kPlaceBits;
@@ -782,6 +827,25 @@ void HeatMap::Impl::age_and_count(const Thresholds& thresholds, ThresholdCounts&
         age_huge(huge, dither);
         leaf.set_huge(huge);
         count_huge(huge, kBlockPages, thresholds, counts);
+      }
+    }
+  }
+}
+
+void HeatMap::Impl::grow_older() {
+  store.for_each_chunk([](Chunk& chunk, std::size_t used) {
+    std::uint8_t* const touches = chunk.touches[0];
+    for (std::size_t e = 0; e < used * kBlockEntries; ++e) touches[e] = older_touches(touches[e]);
+  });
+  for (auto& [asid, space] : spaces) {
+    for (auto& [number, gib] : space.gibs) {
+      gib.page.touches = older_touches(gib.page.touches);
+      if (gib.huge == 0) continue;
+      for (Leaf& leaf : *gib.leaves) {
+        if (!leaf.is_huge()) continue;
+        HugeEntry huge = leaf.huge();
+        huge.touches = older_touches(huge.touches);
+        leaf.set_huge(huge);
       }
     }
   }
@@ -923,6 +987,14 @@ void HeatMap::set_window_heat(unsigned heat) {
   impl_->options.window_heat = std::min(heat, 255u);
 }
 
+void HeatMap::keep_touches(bool on) {
+  if (impl_->store.keeps_touches() == on) return;
+  impl_->touches_told = false;
+  // Huge pages have theirs in the leaf: twice an epoch older is never.
+  for (int epoch = 0; epoch < 2 && !on; ++epoch) impl_->grow_older();
+  impl_->store.keep_touches(on);
+}
+
 void HeatMap::set_node_tiers(std::span<const TierId> tier_of_node) {
   impl_->tier_of_node.assign(tier_of_node.begin(), tier_of_node.end());
 }
@@ -933,6 +1005,7 @@ ApplyStats HeatMap::apply(const RecordView& record, bool count_accessed) {
     stats.pages = impl_->observable_pages(record.asid, record.first, record.pages());
     return stats;
   }
+  if (count_accessed) impl_->expect_evidence();
   Space& space = impl_->spaces[record.asid];
   if (record.order == kOrder4K) {
     impl_->apply_base(space, record, count_accessed, stats);
@@ -944,6 +1017,7 @@ ApplyStats HeatMap::apply(const RecordView& record, bool count_accessed) {
 }
 
 ApplyStats HeatMap::merge(const BlockSight& sight, bool huge) {
+  impl_->expect_evidence();
   Space& space = impl_->spaces[sight.asid];
   const ApplyStats stats = huge ? impl_->merge_huge(space, sight) : impl_->merge(space, sight);
   if (space.gibs.empty()) impl_->spaces.erase(sight.asid);
@@ -986,7 +1060,8 @@ void HeatMap::hand_over(Asid from, Vpn first, PageCount count, Asid to, Vpn to_f
       for (std::uint64_t vpn = std::max(begin, at); vpn < std::min(end, at + kBlockPages); ++vpn) {
         const std::uint8_t state = chunk.state[i][vpn % kBlockPages];
         if (state != kAbsent)
-          impl_->adopt(target, there(vpn), chunk.heat[i][vpn % kBlockPages], state);
+          impl_->adopt(target, there(vpn), chunk.heat[i][vpn % kBlockPages], state,
+                       chunk.touches[i][vpn % kBlockPages]);
       }
     }
   }
@@ -1057,6 +1132,8 @@ Threshold HeatMap::age_and_select(PageCount capacity) {
   const Thresholds thresholds = impl_->first_guess(kAlwaysHot + 1);
   ThresholdCounts counts{};
   impl_->age_and_count(thresholds, counts);
+  impl_->expect_evidence();  // an epoch without any
+  impl_->touches_told = impl_->store.keeps_touches();
   const Threshold edge = impl_->find_edge(capacity, thresholds, counts);
   impl_->last_edge = edge.heat.get();
   return edge;
@@ -1085,18 +1162,20 @@ std::vector<HeatCount> HeatMap::count(std::span<const Heat> at_least) const {
   return result;
 }
 
-std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only,
-                                              unsigned one_in) const {
+std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only, unsigned one_in,
+                                              const std::set<Asid>* spaces) const {
   if (tier.get() >= kMaxTiers) return {};
   // Four tables in turn, so that neighbours of equal heat don't wait for each other's counter.
   std::array<std::array<std::uint64_t, 256>, 4> tables{};
   const std::uint8_t mask = movable_only ? byte(kMovableMask) : byte(kTierBits);
   for (const auto& [asid, space] : impl_->spaces) {
+    if (spaces != nullptr && !spaces->contains(asid)) continue;
     Impl::for_each(space, [&](Vpn vpn, PageOrder order, const HugeEntry* huge, const Slot* slot) {
       // Multiplied, so that what repeats in the address space isn't hit or missed each time.
       constexpr std::uint64_t kGoldenRatio = 0x9e3779b97f4a7c15;
       if (one_in > 1 && ((vpn.get() >> kBlockShift) * kGoldenRatio >> 32) % one_in != 0)
         return true;
+      impl_->gone_through += huge != nullptr ? 1 : kBlockEntries;
       if (huge != nullptr) {
         if ((huge->state & mask) == tier.get()) tables[0][huge->heat] += order.pages().get();
         return true;
@@ -1126,15 +1205,23 @@ std::array<PageCount, 256> HeatMap::histogram(TierId tier, bool movable_only,
 }
 
 std::vector<PageRef> HeatMap::candidates(TierId tier, Heat min, Heat max, bool hottest_first,
-                                         PageCount limit) const {
+                                         PageCount limit, const PageFilter& filter) const {
   BestPages best(hottest_first, min, max, limit);
   if (tier.get() >= kMaxTiers || best.closed()) return {};
+  const bool keeps = impl_->store.keeps_touches();
+  const bool everything = asks_for_all(filter);
   for (const auto& [asid, space] : impl_->spaces) {
+    if (filter.spaces != nullptr && !filter.spaces->contains(asid)) continue;
     const bool go_on = Impl::for_each(
         space, [&, id = asid](Vpn vpn, PageOrder order, const HugeEntry* huge, const Slot* slot) {
+          if (!filter.meets(vpn, huge != nullptr ? order.pages() : PageCount(kBlockPages)))
+            return true;
+          impl_->gone_through += huge != nullptr ? 1 : kBlockEntries;
           if (huge != nullptr) {
-            if ((huge->state & kMovableMask) == tier.get() && best.wants(huge->heat))
-              best.add({id, vpn, order, Heat(huge->heat), tier});
+            const Touches seen(huge->touches);
+            if ((huge->state & kMovableMask) == tier.get() && best.wants(huge->heat) &&
+                filter.touches.contains(seen))
+              best.add({id, vpn, order, Heat(huge->heat), tier, seen});
             return !best.closed();
           }
           const auto& chunk = impl_->store.chunk_of(*slot);
@@ -1147,8 +1234,11 @@ std::vector<PageRef> HeatMap::candidates(TierId tier, Heat min, Heat max, bool h
             for (std::uint64_t word = hits[w]; word != 0; word &= word - 1) {
               const std::size_t e = w * 64 + static_cast<unsigned>(std::countr_zero(word));
               // The list may have filled up since the match.
-              if (!best.closed() && best.wants(chunk.heat[i][e]))
-                best.add({id, vpn + PageCount(e), order, Heat(chunk.heat[i][e]), tier});
+              if (best.closed() || !best.wants(chunk.heat[i][e])) continue;
+              const Touches seen(keeps ? chunk.touches[i][e] : std::uint8_t{0});
+              if (everything ||
+                  (filter.touches.contains(seen) && filter.meets(vpn + PageCount(e), PageCount(1))))
+                best.add({id, vpn + PageCount(e), order, Heat(chunk.heat[i][e]), tier, seen});
             }
           }
           return !best.closed();
@@ -1156,6 +1246,43 @@ std::vector<PageRef> HeatMap::candidates(TierId tier, Heat min, Heat max, bool h
     if (!go_on) break;
   }
   return best.finish();
+}
+
+void HeatMap::for_each(TierId tier, const PageFilter& filter,
+                       const std::function<bool(const PageRef&)>& visit) const {
+  if (tier.get() >= kMaxTiers) return;
+  const bool keeps = impl_->store.keeps_touches();
+  for (const auto& [asid, space] : impl_->spaces) {
+    if (filter.spaces != nullptr && !filter.spaces->contains(asid)) continue;
+    const bool go_on = Impl::for_each(
+        space, [&, id = asid](Vpn vpn, PageOrder order, const HugeEntry* huge, const Slot* slot) {
+          const auto tell = [&](Vpn at, std::uint8_t heat, Touches seen) {
+            return !filter.touches.contains(seen) || !filter.meets(at, order.pages()) ||
+                   visit({id, at, order, Heat(heat), tier, seen});
+          };
+          if (!filter.meets(vpn, huge != nullptr ? order.pages() : PageCount(kBlockPages)))
+            return true;
+          impl_->gone_through += huge != nullptr ? 1 : kBlockEntries;
+          if (huge != nullptr)
+            return (huge->state & kMovableMask) != tier.get() ||
+                   tell(vpn, huge->heat, Touches(huge->touches));
+          const auto& chunk = impl_->store.chunk_of(*slot);
+          const std::size_t i = BlockStore::index_of(*slot);
+          if (chunk.counts[i][tier.get()] == 0) return true;
+          const BlockBits hits = impl_->kernels->match(chunk.heat[i], chunk.state[i],
+                                                       byte(kMovableMask), tier.get(), 0, 255);
+          for (std::size_t w = 0; w < kBlockWords; ++w) {
+            for (std::uint64_t word = hits[w]; word != 0; word &= word - 1) {
+              const std::size_t e = w * 64 + static_cast<unsigned>(std::countr_zero(word));
+              if (!tell(vpn + PageCount(e), chunk.heat[i][e],
+                        Touches(keeps ? chunk.touches[i][e] : std::uint8_t{0})))
+                return false;
+            }
+          }
+          return true;
+        });
+    if (!go_on) return;
+  }
 }
 
 void HeatMap::moved(Asid asid, Vpn vpn, TierId tier, bool promotion, unsigned cooldown) {
@@ -1262,6 +1389,10 @@ std::vector<HeatBin> HeatMap::bins(Asid asid, std::size_t max_bins) const {
       });
   close();
   return bins;
+}
+
+std::uint64_t HeatMap::entries_gone_through() const {
+  return impl_->gone_through;
 }
 
 Bytes HeatMap::memory() const {

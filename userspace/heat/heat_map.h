@@ -6,7 +6,8 @@
 // What heat means, and how it ages, is told in heat/scale.h: 127 = touched in every window, with a
 // memory that is the longer the more seldom a page is touched. The ageing pass runs once an epoch,
 // after the epoch's windows and before the decision: evidence first, ageing and counting in one
-// pass over memory, then decide.
+// pass over memory, then decide. For policies that ask for it a third byte tells in how many
+// windows of the epoch the page was touched, and whether it was in the epoch before.
 //
 //   worked example, 4 windows an epoch: touched in 4, 4, 0, 0 windows of four epochs:
 //   64, 96, 78, 69 after each ageing pass; touched in 1, 0, 0, 0: 16, 15, 14, 13.
@@ -15,10 +16,13 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -53,6 +57,38 @@ class PageState {
   std::uint8_t raw_ = 7;
 };
 
+/// When a page was touched lately; kept only while HeatMap::keep_touches() is on, else all 0.
+class Touches {
+ public:
+  constexpr Touches() = default;
+  constexpr explicit Touches(std::uint8_t raw) : raw_(raw) {}
+  [[nodiscard]] constexpr std::uint8_t raw() const { return raw_; }
+  /// Windows of this epoch in which it was touched, 0..127.
+  [[nodiscard]] constexpr unsigned windows() const { return raw_ & 127u; }
+  /// It was touched in the epoch before.
+  [[nodiscard]] constexpr bool before() const { return (raw_ & 128u) != 0; }
+
+ private:
+  std::uint8_t raw_ = 0;
+};
+
+/// Touches that are asked for.
+class TouchSet {
+ public:
+  /// All.
+  TouchSet() { of_.set(); }
+  /// Those of which `asked(Touches)` is true.
+  template <class Asked>
+  explicit TouchSet(Asked asked) {
+    for (unsigned raw = 0; raw < of_.size(); ++raw)
+      of_[raw] = asked(Touches(static_cast<std::uint8_t>(raw)));
+  }
+  [[nodiscard]] bool contains(Touches touches) const { return of_[touches.raw()]; }
+
+ private:
+  std::bitset<256> of_;
+};
+
 /// Where a page is: enough for a mover.
 struct PageRef {
   Asid asid;
@@ -60,6 +96,19 @@ struct PageRef {
   PageOrder order;
   Heat heat;
   TierId tier;
+  Touches touches{};
+};
+
+/// What to look for among pages.
+struct PageFilter {
+  TouchSet touches{};
+  /// Only pages of these address spaces; nullptr = of all.
+  const std::set<Asid>* spaces = nullptr;
+  /// Only pages that lie, as a whole or in part, in [first, end).
+  Vpn first{0}, end{~std::uint64_t{0}};
+  [[nodiscard]] bool meets(Vpn page, PageCount pages) const {
+    return page < end && page + pages > first;
+  }
 };
 
 /// How many pages (in 4 KiB pages, huge pages weigh 512) have heat >= h, for chosen h.
@@ -129,6 +178,9 @@ class HeatMap {
 
   /// Heat that a touch in the window to come adds (window_heat of scale.h), at most 255.
   void set_window_heat(unsigned heat);
+  /// Keep for every page when it was touched lately, at one byte more for each; off at first, and
+  /// nothing is known when it has just been switched on.
+  void keep_touches(bool on);
   /// Tier of each node, index = node number; nodes beyond it or kNoTier belong to no tier (their
   /// pages are unobservable to policies: present on no tier).
   void set_node_tiers(std::span<const TierId> tier_of_node);
@@ -171,14 +223,21 @@ class HeatMap {
   [[nodiscard]] std::vector<HeatCount> count(std::span<const Heat> at_least) const;
   /// 256 counts by heat of the pages on a tier: all that are present, or those a policy may move. A
   /// pass over heat and state, of a sample of one in `one_in` blocks of 2 MiB, always the same.
+  /// Of the address spaces in `spaces` only, unless that is nullptr.
   [[nodiscard]] std::array<PageCount, 256> histogram(TierId tier, bool movable_only,
-                                                     unsigned one_in = 1) const;
+                                                     unsigned one_in = 1,
+                                                     const std::set<Asid>* spaces = nullptr) const;
   /// Movable pages on `tier` with min <= heat <= max, hottest first when `hottest_first`, else
   /// coldest first; equal heats in order of address space and address. The list ends before the
   /// first page that would take it past `limit` 4 KiB pages. Deterministic. One pass; memory is
   /// bounded by `limit`, not by what matches.
   [[nodiscard]] std::vector<PageRef> candidates(TierId tier, Heat min, Heat max, bool hottest_first,
-                                                PageCount limit) const;
+                                                PageCount limit,
+                                                const PageFilter& filter = PageFilter()) const;
+  /// Calls visit for every movable page on `tier`, in order of address space and address, until it
+  /// returns false.
+  void for_each(TierId tier, const PageFilter& filter,
+                const std::function<bool(const PageRef&)>& visit) const;
 
   /// After a move: the page is on `tier` now and rests for `cooldown` epochs (0..3).
   void moved(Asid asid, Vpn vpn, TierId tier, bool promotion, unsigned cooldown);
@@ -195,6 +254,9 @@ class HeatMap {
   /// At most `max_bins` bins over the blocks that exist, in address order; each holds the same
   /// number of blocks (the last one maybe fewer) and spans from its first to its last.
   [[nodiscard]] std::vector<HeatBin> bins(Asid asid, std::size_t max_bins) const;
+  /// Entries that candidates(), for_each() and histogram() have gone through since the start: what
+  /// decisions cost, in a unit that no clock disturbs.
+  [[nodiscard]] std::uint64_t entries_gone_through() const;
   /// Bytes of memory that the map holds, all told.
   [[nodiscard]] Bytes memory() const;
 

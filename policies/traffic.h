@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Traffic of tiers, as far as accessed bits tell it, and shifting it from one tier to another.
+// For policies that balance tiers instead of filling the fastest.
+//
+// A page's traffic is the share of windows in which it is touched, in 1024ths: pages that are
+// touched several times in every window count no more than those that are touched once. So an
+// amount is told roughly, and who uses this must look at what came of it and correct.
+#pragma once
+
+#include <cstdint>
+
+#include "heat/scale.h"
+#include "policies/plan_builder.h"
+
+namespace thermocline {
+
+/// Traffic of a page or of all movable pages of a tier, in touched windows times 1024.
+[[nodiscard]] inline std::uint64_t traffic_of(const PageRef& page) {
+  return page.order.pages().get() * touched_share(page.heat.get());
+}
+[[nodiscard]] inline std::uint64_t traffic_of(const View& view, std::size_t tier) {
+  std::uint64_t sum = 0;
+  const auto pages = view.heat.histogram(view.tiers[tier].id, true);
+  for (unsigned heat = 0; heat < pages.size(); ++heat)
+    sum += pages[heat].get() * touched_share(heat);
+  return sum;
+}
+
+struct ShiftRules {
+  std::uint8_t hot;   ///< of the pages that take traffic along
+  std::uint8_t cold;  ///< of those that make room for them
+};
+
+/// Plans moves of the hottest pages of tier `from` to its neighbour `to` until they take `amount`
+/// of traffic along. When `to` has no room its coldest pages come back in exchange, and what
+/// traffic they bring is taken off; a pair must lie `apart` (HeatRuler::kUnit) from each other.
+inline void shift_traffic(const View& view, PlanBuilder& builder, std::size_t from, std::size_t to,
+                          std::uint64_t amount, const HeatRuler& ruler, std::uint64_t apart,
+                          const ShiftRules& rules) {
+  const auto hot = view.heat.candidates(view.tiers[from].id, Heat(1), Heat(255), true,
+                                        PageCount(builder.budget().get()));
+  const auto cold = view.heat.candidates(view.tiers[to].id, Heat(0), Heat(255), false,
+                                         PageCount(builder.budget().get() / 2));
+  std::size_t next = 0;
+  for (const PageRef& page : hot) {
+    const std::uint64_t gain = traffic_of(page);
+    if (gain > amount) continue;
+    if (builder.room(to) >= PlanBuilder::pages_of(page)) {
+      if (!builder.move(page, to, rules.hot)) return;
+      amount -= gain;
+      continue;
+    }
+    while (next < cold.size() && cold[next].order != page.order) ++next;
+    if (next == cold.size()) return;
+    const PageRef& back = cold[next];
+    if (page.heat <= back.heat ||
+        ruler.distance(page.heat.get(), back.heat.get()) < std::max<std::uint64_t>(apart, 1))
+      return;
+    const bool upward = to < from;
+    if (upward ? !builder.exchange(page, back, to, from, rules.hot, rules.cold)
+               : !builder.exchange(back, page, from, to, rules.cold, rules.hot))
+      return;
+    ++next;
+    amount -= gain - std::min(gain, traffic_of(back));
+  }
+}
+
+}  // namespace thermocline

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "topology/latency_probe.h"
+
+#include <numaif.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#ifdef __x86_64__
+#include <emmintrin.h>
+#endif
+
+namespace thermocline {
+
+namespace {
+
+constexpr std::size_t kLine = 64;
+/// Every other line: processors fetch lines in pairs.
+constexpr std::size_t kStep = 2 * kLine;
+constexpr std::size_t kLoads = kPageSize / kStep;
+constexpr std::size_t kRounds = 9;
+
+}  // namespace
+
+Result<LatencyProbe> LatencyProbe::open(NodeId node) {
+#ifdef __x86_64__
+  constexpr int kMostNodes = 1024;
+  if (node.get() < 0 || node.get() >= kMostNodes)
+    return fail(ErrorKind::kUnsupported, "node {} is none that can be measured", node.get());
+  void* memory =
+      ::mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return fail_errno(errno, "can't take a page to measure latency");
+  SharedMapping page({static_cast<std::byte*>(memory), kPageSize});
+  std::array<unsigned long, kMostNodes / 64> nodes{};
+  nodes[static_cast<std::size_t>(node.get()) / 64] |= 1ul << (node.get() % 64);
+  if (::mbind(memory, kPageSize, MPOL_BIND, nodes.data(), kMostNodes, MPOL_MF_STRICT) != 0)
+    return fail(ErrorKind::kUnsupported, "can't take a page of node {}: its latency stays nominal",
+                node.get());
+  // A ring through the lines in an order that no prefetcher expects: 13 and the count of lines have
+  // no common divisor.
+  static_assert(kLoads % 13 != 0);
+  auto* const bytes = page.bytes().data();
+  for (std::size_t i = 0; i < kLoads; ++i) {
+    void* next = bytes + (i + 13) % kLoads * kStep;
+    *reinterpret_cast<void**>(bytes + i * kStep) = next;
+  }
+  return LatencyProbe(std::move(page));
+#else
+  (void)node;
+  return fail(ErrorKind::kUnsupported, "latency can't be measured on this processor");
+#endif
+}
+
+Nanoseconds LatencyProbe::measure(const System& system) {
+#ifdef __x86_64__
+  std::array<Nanoseconds, kRounds> rounds;
+  const std::byte* const bytes = page_.bytes().data();
+  for (Nanoseconds& round : rounds) {
+    for (std::size_t i = 0; i < kLoads; ++i) _mm_clflush(bytes + i * kStep);
+    _mm_mfence();
+    const void* volatile at = bytes;
+    const Nanoseconds begun = system.now();
+    for (std::size_t i = 0; i < kLoads; ++i) at = *static_cast<void* const*>(const_cast<void*>(at));
+    round = (system.now() - begun) / static_cast<int>(kLoads);
+  }
+  std::nth_element(rounds.begin(), rounds.begin() + kRounds / 2, rounds.end());
+  const Nanoseconds now = rounds[kRounds / 2];
+  smoothed_ = smoothed_.count() == 0 ? now : (3 * smoothed_ + now) / 4;
+#else
+  (void)system;
+#endif
+  return smoothed_;
+}
+
+}  // namespace thermocline
