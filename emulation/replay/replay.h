@@ -44,9 +44,9 @@ struct Survey {
 [[nodiscard]] Result<Survey> survey(RecordSource& source);
 
 struct Options {
-  Ratio ratio;
+  Ratio ratio{};
   std::string policy = "heat";
-  std::vector<PolicyOption> policy_options;
+  std::vector<PolicyOption> policy_options{};
   std::uint64_t seed = 1;
   unsigned windows_per_epoch = 8;  ///< 1..64
   Bytes rate_limit = Bytes(256ull << 20);

@@ -128,9 +128,9 @@ Outcome run_baseline(const Case& c) {
   std::vector<std::uint8_t> tiers = name == "oracle-static"
                                         ? best_static_placement(question_of(c, workload, capacity))
                                         : place_at_start(workload, capacity,
-                                                         name == "interleave" ? Start::kInterleave
-                                                         : name == "all-fast" ? Start::kFast
-                                                         : name == "all-slow" ? Start::kSlow
+                                                         name == "interleaved" ? Start::kInterleave
+                                                         : name == "all-fast"  ? Start::kFast
+                                                         : name == "all-slow"  ? Start::kSlow
                                                                               : Start::kFirstTouch);
   World world(c.machine, workload, capacity, std::move(tiers), c.seed);
   world.run_until(nanoseconds_of(c.judged_from));
@@ -145,7 +145,7 @@ Outcome run_baseline(const Case& c) {
 }  // namespace
 
 const std::vector<std::string>& baselines() {
-  static const std::vector<std::string> kBaselines = {"first-touch", "interleave", "all-fast",
+  static const std::vector<std::string> kBaselines = {"first-touch", "interleaved", "all-fast",
                                                       "all-slow", "oracle-static"};
   return kBaselines;
 }

@@ -23,7 +23,7 @@ struct SystemChoice {
   std::vector<PolicyOption> options;
   bool baseline = false;
 };
-/// first-touch, interleave, all-fast, all-slow and oracle-static: no engine, no tracking.
+/// first-touch, interleaved, all-fast, all-slow and oracle-static: no engine, no tracking.
 [[nodiscard]] const std::vector<std::string>& baselines();
 /// "heat" or "heat:warm_band=3;min_heat=2".
 [[nodiscard]] std::string to_text(const SystemChoice& system);

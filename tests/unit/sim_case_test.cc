@@ -63,7 +63,7 @@ TEST(SimCase, BaselinesAreWhatTheyAreCalled) {
     return run_case(c, registry())->hit_ratio;
   };
   EXPECT_NEAR(hit("first-touch"), 0.25, 0.001);
-  EXPECT_NEAR(hit("interleave"), 0.25, 0.001);
+  EXPECT_NEAR(hit("interleaved"), 0.25, 0.001);
   EXPECT_NEAR(hit("all-fast"), 1, 1e-9);
   EXPECT_NEAR(hit("all-slow"), 0, 1e-9);
   const Case zipf = case_of("zipf", "oracle-static");

@@ -2,10 +2,13 @@
 // What a source of access records costs and how right it is, on this machine, against a process
 // whose touches are known: a random share of its 4 KiB pages in each window, drawn anew.
 //
-//   tracker_measure TRACKER [MIB [PERCENT [auto|clear_refs|cold [ROUNDS]]]]
+//   tracker_measure TRACKER [MIB [PERCENT [auto|clear_refs|cold [ROUNDS [drop]]]]]
 //
 // Of a source that samples regions, the first PERCENT of the pages are touched over and over from
 // the begin on, and each round is a scan a second later; the first 10 s are not judged.
+//
+// With "drop" the process drops its cached translations before it touches pages: a touch through
+// one sets no accessed bit, and where a hypervisor shadows page tables none is ever evicted.
 //
 // Default 1024 MiB, 10 % touched, auto, 7 rounds. Prints medians of the rounds. Times are CPU time
 // of this process, the kernel's share included, so other load counts little. Exit status 0, or 1
@@ -33,6 +36,7 @@ namespace {
 struct Order {
   std::uint64_t seed;
   std::uint64_t percent;
+  bool drop = false;
 };
 
 /// Told by an order of this seed: the first PERCENT of the pages, until killed.
@@ -47,12 +51,17 @@ bool touched(const Order& order, std::uint64_t page, std::uint64_t pages) {
   return (z ^ (z >> 31)) % 100 < order.percent;
 }
 
+/// Pages stay as they are, but for the processor.
+void drop_translations(char* memory, std::uint64_t pages) {
+  ::mprotect(memory, pages * kPageSize, PROT_READ);
+  ::mprotect(memory, pages * kPageSize, PROT_READ | PROT_WRITE);
+}
+
 /// Each time around the cached translations are dropped, as an emulated processor keeps them longer
 /// than a real one.
 [[noreturn]] void keep_touching(char* memory, std::uint64_t pages) {
   for (;;) {
-    ::mprotect(memory, pages * kPageSize, PROT_READ);
-    ::mprotect(memory, pages * kPageSize, PROT_READ | PROT_WRITE);
+    drop_translations(memory, pages);
     for (std::uint64_t p = 0; p < pages; ++p)
       *static_cast<volatile char*>(memory + p * kPageSize) = 1;
   }
@@ -62,6 +71,7 @@ bool touched(const Order& order, std::uint64_t page, std::uint64_t pages) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   Order order;
   while (::read(orders, &order, sizeof(order)) == sizeof(order)) {
+    if (order.drop) drop_translations(memory, pages);
     for (std::uint64_t p = 0; p < pages && order.seed != kOverAndOver; ++p)
       if (touched(order, p, pages)) *static_cast<volatile char*>(memory + p * kPageSize) = 1;
     if (::write(answers, "k", 1) != 1) break;
@@ -100,6 +110,7 @@ int run(int argc, char** argv) {
     return argc > i ? parse_u64(argv[i]).value_or(0) : otherwise;
   };
   const std::uint64_t mib = number(2, 1024), percent = number(3, 10), rounds = number(5, 7);
+  const bool drop = argc > 6 && std::string_view(argv[6]) == "drop";
   TrackerOptions options;
   const std::string_view how = argc > 4 ? argv[4] : "auto";
   if (how == "cold") options.clear = TrackerOptions::Clear::kCold;
@@ -178,7 +189,7 @@ int run(int argc, char** argv) {
     begin = system->process_cpu_time();
     if (stats) stats = (*tracker)->scan(request, [](std::span<const std::byte>) {});
     const Nanoseconds both = system->process_cpu_time() - begin;
-    const Order order{samples ? kOverAndOver : r + 1, percent};
+    const Order order{samples ? kOverAndOver : r + 1, percent, drop};
     if (samples)
       ::sleep(1);
     else
@@ -202,13 +213,13 @@ int run(int argc, char** argv) {
     return static_cast<double>(ns) / 1e6 * 1024.0 / static_cast<double>(mib);
   };
   fmt::print(
-      "{}: {} MiB, {} % touched, clear {}: read {:.3f} ms/GiB (best {:.3f}), clear {:.2f} ms/GiB "
+      "{}: {} MiB, {} % touched, clear {}{}: read {:.3f} ms/GiB (best {:.3f}), clear {:.2f} ms/GiB "
       "(CPU time, "
       "measured); "
       "recall {:.4f} %, precision {:.4f} %, {} of {} pages unknown\n",
-      (*tracker)->name(), mib, percent, how, per_gib(median(reads)),
-      per_gib(*std::min_element(reads.begin(), reads.end())), per_gib(median(clears)),
-      100 * median(recalls), 100 * median(precisions), unknown, pages);
+      (*tracker)->name(), mib, percent, how, drop ? ", translations dropped" : "",
+      per_gib(median(reads)), per_gib(*std::min_element(reads.begin(), reads.end())),
+      per_gib(median(clears)), 100 * median(recalls), 100 * median(precisions), unknown, pages);
   return median(recalls) >= 0.99 && median(precisions) >= 0.99 ? 0 : 1;
 }
 
