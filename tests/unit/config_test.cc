@@ -186,7 +186,7 @@ TEST(Config, SharesThatCantBeAreRefused) {
                 HasSubstr("target.never_move needs"))
         << range;
   EXPECT_THAT(with("keep_fast = \"0x1000-0x2000\""), HasSubstr("needs a list"));
-  EXPECT_THAT(with("weigth = 3"), HasSubstr("did you mean \"weight\"?"));
+  EXPECT_THAT(with("weightt = 3"), HasSubstr("did you mean \"weight\"?"));
 }
 
 TEST(Config, SizesThatNoMachineHasAreRefused) {

@@ -23,12 +23,14 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <mutex>
+#include <new>
 #include <random>
 #include <shared_mutex>
 #include <string>
@@ -988,6 +990,8 @@ class Fuzzer {
     }
   }
 
+  static constexpr int kScanned = 4;  ///< beside the rest of a child's exit code
+
   /// A child that scans with a file of its parent's, and one that has no right to open its own.
   void without_privilege() {
     const int fd = file();
@@ -996,19 +1000,23 @@ class Fuzzer {
     if (child == 0) {
       std::vector<std::uint64_t> buffer(THERMOCLINE_SCAN_MIN_BUFFER / 8);
       thermocline_scan call = valid_scan(buffer);
-      (void)control(fd, THERMOCLINE_IOC_SCAN, &call);
-      if (root ? !drop_capabilities() : setuid(65534) != 0) _exit(2);
+      const int scanned = control(fd, THERMOCLINE_IOC_SCAN, &call) == 0 ? kScanned : 0;
+      if (root ? !drop_capabilities() : setuid(65534) != 0) _exit(scanned | 2);
       const int own = open(THERMOCLINE_DEVICE, O_RDWR);
       const bool gone = errno == ENOENT || errno == ENODEV || errno == ENXIO;
-      _exit(own < 0 && (errno == EACCES || errno == EPERM) ? 0 : own < 0 && gone ? 3 : 1);
+      _exit(scanned | (own < 0 && (errno == EACCES || errno == EPERM) ? 0
+                       : own < 0 && gone                              ? 3
+                                                                      : 1));
     }
     int status = 0;
     waitpid(child, &status, 0);
-    if (status == 0)
+    const int code = WEXITSTATUS(status) & ~kScanned;
+    if (WIFEXITED(status) && code == 0)
       counters.met(root ? "open: EPERM, no privilege" : "open: refused to another user");
-    else if (WEXITSTATUS(status) != 3)
+    else if (!WIFEXITED(status) || code != 3)
       complain("a child without privilege ended with %#x", status);
-    counters.met("race: a child uses its parent's file");
+    if (WIFEXITED(status) && (WEXITSTATUS(status) & kScanned) != 0)
+      counters.met("race: a child uses its parent's file");
   }
 
   static bool drop_capabilities() {
@@ -1027,20 +1035,35 @@ class Fuzzer {
       return;  // the process is gone
     const std::uint32_t flags = some_scan().flags;
     thermocline_scan call = some_scan();
-    int error = 0;
-    std::thread beside([&other, flags, &error] {
+    using Clock = std::chrono::steady_clock;
+    struct Timed {
+      int error = 0;
+      Clock::time_point begin, end;
+    };
+    const auto timed = [](int fd, thermocline_scan& asked) {
+      Timed result;
+      result.begin = Clock::now();
+      result.error = control(fd, THERMOCLINE_IOC_SCAN, &asked);
+      result.end = Clock::now();
+      return result;
+    };
+    Timed theirs;
+    std::thread beside([&] {
       std::vector<std::uint64_t> buffer(1 << 13);
       thermocline_scan mine = valid_scan(buffer);
       mine.flags = flags;
-      error = control(other.get(), THERMOCLINE_IOC_SCAN, &mine);
+      theirs = timed(other.get(), mine);
     });
-    const int own_error = control(one.get(), THERMOCLINE_IOC_SCAN, &call);
+    const Timed own = timed(one.get(), call);
     beside.join();
-    ++calls;
-    walks += 2;
-    for (const int each : {error, own_error})
-      if (each != 0 && each != ESRCH) complain("a scan beside another: %s", std::strerror(each));
-    counters.met("race: two attachments scan one process");
+    ++calls;  // the second of the two
+    for (const Timed& each : {own, theirs}) {
+      walks += each.error == 0 || each.error == ESRCH;
+      if (each.error != 0 && each.error != ESRCH)
+        complain("a scan beside another: %s", std::strerror(each.error));
+    }
+    if (own.error == 0 && theirs.error == 0 && own.begin < theirs.end && theirs.begin < own.end)
+      counters.met("race: two attachments scan one process");
   }
 
   /// Makes the nth allocation of this thread from now on fail; 0 for none. How many were left
@@ -1130,21 +1153,38 @@ class Fuzzer {
 
   /// A child that scans without end is killed at some moment.
   void killed_in_a_scan() {
+    struct Told {
+      std::atomic<bool> inside, scanned, refused;
+    };
     const int fd = file();
     if (fd < 0) return;
+    void* const memory =
+        mmap(nullptr, sizeof(Told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return complain("no memory to share with a child");
+    Told& told = *new (memory) Told{};
     const pid_t child = fork();
     if (child == 0) {
       std::vector<std::uint64_t> buffer(1 << 13);
       for (;;) {
         thermocline_scan call = valid_scan(buffer);
         call.flags = THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH;
-        if (control(fd, THERMOCLINE_IOC_SCAN, &call) != 0) usleep(100);
+        told.inside = true;
+        const int error = control(fd, THERMOCLINE_IOC_SCAN, &call);
+        told.inside = false;
+        (error == 0 ? told.scanned : told.refused) = true;
+        if (error != 0) usleep(100);
       }
     }
+    for (unsigned n = 0; n < 100 && !told.scanned && !told.refused; ++n) usleep(200);
     usleep(static_cast<useconds_t>(below(2000)));
+    told.refused = false;
+    usleep(static_cast<useconds_t>(below(200)));
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
-    counters.met("race: a caller is killed in its scan");
+    // It scanned, none of its last calls was refused, and it never came back from the last one.
+    if (told.scanned && !told.refused && told.inside)
+      counters.met("race: a caller is killed in its scan");
+    munmap(memory, sizeof(Told));
   }
 
   Files& files_;
