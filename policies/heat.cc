@@ -12,8 +12,9 @@
 // would be blind for epochs to a hot set that has just moved. So the crowd decides:
 //   - When a fiftieth of the fast tier, a tenth or a quarter could be exchanged with pairs further
 //     apart than luck puts that many (4.5, 3 and 1.9 deviations, a little more when the slow tier
-//     is much larger and so has more lucky pages), the placement is off, and the narrow
-//     `warm_band` holds for all pairs.
+//     is much larger and so has more lucky pages), the placement is off. Pairs are then exchanged
+//     from the farthest on for as long as luck doesn't put that many as far apart; at least
+//     `warm_band` they are in any case.
 //   - Else only pairs that are 6.8 deviations apart are exchanged: stragglers.
 // The ruler takes windows for independent samples. Where they are not (a program that streams
 // touches a whole range in one window and then leaves it), luck reaches further. So each exchange
@@ -65,6 +66,33 @@ struct Crowd {
   std::uint64_t one_in, far, per_doubling;
 };
 constexpr std::array<Crowd, 3> kCrowds = {{{50, 450, 25}, {10, 300, 30}, {4, 190, 35}}};
+/// Of pages of one temperature, hundredths of a deviation by which the luckiest so many thousandths
+/// are off at least.
+struct Luck {
+  std::uint64_t share;
+  std::int64_t off;
+};
+constexpr std::array<Luck, 19> kLuck = {{{1, 309},
+                                         {2, 288},
+                                         {5, 258},
+                                         {10, 233},
+                                         {20, 205},
+                                         {50, 164},
+                                         {100, 128},
+                                         {167, 97},
+                                         {250, 67},
+                                         {333, 43},
+                                         {400, 25},
+                                         {500, 0},
+                                         {600, -25},
+                                         {667, -43},
+                                         {750, -67},
+                                         {833, -97},
+                                         {900, -128},
+                                         {950, -164},
+                                         {980, -205}}};
+/// Heat scatters a little further than a settled one's ruler says.
+constexpr std::int64_t kScatter = 30;
 /// Distance of a single pair that is no luck.
 constexpr std::uint64_t kSure = HeatRuler::kUnit * 68 / 10;
 /// Decisions until heat has settled. At first it scatters further than a settled one: by so many
@@ -88,6 +116,16 @@ std::pair<unsigned, unsigned> pair_at(const Histogram& slow, const Histogram& fa
   for (std::uint64_t n = fast[cold].get(); n < pages; n += fast[cold].get())
     if (cold++ == 255) return {0, 0};
   return {hot, cold};
+}
+
+/// By how much the luckiest of pages of one temperature are off, of which they are so many
+/// thousandths.
+std::int64_t luck(std::uint64_t share) {
+  // Of a few pages any may be the luckiest.
+  std::int64_t off = 340;
+  for (const Luck& entry : kLuck)
+    if (share >= entry.share) off = entry.off;
+  return off;
 }
 
 class HeatPolicy final : public Policy {
@@ -172,19 +210,40 @@ class HeatPolicy final : public Policy {
     return ruler_.distance(hot, cold) * HeatRuler::kUnit / doubt_;
   }
 
-  bool placement_is_off(const View& view, std::size_t fast) const {
+  /// How far apart pairs of two tiers must be.
+  std::uint64_t least_distance(const View& view, std::size_t fast) const {
     const std::uint64_t fast_pages = std::max<std::uint64_t>(view.tiers[fast].used.get(), 1);
-    const std::uint64_t slow_pages = view.tiers[fast + 1].used.get();
-    const auto doublings =
-        static_cast<std::uint64_t>(std::bit_width(std::max(slow_pages / fast_pages, kOne)) - 1);
+    const std::uint64_t slow_pages = std::max<std::uint64_t>(view.tiers[fast + 1].used.get(), 1);
     const auto one_in = static_cast<unsigned>(
         std::clamp((fast_pages + slow_pages) / kSample, kOne, std::uint64_t{1024}));
     const Histogram slow = view.heat.histogram(view.tiers[fast + 1].id, true, one_in);
     const Histogram held = view.heat.histogram(view.tiers[fast].id, true, one_in);
+    if (!placement_is_off(slow, held, fast_pages / one_in, slow_pages / one_in)) return kSure;
+    // From pair to pair, as far as one heat goes on either side.
+    std::uint64_t least = kSure, pairs = 0;
+    unsigned hot = 255, cold = 0;
+    for (std::uint64_t slow_left = slow[hot].get(), fast_left = held[cold].get(); hot > cold;) {
+      const std::uint64_t run = std::min(slow_left, fast_left);
+      pairs += run * one_in;
+      const std::int64_t by_luck =
+          luck(pairs * 1000 / fast_pages) + luck(pairs * 1000 / slow_pages) + kScatter;
+      const std::uint64_t apart = distance(hot, cold);
+      if (run > 0 && static_cast<std::int64_t>(apart * 100 / HeatRuler::kUnit) >= by_luck)
+        least = std::min(least, apart);
+      slow_left -= run, fast_left -= run;
+      if (slow_left == 0) slow_left = slow[--hot].get();
+      if (fast_left == 0) fast_left = held[++cold].get();
+    }
+    return least;
+  }
+
+  bool placement_is_off(const Histogram& slow, const Histogram& held, std::uint64_t fast_pages,
+                        std::uint64_t slow_pages) const {
+    const auto doublings = static_cast<std::uint64_t>(
+        std::bit_width(std::max(slow_pages / std::max(fast_pages, kOne), kOne)) - 1);
     const std::uint64_t unsettled = kSettling - std::min(decisions_, kSettling);
     return std::any_of(kCrowds.begin(), kCrowds.end(), [&](const Crowd& crowd) {
-      const auto [hot, cold] =
-          pair_at(slow, held, std::max(fast_pages / crowd.one_in / one_in, kOne));
+      const auto [hot, cold] = pair_at(slow, held, std::max(fast_pages / crowd.one_in, kOne));
       const std::uint64_t far = (crowd.far + crowd.per_doubling * doublings) * HeatRuler::kUnit;
       return distance(hot, cold) * 100 >=
              far + far * (hot < kLongMemory ? kUnsettled : kUnsettledAbove) * unsettled /
@@ -224,7 +283,7 @@ class HeatPolicy final : public Policy {
                              true, PageCount(state.budget));
     if (hot.empty()) return;
     const std::uint64_t band = HeatRuler::kUnit * options_.warm_band / 10;
-    const std::uint64_t least = std::max(placement_is_off(view, fast) ? band : kSure, band);
+    const std::uint64_t least = std::max(least_distance(view, fast), band);
     const auto pays = [&](const PageRef& hotter, const PageRef& colder) {
       return hotter.heat > colder.heat && distance(hotter.heat.get(), colder.heat.get()) >= least;
     };

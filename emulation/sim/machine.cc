@@ -94,9 +94,14 @@ AccessRate throughput(const Machine& machine, const Traffic& traffic, double cop
   return low;
 }
 
-double blocked_seconds(const Machine& machine, AccessRate rate, double unmapped_s) {
-  // Whoever comes in that time waits for what is left of it, half of it on average.
-  return std::min(rate * unmapped_s, machine.threads) * unmapped_s / 2;
+double blocked_seconds(const Machine& machine, AccessRate rate, double call_s) {
+  if (call_s <= 0) return 0;
+  const double unmapped_s = machine.blocked * call_s;
+  // Whoever comes in that time waits for what is left of it, half of it on average. A thread that
+  // waits doesn't come to another page.
+  const double one_by_one = rate * unmapped_s * unmapped_s / 2;
+  const double most = machine.threads * call_s;
+  return most * -std::expm1(-one_by_one / most);
 }
 
 }  // namespace thermocline::sim

@@ -104,8 +104,8 @@ using Traffic = std::array<double, kMaxTiers>;
 [[nodiscard]] AccessRate throughput(const Machine& machine, const Traffic& traffic,
                                     double copying = 0);
 
-/// Thread-seconds that a page's accesses, so many a second, wait for while it is unmapped for so
-/// long, at most all threads.
-[[nodiscard]] double blocked_seconds(const Machine& machine, AccessRate rate, double unmapped_s);
+/// Thread-seconds that a call of such a length keeps the program waiting for its pages, which are
+/// accessed so often together: at most all threads for as long as it takes.
+[[nodiscard]] double blocked_seconds(const Machine& machine, AccessRate rate, double call_s);
 
 }  // namespace thermocline::sim

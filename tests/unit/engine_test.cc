@@ -27,6 +27,7 @@ struct World {
   std::vector<ProcessIdentity> others;  // targets that touch nothing
   std::uint64_t ticks_an_epoch = 0;
   bool address_space_gone = false;
+  bool ranges = false;              // the tracker scans ranges alone
   bool rounds = false;              // the tracker watches windows by itself
   bool lose_second_record = false;  // of the first window of each round
   bool stuck = false;               // rounds don't end
@@ -92,19 +93,22 @@ class ScriptedTracker final : public Tracker, public RoundSource {
   Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
     if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
     system_.cpu += scan_cpu;
-    sink(records(request.asid, request.epoch, request.window));
+    sink(records(request.asid, request.epoch, request.window, request.ranges));
+    if (!request.ranges.empty()) return ScanStats{};
     ++scans;
     ScanStats stats;
     stats.entries = world_.node.size();
     return stats;
   }
 
+  bool scans_ranges() const override { return world_.ranges; }
   RoundSource* rounds() override { return world_.rounds ? this : nullptr; }
   int ready_fd() const override { return -1; }
   Status begin_round(const RoundRequest& request) override {
     if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
     requests.push_back(request);
     round_ = request;
+    ranges_.assign(request.ranges.begin(), request.ranges.end());
     pass_ = 0;
     next_pass_ = world_.clock + world_.pass_time;
     return {};
@@ -118,7 +122,7 @@ class ScriptedTracker final : public Tracker, public RoundSource {
       return;
     }
     while (round_ && next_pass_ <= world_.clock) {
-      auto bytes = records(asid, round_->epoch, round_->window);
+      auto bytes = records(asid, round_->epoch, round_->window, ranges_);
       RoundPass pass;
       pass.epoch = round_->epoch;
       pass.pass = pass_;
@@ -136,7 +140,7 @@ class ScriptedTracker final : public Tracker, public RoundSource {
         sink.on_records(asid, bytes);
       }
       if (pass_ == round_->windows) pass.cpu = scan_cpu;
-      ++scans;
+      if (ranges_.empty()) ++scans;
       sink.on_pass(asid, pass);
       next_pass_ += round_->window + world_.pass_time;
       if (pass_++ == round_->windows) round_.reset();
@@ -149,24 +153,34 @@ class ScriptedTracker final : public Tracker, public RoundSource {
   Nanoseconds scan_cpu{0};
 
  private:
-  std::vector<std::byte> records(Asid asid, Epoch epoch, Nanoseconds window) {
+  std::vector<std::byte> records(Asid asid, Epoch epoch, Nanoseconds window,
+                                 std::span<const ScanRange> ranges) {
     std::vector<std::byte> bytes;
     RecordWriter writer(bytes);
     RecordHeader header;
     header.asid = asid;
     header.epoch = epoch;
     header.window = window;
+    const auto accessed = [&](std::size_t i) {
+      return world_.touched ? world_.touched(i) : world_.hot[i];
+    };
+    for (const ScanRange& range : ranges) {
+      const std::size_t i = range.first.get() - 0x1000;
+      const EntryObservation entry{world_.node[i], true, true, accessed(i), false};
+      writer.append(header, sequence_++, range.first, kOrder4K, {&entry, 1});
+    }
+    if (!ranges.empty()) return bytes;
     for (std::size_t at = 0; at < world_.node.size(); at += 512) {
       std::vector<EntryObservation> entries;
       for (std::size_t i = at; i < std::min(at + 512, world_.node.size()); ++i)
-        entries.push_back({world_.node[i], true, true,
-                           world_.touched ? world_.touched(i) : world_.hot[i], false});
+        entries.push_back({world_.node[i], true, true, accessed(i), false});
       writer.append(header, sequence_++, Vpn(0x1000 + at), kOrder4K, entries);
     }
     return bytes;
   }
 
   std::optional<RoundRequest> round_;
+  std::vector<ScanRange> ranges_;
   unsigned pass_ = 0;
   Nanoseconds next_pass_{};
   World& world_;
@@ -548,6 +562,42 @@ TEST_F(EngineTest, WhenTheFastTierServesLessTheNextEpochBeginsAtOnce) {
   run_until(world_.clock + 12s);
   EXPECT_GE(engine_->counters().epochs, epochs + 2);
   EXPECT_GE(hot_on_fast(), 396u) << "one epoch would not have told";
+}
+
+TEST_F(EngineTest, ALookAtHotPagesEndsTheRestWhenTheyAreNotTouchedAnyMore) {
+  for (const bool rounds : {false, true}) {
+    SCOPED_TRACE(rounds);
+    world_.rounds = rounds;
+    world_.ranges = true;
+    options_.epoch = 10s;
+    build();
+    run_until(world_.clock + 100s);
+    ASSERT_GE(hot_on_fast(), 396u);
+    EXPECT_GE(engine_->counters().looks, 100u);
+    EXPECT_EQ(engine_->counters().epochs_early, 0u) << "nothing has changed";
+    std::rotate(world_.hot.begin(), world_.hot.begin() + 700, world_.hot.end());
+    run_until(world_.clock + 3s);
+    EXPECT_EQ(engine_->counters().epochs_early, 1u);
+    EXPECT_GE(hot_on_fast(), 396u) << "epochs are 10 s, rests longer";
+  }
+}
+
+TEST_F(EngineTest, LooksAreNoEvidenceOfHeat) {
+  world_.ranges = true;
+  options_.epoch = 10s;
+  build();
+  run_until(world_.clock + 60s);
+  const auto heat = [&](std::size_t page) {
+    return engine_->heat().look_up(tracker_->attached.back(), Vpn(0x1000 + page))->first.get();
+  };
+  const std::uint64_t epochs = engine_->counters().epochs;
+  std::vector<unsigned> before;
+  for (std::size_t page = 0; page < 2048; ++page) before.push_back(heat(page));
+  const std::uint64_t looks = engine_->counters().looks;
+  run_until(world_.clock + 2s);
+  ASSERT_EQ(engine_->counters().epochs, epochs) << "within one rest";
+  ASSERT_GT(engine_->counters().looks, looks);
+  for (std::size_t page = 0; page < 2048; ++page) ASSERT_EQ(heat(page), before[page]) << page;
 }
 
 TEST_F(EngineTest, AStreamIsNotRunAfter) {

@@ -150,6 +150,8 @@ json counters_json(const Engine& engine) {
   out["epochs"] = c.epochs;
   out["epochs_stretched"] = c.epochs_stretched;
   out["epochs_calm"] = c.epochs_calm;
+  out["epochs_early"] = c.epochs_early;
+  out["looks"] = c.looks;
   out["windows"] = c.windows;
   out["scan_calls"] = c.scan_calls;
   out["scan_entries"] = c.scans.entries;

@@ -54,6 +54,14 @@ constexpr std::uint64_t kFewAccesses = 16;
 /// Epochs begin early at most once in so many because the fast tier served less than before.
 constexpr unsigned kLookAgainAfter = 8;
 
+/// Looks while the engine rests take one in so many parts of the budget, and come no more often
+/// than this, and once in so many windows.
+constexpr int kLookShare = 8;
+constexpr Nanoseconds kShortestLook = std::chrono::milliseconds(20);
+constexpr int kWindowsALook = 8;
+/// Rounds of looks have this for their epoch: their records are no evidence of heat.
+constexpr Epoch kLookEpoch{~std::uint64_t{0}};
+
 /// A round that isn't over when it should be is looked for so often; usually the tracker tells.
 constexpr Nanoseconds kLookForRound = std::chrono::milliseconds(10);
 /// Without a sign of life for so many epochs, the epoch goes on without it. A process of terabytes
@@ -132,7 +140,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
   if (rounds_ != nullptr) drain(now);
   switch (phase_) {
     case Phase::kRest:
-      if (now < next_epoch_) return next_epoch_;
+      if (now < next_epoch_) return keep_watch(now);
       begin_epoch(now);
       return now;
     case Phase::kScan:
@@ -189,7 +197,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
       }
       if (demotions_.empty() && promotions_.empty()) {
         phase_ = Phase::kRest;
-        return next_epoch_;
+        return now;
       }
       const auto rate = static_cast<double>(options_.rate_limit.get());
       const auto batch_bytes = static_cast<double>(bytes_of(options_.batch).get());
@@ -222,13 +230,18 @@ void Engine::begin_epoch(Nanoseconds now) {
     parts_.policy = std::move(next_policy_);
     heat_.keep_touches(parts_.policy->needs_touches());
   }
+  // Looks while it rested.
+  counters_.tracking_cpu += tracking_cpu_epoch_ - charged_;
+  credit_ -= tracking_cpu_epoch_ - charged_;
+  looking_ = false;
+  for (auto& [pid, target] : targets_) target.in_look = false;
   epoch_ = Epoch(epoch_.get() + 1);
   ++counters_.epochs;
   epoch_start_ = now;
   next_epoch_ = now + options_.epoch;
   epoch_base_ = counters_;
   epoch_base_ledger_ = ledger_.totals();
-  tracking_cpu_epoch_ = Nanoseconds(0);
+  tracking_cpu_epoch_ = charged_ = Nanoseconds(0);
   longest_scan_ = Nanoseconds(0);
   if (!options_.window_auto) window_ = options_.window;
 
@@ -250,6 +263,92 @@ void Engine::begin_epoch(Nanoseconds now) {
   for (const auto& [pid, target] : targets_)
     if (target.attached) scan_queue_.push_back(pid);
   phase_ = scan_queue_.empty() ? Phase::kRest : Phase::kScan;
+}
+
+Nanoseconds Engine::keep_watch(Nanoseconds now) {
+  if (lookout_.parts().empty()) return next_epoch_;
+  if (now < look_due_) return std::min(look_due_, next_epoch_);
+  if (!looking_) {
+    // It would be over too late to be of use.
+    if (next_epoch_ - now < kWindowsALook * window_) return next_epoch_;
+    begin_look(now);
+  } else if (rounds_ == nullptr) {
+    for (const Lookout::Part& part : lookout_.parts())
+      if (Target* target = find(part.asid)) look_at(*target, part, true);
+    end_look(parts_.system.now());
+  } else {
+    lookout_.clear();  // the tracker has no time for it
+    looking_ = false;
+  }
+  return looking_ ? look_due_ : now;
+}
+
+void Engine::begin_look(Nanoseconds now) {
+  lookout_.begin();
+  looking_ = true;
+  looks_pending_ = 0;
+  look_cpu_ = tracking_cpu_epoch_;
+  ++counters_.looks;
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  for (const Lookout::Part& part : lookout_.parts()) {
+    Target* target = find(part.asid);
+    if (target == nullptr || target->in_round) continue;
+    if (rounds_ == nullptr) {
+      look_at(*target, part, false);
+      continue;
+    }
+    RoundRequest request;
+    request.asid = part.asid;
+    request.epoch = kLookEpoch;
+    request.ranges = part.ranges;
+    request.shared = shared_.shares(part.asid);
+    request.windows = 1;
+    request.window = window_;
+    request.cpu_share = options_.cpu_budget;
+    request.cpu_burst = scaled(options_.cpu_burst, options_.cpu_budget);
+    // What is wrong with it the next epoch will find, and say.
+    if (!rounds_->begin_round(request)) continue;
+    target->in_look = true;
+    target->look_armed = false;
+    ++looks_pending_;
+  }
+  if (rounds_ == nullptr) {
+    look_due_ = parts_.system.now() + window_;
+    return;
+  }
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+  look_due_ = now + kWindowsALook * window_ + kPatientEpochs * kShortestLook;
+  if (looks_pending_ == 0) end_look(now);
+}
+
+void Engine::look_at(Target& target, const Lookout::Part& part, bool count) {
+  const Nanoseconds cpu = parts_.system.process_cpu_time();
+  ScanRequest request;
+  request.asid = part.asid;
+  request.ranges = part.ranges;
+  request.shared = shared_.shares(part.asid);
+  request.window = window_;
+  const auto stats = parts_.tracker->scan(request, [&](std::span<const std::byte> bytes) {
+    RecordReader reader(bytes);
+    while (const auto record = reader.next())
+      if (count && record->asid == target.process.asid) lookout_.take(*record);
+  });
+  ++counters_.scan_calls;
+  if (stats) counters_.scans += *stats;
+  tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+}
+
+void Engine::end_look(Nanoseconds now) {
+  looking_ = false;
+  const Nanoseconds cost = tracking_cpu_epoch_ - look_cpu_;
+  look_due_ = now + std::max({kShortestLook, kWindowsALook * window_,
+                              scaled(cost, kLookShare / options_.cpu_budget)});
+  const bool can_pay = credit_ + scaled(now - epoch_start_, options_.cpu_budget) > Nanoseconds(0);
+  if (!lookout_.has_changed() || epoch_ < next_look_ || !can_pay) return;
+  ++counters_.epochs_early;
+  next_look_ = Epoch(epoch_.get() + 1 + kYoungEpochs);
+  young_until_ = Epoch(epoch_.get() + 1 + kYoungEpochs);
+  next_epoch_ = now;
 }
 
 void Engine::refresh_targets() {
@@ -440,6 +539,11 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
   Pass& pass = target.pass;
   RecordReader reader(bytes);
   while (const auto record = reader.next()) {
+    if (record->asid == target.process.asid && record->epoch == kLookEpoch) {
+      target.sequence = record->sequence + 1;
+      if (target.in_look && target.look_armed) lookout_.take(*record);
+      continue;
+    }
     if (record->asid != target.process.asid || record->first < pass.cursor) {
       pass.intact = false;
       ++counters_.corrupt_records;
@@ -536,6 +640,7 @@ void Engine::give_up_rounds() {
   // Nothing was seen: heat that aged now would take unknown pages for cold ones.
   counters_.tracking_cpu += tracking_cpu_epoch_;
   credit_ -= tracking_cpu_epoch_;
+  charged_ = tracking_cpu_epoch_;
   next_epoch_ = epoch_start_;
   phase_ = Phase::kRest;
 }
@@ -575,6 +680,10 @@ void Engine::on_records(Asid asid, std::span<const std::byte> records) {
 void Engine::on_pass(Asid asid, const RoundPass& pass) {
   Target* target = find(asid);
   if (target == nullptr) return;
+  if (pass.epoch == kLookEpoch) {
+    on_look(*target, pass);
+    return;
+  }
   end_pass(*target, pass.lost_records == 0);
   ++counters_.scan_calls;
   counters_.scans += pass.stats;
@@ -587,6 +696,18 @@ void Engine::on_pass(Asid asid, const RoundPass& pass) {
   if (pass.pass < pass.windows) return;
   target->in_round = false;
   target->late = 0;
+}
+
+void Engine::on_look(Target& target, const RoundPass& pass) {
+  ++counters_.scan_calls;
+  counters_.scans += pass.stats;
+  tracking_cpu_epoch_ += pass.cpu;
+  counters_.source_cpu += pass.cpu;
+  if (!target.in_look) return;
+  target.look_armed = true;
+  if (pass.pass < pass.windows) return;
+  target.in_look = false;
+  if (--looks_pending_ == 0) end_look(drained_at_);
 }
 
 void Engine::on_gone(Asid asid, const Error& why) {
@@ -790,12 +911,17 @@ void Engine::pace() {
     length = std::max(length, std::min(options_.epoch * (1 << calm_epochs_), rest));
   }
   credit_ -= tracking_cpu_epoch_;
+  charged_ = tracking_cpu_epoch_;
   const Nanoseconds owed = scaled(-credit_, 1 / options_.cpu_budget);
   if (owed > length) {
     length = owed;
     ++counters_.epochs_stretched;
   }
   next_epoch_ = epoch_start_ + length;
+  lookout_.clear();
+  look_due_ = epoch_start_;
+  if (length > Nanoseconds(0) && !tiers_.empty() && parts_.tracker->scans_ranges())
+    lookout_.choose(heat_, tiers_.front().id);
 }
 
 void Engine::queue_plan(Plan plan) {

@@ -29,6 +29,7 @@
 #include "base/system.h"
 #include "base/units.h"
 #include "engine/ledger.h"
+#include "engine/lookout.h"
 #include "engine/shared_pages.h"
 #include "engine/tenants.h"
 #include "heat/heat_map.h"
@@ -113,6 +114,8 @@ struct EngineCounters {
   PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
   std::uint64_t epochs_stretched = 0;  ///< epochs made longer to keep the CPU budget
   std::uint64_t epochs_calm = 0;       ///< epochs with little to move, after which the engine rests
+  std::uint64_t looks = 0;             ///< at a few hot pages, while it rests
+  std::uint64_t epochs_early = 0;  ///< epochs begun because such a look found them no longer hot
 };
 
 struct TargetStatus {
@@ -252,6 +255,8 @@ class Engine : private RoundSink {
     Epoch round{0};               ///< in which it was
     unsigned late = 0;            ///< epochs that didn't live to see its end
     unsigned passes = 0;          ///< of the round, that are over
+    bool in_look = false;         ///< one was asked for, and is not over
+    bool look_armed = false;      ///< its first pass is over: what comes is evidence
     std::uint64_t sequence = 0;   ///< of the record to come, in rounds; 0 = not known
   };
 
@@ -263,6 +268,12 @@ class Engine : private RoundSink {
   };
 
   void begin_epoch(Nanoseconds now);
+  /// While the engine rests: looks at a few hot pages now and then. Returns when to come again.
+  Nanoseconds keep_watch(Nanoseconds now);
+  void begin_look(Nanoseconds now);
+  void end_look(Nanoseconds now);
+  /// Scans what the lookout wants to see of a target.
+  void look_at(Target& target, const Lookout::Part& part, bool count);
   void refresh_targets();
   /// Reads the memory maps of targets, those first that wait for longest, as far as a share of the
   /// CPU budget allows: in one epoch, and of each over time. Of new ones in any case.
@@ -288,6 +299,7 @@ class Engine : private RoundSink {
   Target* find(Asid asid);
   void on_records(Asid asid, std::span<const std::byte> records) override;
   void on_pass(Asid asid, const RoundPass& pass) override;
+  void on_look(Target& target, const RoundPass& pass);
   void on_gone(Asid asid, const Error& why) override;
   void decide();
   /// No policy gets pages of the ranges that stay where they are. Returns those that are to be
@@ -358,6 +370,12 @@ class Engine : private RoundSink {
   Epoch young_until_{0}, next_look_{0};
   std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< page-windows of the epoch before
   Nanoseconds longest_scan_{};
+  Lookout lookout_;
+  bool looking_ = false;
+  unsigned looks_pending_ = 0;  ///< rounds of the look that aren't over
+  Nanoseconds look_due_{};      ///< when the next one may begin, or this one should be over
+  Nanoseconds look_cpu_{};      ///< tracking_cpu_epoch_ when it began
+  Nanoseconds charged_{};       ///< of tracking_cpu_epoch_, taken off credit_ already
 
   MoveQueue demotions_, promotions_, spares_;
   bool moving_stopped_ = false;

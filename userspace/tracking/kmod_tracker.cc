@@ -143,12 +143,7 @@ class KmodTracker final : public Tracker, public RoundSource {
 
   Result<ScanStats> scan(const ScanRequest& request, const RecordSink& sink) override {
     TC_ASSIGN(Attachment * attachment, attachments_.find(request.asid));
-    if (request.ranges.size() > THERMOCLINE_SCAN_MAX_RANGES)
-      return fail(ErrorKind::kUsage, "a scan takes at most {} ranges, not {}",
-                  THERMOCLINE_SCAN_MAX_RANGES, request.ranges.size());
-    ranges_.clear();
-    for (const ScanRange& range : request.ranges)
-      ranges_.push_back({range.first.get(), range.count.get()});
+    TC_TRY(set_ranges(request.ranges));
 
     thermocline_scan call{};
     call.flags =
@@ -182,6 +177,7 @@ class KmodTracker final : public Tracker, public RoundSource {
     return stats;
   }
 
+  bool scans_ranges() const override { return true; }
   RoundSource* rounds() override { return ready_ ? this : nullptr; }
   int ready_fd() const override { return ready_.get(); }
 
@@ -198,6 +194,9 @@ class KmodTracker final : public Tracker, public RoundSource {
                                                                      : 0u) |
         (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u) |
         (request.shared ? shared_flag_ : 0u);
+    TC_TRY(set_ranges(request.ranges));
+    schedule.range_count = static_cast<std::uint32_t>(ranges_.size());
+    schedule.ranges = user_pointer(ranges_.data());
     schedule.windows = request.windows;
     schedule.window_ns = static_cast<std::uint64_t>(request.window.count());
     schedule.epoch = request.epoch.get();
@@ -206,9 +205,12 @@ class KmodTracker final : public Tracker, public RoundSource {
                    std::uint32_t{THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM}, std::uint32_t{1000000});
     schedule.burst_ns = std::min<std::uint64_t>(
         static_cast<std::uint64_t>(request.cpu_burst.count()), THERMOCLINE_SCHEDULE_MAX_NS);
+    // A few ranges fit any ring.
     const std::uint64_t wanted =
-        std::max(ring_bytes(attachment.pid, request),
-                 std::min((attachment.lost ? 2 : 1) * attachment.ring_bytes, kLargestRing));
+        request.ranges.empty()
+            ? std::max(ring_bytes(attachment.pid, request),
+                       std::min((attachment.lost ? 2 : 1) * attachment.ring_bytes, kLargestRing))
+            : std::max(attachment.ring_bytes, std::uint64_t{THERMOCLINE_RING_MIN_BYTES});
     if (attachment.rest > 0) --attachment.rest;
     if (attachment.ring && wanted > attachment.ring_bytes && attachment.rest == 0) {
       attachment.ring.reset();
@@ -238,6 +240,15 @@ class KmodTracker final : public Tracker, public RoundSource {
   }
 
  private:
+  Status set_ranges(std::span<const ScanRange> ranges) {
+    if (ranges.size() > THERMOCLINE_SCAN_MAX_RANGES)
+      return fail(ErrorKind::kUsage, "a scan takes at most {} ranges, not {}",
+                  THERMOCLINE_SCAN_MAX_RANGES, ranges.size());
+    ranges_.clear();
+    for (const ScanRange& range : ranges) ranges_.push_back({range.first.get(), range.count.get()});
+    return {};
+  }
+
   /// For the process as large as it is now.
   std::uint64_t ring_bytes(Pid pid, const RoundRequest& request) const {
     std::uint64_t pages = 0;

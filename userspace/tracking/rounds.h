@@ -17,6 +17,8 @@ namespace thermocline {
 struct RoundRequest {
   Asid asid;
   Epoch epoch;
+  /// Sorted, not overlapping; empty = the whole address space. Valid in the call.
+  std::span<const ScanRange> ranges;
   bool shared = false;   ///< see ScanRequest
   unsigned windows = 1;  ///< 1..64
   Nanoseconds window{};  ///< from the end of a pass to the begin of the next, 100 us..1 h

@@ -68,6 +68,8 @@ class Tracker {
   /// Read (and clear). kNotFound when the address space is gone: exit or exec; detach then.
   [[nodiscard]] virtual Result<ScanStats> scan(const ScanRequest& request,
                                                const RecordSink& sink) = 0;
+  /// A scan of some ranges clears only them, and costs what they do.
+  [[nodiscard]] virtual bool scans_ranges() const { return false; }
   /// For a source that can watch windows by itself (rounds.h), while this tracker lives; else null.
   [[nodiscard]] virtual RoundSource* rounds() { return nullptr; }
 };
