@@ -92,6 +92,19 @@ TEST_F(HeatMapTest, UnknownIsNotCold) {
   EXPECT_FALSE(state(Vpn(0)).unobservable());
 }
 
+TEST_F(HeatMapTest, CandidatesAreMovableUnlessOthersAreAskedFor) {
+  see(Vpn(0), {on_node(0, true), on_node(0, true), on_node(0, true), blind(0)});
+  map_.moved(kProcess, Vpn(0), TierId(0), true, 3);
+  map_.mark_stuck(kProcess, Vpn(1));
+  const auto hottest = [this](const PageFilter& filter) {
+    return map_.candidates(TierId(0), Heat(1), Heat(255), true, PageCount(10), filter).size();
+  };
+  EXPECT_EQ(hottest({}), 1u);
+  PageFilter all;
+  all.unmovable = true;
+  EXPECT_EQ(hottest(all), 3u) << "of one that can't be observed no heat is known";
+}
+
 TEST_F(HeatMapTest, WhatWasNotWrittenMayHaveBeenRead) {
   const auto written = [this](Vpn at, PageOrder order) {
     return see(at, {on_node(0, true), on_node(0, false)}, true, order, kProcess, true);

@@ -26,7 +26,10 @@ void Lookout::clear() {
 
 void Lookout::choose(const HeatMap& heat, TierId tier) {
   clear();
-  const std::vector<PageRef> hottest = heat.candidates(tier, Heat(1), Heat(255), true, kHottest);
+  PageFilter filter;
+  filter.unmovable = true;  // most of what is hot has just been promoted
+  const std::vector<PageRef> hottest =
+      heat.candidates(tier, Heat(1), Heat(255), true, kHottest, filter);
   std::uint64_t shares = 0;
   for (const PageRef& page : hottest) shares += touched_share(page.heat.get());
   if (shares == 0) return;

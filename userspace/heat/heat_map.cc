@@ -1210,6 +1210,7 @@ std::vector<PageRef> HeatMap::candidates(TierId tier, Heat min, Heat max, bool h
   if (tier.get() >= kMaxTiers || best.closed()) return {};
   const bool keeps = impl_->store.keeps_touches();
   const bool everything = asks_for_all(filter);
+  const std::uint8_t mask = byte(filter.unmovable ? kPlaceBits : kMovableMask);
   for (const auto& [asid, space] : impl_->spaces) {
     if (filter.spaces != nullptr && !filter.spaces->contains(asid)) continue;
     const bool go_on = Impl::for_each(
@@ -1219,7 +1220,7 @@ std::vector<PageRef> HeatMap::candidates(TierId tier, Heat min, Heat max, bool h
           impl_->gone_through += huge != nullptr ? 1 : kBlockEntries;
           if (huge != nullptr) {
             const Touches seen(huge->touches);
-            if ((huge->state & kMovableMask) == tier.get() && best.wants(huge->heat) &&
+            if ((huge->state & mask) == tier.get() && best.wants(huge->heat) &&
                 filter.touches.contains(seen))
               best.add({id, vpn, order, Heat(huge->heat), tier, seen});
             return !best.closed();
@@ -1227,9 +1228,8 @@ std::vector<PageRef> HeatMap::candidates(TierId tier, Heat min, Heat max, bool h
           const auto& chunk = impl_->store.chunk_of(*slot);
           const std::size_t i = BlockStore::index_of(*slot);
           if (chunk.counts[i][tier.get()] == 0 || chunk.hottest[i] < best.low()) return true;
-          const BlockBits hits =
-              impl_->kernels->match(chunk.heat[i], chunk.state[i], byte(kMovableMask), tier.get(),
-                                    byte(best.low()), byte(best.high()));
+          const BlockBits hits = impl_->kernels->match(
+              chunk.heat[i], chunk.state[i], mask, tier.get(), byte(best.low()), byte(best.high()));
           for (std::size_t w = 0; w < kBlockWords; ++w) {
             for (std::uint64_t word = hits[w]; word != 0; word &= word - 1) {
               const std::size_t e = w * 64 + static_cast<unsigned>(std::countr_zero(word));

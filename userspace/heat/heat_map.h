@@ -106,6 +106,8 @@ struct PageFilter {
   const std::set<Asid>* spaces = nullptr;
   /// Only pages that lie, as a whole or in part, in [first, end).
   Vpn first{0}, end{~std::uint64_t{0}};
+  /// Of candidates() also those that a policy may not move just now (cooldown), or ever (stuck).
+  bool unmovable = false;
   [[nodiscard]] bool meets(Vpn page, PageCount pages) const {
     return page < end && page + pages > first;
   }
