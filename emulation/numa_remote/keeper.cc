@@ -57,14 +57,17 @@ Json to_json(const Error& error) {
 }
 
 /// Held by the keeper for its lifetime: one run at a time. `patient`: the holder has just died.
-Result<UniqueFd> take_lock(bool patient) {
+/// Without a journal the holder is about to begin, or has put everything back and ends: either is a
+/// matter of moments.
+Result<UniqueFd> take_lock(const System& system, bool patient) {
   std::error_code error;
   std::filesystem::create_directories(kFolder, error);
   UniqueFd lock(::open(kLock, O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (!lock) return fail_errno(errno, fmt::format("can't open {}", kLock));
-  for (int tries = patient ? 200 : 1; tries > 0; --tries) {
+  for (int tries = 200; tries > 0; --tries) {
     if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
-    if (tries > 1) ::usleep(10'000);
+    if (!patient && system.exists(kStandInPath)) break;
+    ::usleep(10'000);
   }
   return fail(ErrorKind::kFailure,
               "another `thermocline emulate numa-remote` is running: one at a time");
@@ -210,7 +213,7 @@ struct Orders {
     if (kept) kept->notes.insert(kept->notes.begin(), notes.begin(), notes.end());
     return kept;
   };
-  const auto lock = take_lock(!orders);
+  const auto lock = take_lock(system, !orders);
   Result<Kept> kept = lock ? begin() : tl::make_unexpected(lock.error());
   if (kept) {
     Json ready = {{"group", kept->group}, {"notes", kept->notes}};
@@ -318,7 +321,7 @@ std::vector<std::string> Keeper::end() {
 }
 
 Result<bool> restore(System& system) {
-  TC_ASSIGN(const UniqueFd lock, take_lock(false));
+  TC_ASSIGN(const UniqueFd lock, take_lock(system, false));
   if (!system.exists(kStandInPath)) return false;
   TC_ASSIGN(const Journal journal, read_journal(system));
   const auto problems = undo(system, journal);

@@ -118,24 +118,28 @@ Result<Bytes> hold_pages(System& system, Journal& journal, Bytes wanted, const L
   const auto before = number_in(system, path);
   if (!before) return Bytes();  // no huge pages in this kernel
   journal.held = HeldPages{*before, 0};
-  // Free memory may lie in pieces: the kernel joins some as it goes, and more when told to.
+  // Free memory may lie in pieces: the kernel joins some as it goes, and more when told to. What
+  // others take in the meantime comes off what is held.
   for (int fruitless = 0; fruitless < 4;) {
     TC_ASSIGN(const Bytes now, fillable(system, journal.who.fast));
     const std::uint64_t more = std::min(now.minus_floor(wanted).get() / kHugePage, kPagesAtOnce);
-    if (more == 0) break;
+    const std::uint64_t less =
+        std::min(wanted.minus_floor(now).get() / kHugePage, journal.held->added);
+    if (more == 0 && less == 0) break;
     if (hooks.stopped()) return fail(ErrorKind::kFailure, "interrupted");
-    hooks.progress(fmt::format("reserving memory of node {} in huge pages ({} to go)",
-                               journal.who.fast.get(), format_bytes(now - wanted)));
-    if (fruitless > 0)
+    if (more > 0)
+      hooks.progress(fmt::format("reserving memory of node {} in huge pages ({} to go)",
+                                 journal.who.fast.get(), format_bytes(now - wanted)));
+    if (more > 0 && fruitless > 0)
       static_cast<void>(system.write_file(
           fmt::format("/sys/devices/system/node/node{}/compact", journal.who.fast.get()), "1"));
-    const std::uint64_t target = *before + journal.held->added + more;
+    const std::uint64_t target = *before + journal.held->added + more - less;
     journal.held->added += more;
     TC_TRY(hooks.save(journal));
     TC_TRY(system.write_file(path, std::to_string(target)));
     TC_ASSIGN(const std::uint64_t reached, number_in(system, path));
     journal.held->added = reached - std::min(reached, *before);
-    if (reached < target) ++fruitless;
+    if (reached < target || less > 0) ++fruitless;
     TC_TRY(hooks.save(journal));
   }
   return Bytes(journal.held->added * kHugePage);

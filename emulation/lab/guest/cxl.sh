@@ -6,7 +6,7 @@ cxl=/sys/bus/cxl/devices
 
 wait_for $cxl/decoder0.0
 # Endpoint decoders map device memory; the first of each device, in the order of the ports, is taken.
-for _ in $(seq 100); do
+for _ in $(seq 1200); do
   endpoints=""
   for decoder in "$cxl"/decoder*.0; do
     [ -e "$decoder/dpa_size" ] && endpoints="$endpoints $(basename "$decoder")"

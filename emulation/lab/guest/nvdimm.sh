@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by init: an NVDIMM becomes a DAX device, and that becomes memory of a CPU-less node, all through sysfs.
 nd=/sys/bus/nd
-wait_for() { # PATH: up to 5 s
-  for _ in $(seq 100); do
+wait_for() { # PATH: up to a minute, for a slow machine
+  for _ in $(seq 1200); do
     [ -e "$1" ] && return 0
     usleep 50000
   done

@@ -8,7 +8,8 @@
 // other, as the target's CPU; R the mean share of PAGES, all touched in every window, that a scan
 // told; T the time that a touch took all in all; C the same by the target's own CPU time; S the
 // time of a scan, its flush included. C means little in parallel mode, where no two CPUs have the
-// same clock. Exit status: 0, or 1 when it could not be measured.
+// same clock. Arguments: the number of windows (20), and "other" for rows of that PLACE only. Exit
+// status: 0, or 1 when it could not be measured.
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -22,6 +23,7 @@
 #include <cstdlib>
 #include <new>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "device.h"
@@ -31,7 +33,7 @@ namespace {
 using namespace thermocline::labtest;
 
 constexpr std::uint64_t kPage = 4096;
-constexpr std::uint32_t kWindows = 20;
+std::uint32_t windows = 20;
 constexpr std::uint64_t kWindowNs = 1'000'000;
 
 [[noreturn]] void give_up(const char* what) {
@@ -159,7 +161,7 @@ Row scan_by_process(const Target& target, std::uint32_t flags, Meter& meter) {
   (void)device.scan(flags, range, 64 << 10, 0, false);
   Row row;
   meter.start();
-  for (std::uint32_t i = 0; i < kWindows; ++i) {
+  for (std::uint32_t i = 0; i < windows; ++i) {
     window();
     const Pass pass = device.scan(flags, range, 64 << 10, 0, false);
     if (pass.error != 0 || !pass.malformed.empty()) give_up("scan");
@@ -176,7 +178,7 @@ Row scan_by_thread(const Target& target, std::uint32_t flags, int cpu, Meter& me
   const thermocline_range range = target.range();
   thermocline_start start = valid_start();
   start.schedule.flags = flags;
-  start.schedule.windows = kWindows;
+  start.schedule.windows = windows;
   start.schedule.window_ns = kWindowNs;
   start.schedule.range_count = 1;
   start.schedule.ranges = reinterpret_cast<std::uintptr_t>(&range);
@@ -190,7 +192,7 @@ Row scan_by_thread(const Target& target, std::uint32_t flags, int cpu, Meter& me
   meter.stop();
   Row row;
   std::vector<RingPass> passes;
-  if (!ring.take(passes, false) || passes.size() != kWindows + 1) give_up("the ring");
+  if (!ring.take(passes, false) || passes.size() != windows + 1) give_up("the ring");
   for (const RingPass& pass : passes) {
     if (pass.mark.pass == 0) continue;
     row.found += pass.mark.accessed;
@@ -210,7 +212,7 @@ void measure(Scanner scanner, bool same, bool flush, std::uint64_t pages, int ta
   Row row;
   switch (scanner) {
     case Scanner::kNone:
-      for (std::uint32_t i = 0; i < kWindows; ++i) window();
+      for (std::uint32_t i = 0; i < windows; ++i) window();
       meter.stop();
       break;
     case Scanner::kProcess:
@@ -220,29 +222,31 @@ void measure(Scanner scanner, bool same, bool flush, std::uint64_t pages, int ta
       row = scan_by_thread(target, flags, scanner_cpu, meter);
   }
   // Twice all of it in a window at least, so that all of it was touched between any two scans.
-  if (meter.sweeps() < 2 * kWindows) {
+  if (meter.sweeps() < 2 * windows) {
     std::fprintf(stderr, "kmod_tlb: the target was too slow: %lu sweeps in %u windows\n",
-                 meter.sweeps(), kWindows);
+                 meter.sweeps(), windows);
     std::exit(1);
   }
   static const char* const names[] = {"none", "process", "thread"};
   std::printf("tlb %-7s %-5s %-5s %6lu recall %.4f touch_ns %.3f cpu_ns %.3f scan_us %.1f\n",
               names[static_cast<int>(scanner)], same ? "same" : "other", flush ? "flush" : "-",
-              pages, static_cast<double>(row.found) / static_cast<double>(pages * kWindows),
+              pages, static_cast<double>(row.found) / static_cast<double>(pages * windows),
               meter.touch_ns(), meter.cpu_ns_per_touch(),
-              static_cast<double>(row.scan_ns) / kWindows / 1000);
+              static_cast<double>(row.scan_ns) / windows / 1000);
 }
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  if (argc > 1) windows = static_cast<std::uint32_t>(std::max(std::atoi(argv[1]), 1));
+  const bool only_other = argc > 2 && std::string_view(argv[2]) == "other";
   const int cpus = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   const int target_cpu = cpus - 1;
   // What fits into the TLB of the timing model, and what doesn't.
   for (const std::uint64_t pages : {std::uint64_t{1024}, std::uint64_t{16384}})
     for (const bool same : {true, false}) {
-      if (!same && cpus == 1) continue;
+      if ((!same && cpus == 1) || (same && only_other)) continue;
       measure(Scanner::kNone, same, false, pages, target_cpu, 0);
       for (const Scanner scanner : {Scanner::kProcess, Scanner::kThread})
         for (const bool flush : {false, true}) measure(scanner, same, flush, pages, target_cpu, 0);
