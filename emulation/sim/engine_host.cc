@@ -278,6 +278,9 @@ class ChargedPolicy final : public Policy {
     return policy_->needs_loaded_latency();
   }
   [[nodiscard]] Bytes memory() const override { return policy_->memory(); }
+  [[nodiscard]] std::optional<PluginHealth> plugin_health() const override {
+    return policy_->plugin_health();
+  }
 
  private:
   std::unique_ptr<Policy> policy_;
