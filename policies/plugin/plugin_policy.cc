@@ -173,14 +173,13 @@ class PluginPolicy final : public Policy {
   }
 
   [[nodiscard]] Plan decide(const View& view) override {
-    const auto deadline = Clock::now() + options_.decision_limit;
     if (state_ == State::kWaiting && wait_ > 0) --wait_;
     if (state_ == State::kWaiting && wait_ == 0) restart();
     if (state_ == State::kGreeting || state_ == State::kCreating)
-      if (const Status started = go_on(deadline); !started) failed(started.error().message);
+      if (const Status started = go_on(Clock::now() + options_.decision_limit); !started)
+        failed(started.error().message);
     if (state_ != State::kDeciding) return stand_in(view);
-    process_->allow_cpu(options_.decision_limit);
-    auto plan = ask(view, deadline);
+    auto plan = ask(view);
     if (!plan) {
       failed(plan.error().message);
       return stand_in(view);
@@ -214,9 +213,13 @@ class PluginPolicy final : public Policy {
       rules_.insert(rules_.end(), stand_in_->rules().begin(), stand_in_->rules().end());
   }
 
-  Result<Plan> ask(const View& view, Clock::time_point deadline) {
+  Result<Plan> ask(const View& view) {
     const plugin::ShownView shown = plugin::show(view);
-    TC_TRY(process_->send(FrameType::kView, plugin::encode(shown), deadline));
+    const std::vector<std::byte> bytes = plugin::encode(shown);
+    // What it takes to find the pages is not the plug-in's time.
+    const auto deadline = Clock::now() + options_.decision_limit;
+    process_->allow_cpu(options_.decision_limit);
+    TC_TRY(process_->send(FrameType::kView, bytes, deadline));
     const std::uint64_t most = std::max<std::uint64_t>(
         plugin::kMostText, 64 + shown.pages.size() * sizeof(thermocline_move));
     TC_ASSIGN(const plugin::Frame frame, expect(*process_, FrameType::kPlan, most, deadline));

@@ -23,7 +23,7 @@
 namespace thermocline {
 
 struct PluginOptions {
-  /// For a decision, there and back. Default 200 ms.
+  /// For a decision, from the view that goes there to the plan that comes back. Default 200 ms.
   Nanoseconds decision_limit = std::chrono::milliseconds(200);
   /// For loading the plug-in and create(). Default 5 s.
   Nanoseconds start_limit = std::chrono::seconds(5);
