@@ -419,6 +419,8 @@ TEST_F(PolicyPlugin, DoesNotOutliveItsOwner) {
     std::this_thread::sleep_for(10ms);
   }
   EXPECT_TRUE(gone);
+  for (const int pid : before)
+    if (!gone) ::kill(pid, SIGKILL);
   ::close(ends[0]);
   ::close(ends[1]);
 }
