@@ -35,6 +35,7 @@
 #include "heat/scale.h"
 #include "policies/builtin.h"
 #include "policies/options.h"
+#include "policies/window_advice.h"
 
 namespace thermocline {
 
@@ -149,7 +150,7 @@ class HeatPolicy final : public Policy {
       above += view.tiers[fast].capacity;
       balance(state, fast, fast == 0 ? view.threshold : view.heat.select(above));
     }
-    plan.advice = advise(view);
+    plan.advice = advise_windows(view);
     ++decisions_;
     return plan;
   }
@@ -325,28 +326,6 @@ class HeatPolicy final : public Policy {
           {page.asid, page.vpn, page.order, page.tier, view.tiers[slow].id, page.heat, kMakeRoom});
       promoted_pages -= pages_of(page);
     }
-  }
-
-  /// An accessed bit tells most when a page at the edge has it set in half of the windows. Edge
-  /// heat lags by epochs; the share of pages that are set does not.
-  static ScanAdvice advise(const View& view) {
-    ScanAdvice advice;
-    const std::uint64_t seen = view.feedback.present_page_windows.get();
-    const std::uint64_t set = view.feedback.accessed_page_windows.get();
-    std::uint64_t total = 0;
-    for (const TierView& tier : view.tiers) total += tier.used.get();
-    if (seen == 0 || total == 0) return advice;
-    const std::uint64_t fits = std::min(view.tiers.front().capacity.get(), total);
-    // In 1/1024ths. If what fits were always set, a third of the rest may be too.
-    const std::uint64_t share = set * 1024 / seen;
-    const std::uint64_t fit_share = fits * 1024 / total;
-    const unsigned edge = view.threshold.heat.get();
-    if (share > fit_share + (1024 - fit_share) / 3 || edge > steady_heat(1024 * 7 / 8)) {
-      advice.window_eighths = 4;
-    } else if (share < fit_share / 2 && edge < steady_heat(1024 / 8)) {
-      advice.window_eighths = 16;
-    }
-    return advice;
   }
 
   HeatOptions options_;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -99,6 +100,16 @@ struct Plan {
   InterleaveAdvice interleave;
 };
 
+/// How a policy is doing that runs in a process of its own (plugin/plugin_policy.h).
+struct PluginHealth {
+  std::string deciding;         ///< whose plans are followed now: its own name, or its stand-in's
+  std::uint64_t decisions = 0;  ///< plans of its own that were followed
+  std::uint64_t failures = 0;   ///< times that it crashed, was late or told nonsense
+  std::uint64_t restarts = 0;   ///< of its process
+  std::string last_failure;     ///< one sentence; empty = none so far
+  Nanoseconds cpu{};            ///< CPU time of its processes
+};
+
 class Policy {
  public:
   virtual ~Policy() = default;
@@ -114,7 +125,13 @@ class Policy {
   /// Bytes that it keeps from one decision to the next: 64 for each page of the fastest tier and
   /// 256 KiB at most, however many pages there are.
   [[nodiscard]] virtual Bytes memory() const { return Bytes(0); }
+  /// Only of a policy that runs in a process of its own.
+  [[nodiscard]] virtual std::optional<PluginHealth> plugin_health() const { return std::nullopt; }
 };
+
+/// For hosts whose figures are those of the policy alone: kFailure with the sentence of its last
+/// failure when a policy with a process of its own had one.
+[[nodiscard]] Status decided_itself(const Policy& policy);
 
 /// Options of a policy from the config, as text; the policy checks keys and values (kUsage, naming
 /// the key and the valid ones).

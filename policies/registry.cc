@@ -8,6 +8,12 @@
 
 namespace thermocline {
 
+Status decided_itself(const Policy& policy) {
+  const auto health = policy.plugin_health();
+  if (!health || health->failures == 0) return {};
+  return fail(ErrorKind::kFailure, "{}", health->last_failure);
+}
+
 void PolicyRegistry::add(PolicyFactory factory) {
   for (const PolicyFactory& known : factories_) {
     if (known.name != factory.name) continue;

@@ -279,8 +279,9 @@ double Outcome::ping_pong_share() const {
 
 Result<Outcome> play(std::unique_ptr<RecordSource> source, const Survey& survey,
                      const Options& options) {
-  PolicyRegistry registry;
-  register_builtin_policies(registry);
+  PolicyRegistry builtin;
+  if (options.registry == nullptr) register_builtin_policies(builtin);
+  const PolicyRegistry& registry = options.registry != nullptr ? *options.registry : builtin;
   TC_ASSIGN(auto policy, registry.make(options.policy, options.policy_options, options.seed));
   Outcome outcome;
   outcome.policy = options.policy;
@@ -328,6 +329,7 @@ Result<Outcome> play(std::unique_ptr<RecordSource> source, const Survey& survey,
                 engine_options);
   played = &engine;
   while (!over) machine.time = std::max(machine.time, engine.step(machine.time));
+  TC_TRY(decided_itself(engine.policy()));
   outcome.accessed_page_windows = engine.counters().accessed_page_windows;
   outcome.accessed_page_windows_fast = engine.counters().accessed_page_windows_fast;
   outcome.moves = engine.ledger().totals();

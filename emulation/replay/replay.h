@@ -47,6 +47,7 @@ struct Options {
   Ratio ratio{};
   std::string policy = "heat";
   std::vector<PolicyOption> policy_options{};
+  const PolicyRegistry* registry = nullptr;  ///< that knows `policy`; nullptr = the built-in ones
   std::uint64_t seed = 1;
   unsigned windows_per_epoch = 8;  ///< 1..64
   Bytes rate_limit = Bytes(256ull << 20);
@@ -73,7 +74,8 @@ struct Outcome {
   [[nodiscard]] double ping_pong_share() const;
 };
 
-/// kUsage for a policy or option that isn't known, and for a fast tier without a page.
+/// kUsage for a policy or option that isn't known, and for a fast tier without a page; kFailure
+/// when a plug-in didn't decide every epoch.
 [[nodiscard]] Result<Outcome> play(std::unique_ptr<RecordSource> source, const Survey& survey,
                                    const Options& options);
 

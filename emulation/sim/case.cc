@@ -248,6 +248,7 @@ Result<Outcome> run_case(const Case& c, const PolicyRegistry& registry, bool hel
   const Counted at_first = counted(engine);
   host.run_until(nanoseconds_of(c.seconds), look);
   const Counted at_last = counted(engine);
+  TC_TRY(decided_itself(engine.policy()));
 
   Outcome outcome;
   judge(before, world.progress(), outcome.hit_ratio, outcome.throughput);

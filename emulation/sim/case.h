@@ -88,7 +88,7 @@ struct Outcome {
 };
 
 [[nodiscard]] Result<Bounds> bounds_of(const Case& c);
-/// kUsage when the policy refuses its options.
+/// kUsage when the policy refuses its options; kFailure when a plug-in didn't decide every epoch.
 [[nodiscard]] Result<Outcome> run_case(const Case& c, const PolicyRegistry& registry,
                                        bool helper = false);
 

@@ -322,6 +322,14 @@ class ChargedPolicy final : public Policy {
           machine.tracking);
     return policy_->decide(view);
   }
+  [[nodiscard]] bool needs_touches() const override { return policy_->needs_touches(); }
+  [[nodiscard]] bool needs_loaded_latency() const override {
+    return policy_->needs_loaded_latency();
+  }
+  [[nodiscard]] Bytes memory() const override { return policy_->memory(); }
+  [[nodiscard]] std::optional<PluginHealth> plugin_health() const override {
+    return policy_->plugin_health();
+  }
 
  private:
   std::unique_ptr<Policy> policy_;

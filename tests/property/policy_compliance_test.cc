@@ -1,22 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every registered policy must hold to, whatever it thinks of pages.
+// What every registered policy must hold to, whatever it thinks of pages; the example of a plug-in,
+// in its own process, as well.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
 #include <set>
+#include <stdexcept>
 
 #include "heat/heat_map.h"
 #include "loop_sim.h"
 #include "policies/policy.h"
+#include "tests/policy_plugin/plugin_folder.h"
 #include "tracking/record.h"
 
 namespace thermocline {
 namespace {
 
 PolicyRegistry registry() {
+  static PluginFolder folder;
+  static const PolicyFactory plugin = [] {
+    auto described = describe_plugin(folder.add("hottest"), patient_plugins());
+    if (!described) throw std::runtime_error(described.error().message);
+    return std::move(*described);
+  }();
   PolicyRegistry result;
   register_builtin_policies(result);
+  result.add(plugin);
   return result;
 }
 

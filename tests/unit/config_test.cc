@@ -203,6 +203,37 @@ TEST(Config, HistoryAndRecordsCantGoToOneFile) {
   EXPECT_TRUE(parse_config("[history]\nfile=\"/x/a\"\n[record]\nfile=\"/x/b\"\n", "f"));
 }
 
+TEST(Config, PolicyPluginsAreLookedForAndNotRun) {
+  const std::filesystem::path dir = std::filesystem::path(testing::TempDir()) / "config-plugins";
+  std::filesystem::create_directories(dir);
+  std::filesystem::permissions(dir, std::filesystem::perms(0755));
+  std::ofstream(dir / "mine.so") << "no plug-in, which nobody finds out before it is run";
+  const std::string base =
+      "[policy]\nplugin_timeout = \"50ms\"\nplugin_dir = \"" + dir.string() + "\"\n";
+  const std::string text = base + "name = \"mine\"\n[policy.mine]\nanything = 3\n";
+  const auto config = parse_config(text, "f.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->plugin_timeout, 50ms);
+  EXPECT_FALSE(is_builtin_policy("mine"));
+  EXPECT_TRUE(is_builtin_policy("heat"));
+  const auto again = parse_config(config_to_toml(*config), "again");
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(config_to_toml(*again), config_to_toml(*config));
+  EXPECT_EQ(again->plugin_dir, dir.string());
+  EXPECT_THAT(error_of(base + "name = \"mime\"\n"),
+              testing::AllOf(StartsWith("f.toml:4:1: "), HasSubstr("did you mean mine?")));
+  EXPECT_THAT(error_of(base + "[policy.yours]\n"), StartsWith("f.toml:4:9: "));
+  EXPECT_THAT(error_of("[policy]\nplugin_timeout = \"0ms\"\n"), StartsWith("f.toml:2:1: "));
+  EXPECT_THAT(error_of("[policy]\n\nplugin_dir = \"/nowhere\"\n"),
+              testing::AllOf(StartsWith("f.toml:3:1: "), HasSubstr("/nowhere")));
+  std::filesystem::permissions(dir, std::filesystem::perms(0777));
+  EXPECT_THAT(error_of(text), HasSubstr("can be written by others"));
+  std::filesystem::permissions(dir, std::filesystem::perms(0755));
+  std::ofstream(dir / "tpp.so") << "";
+  EXPECT_THAT(error_of(text), HasSubstr("is called like a policy that is built in"));
+  std::filesystem::remove_all(dir);
+}
+
 TEST(Config, APolicyStaysTheSameWhenOnlyOtherKeysChange) {
   const auto same = [](const std::string& a, const std::string& b) {
     return same_policy(*parse_config(a, "a"), *parse_config(b, "b"));

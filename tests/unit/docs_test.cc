@@ -100,7 +100,7 @@ TEST(Docs, PoliciesAreThoseOfTheRegistryWithTheirSourcesAndOptions) {
   for (std::size_t at = text.find("\n## "); at != std::string::npos;
        at = text.find("\n## ", at + 1))
     ++headings;
-  EXPECT_EQ(headings, registry.factories().size() + 1) << "and one on shares";
+  EXPECT_EQ(headings, registry.factories().size() + 2) << "and on plug-ins and shares";
 }
 
 TEST(Docs, EveryTopologyOfTheLabIsNamed) {
@@ -131,6 +131,7 @@ TEST(Docs, EveryStatusKeyIsInItsSectionOfTheManPage) {
   std::size_t checked = 0;
   nlohmann::json status = status_json(*host.engine);
   status["tenants"].push_back(tenant_json({}));
+  status["plugin"] = plugin_json({});
   for (const auto& [name, content] : status.items()) {
     Lookup lookup;
     look_up(content, section(text, "## " + name), lookup);

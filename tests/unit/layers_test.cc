@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The layer rule (docs/architecture.md), read off the #include lines of the tree:
-//   base → topology → tracking → trace → heat → policies → mover → engine → control → programs
+//   base → topology → tracking → trace → heat → policies → policies/plugin → mover → engine →
+//   control → programs
 // A file includes its own folder and what stands before it. Beyond that, policies see base, heat
 // and topology only; emulation/lab
 // and emulation/timing see base only; kmod/ shares nothing with user space but kmod/uapi.
@@ -31,8 +32,9 @@ using Layers = std::set<std::string>;
 const std::map<std::string, Layers>& rules() {
   static const std::map<std::string, Layers> kRules = [] {
     std::map<std::string, Layers> rules;
-    const std::vector<std::string> order{"base",     "topology", "tracking", "trace",  "heat",
-                                         "policies", "mover",    "engine",   "control"};
+    const std::vector<std::string> order{"base",   "topology", "tracking",        "trace",
+                                         "heat",   "policies", "policies/plugin", "mover",
+                                         "engine", "control"};
     Layers before{"uapi"};
     for (const std::string& layer : order) {
       if (layer == "control") rules["emulation/sim"] = before;
@@ -40,6 +42,7 @@ const std::map<std::string, Layers>& rules() {
       before.insert(layer);
     }
     rules["policies"] = {"base", "heat", "topology"};
+    rules["policies/plugin"] = {"base", "heat", "topology", "policies"};
     rules["emulation/replay"] = rules["control"];  // a host of the engine
     for (const char* program : {"daemon", "cli"}) rules[program] = before;
     rules["cli"].insert({"bench/suite", "bench/trackers", "draw", "emulation/lab",
@@ -172,6 +175,8 @@ TEST(LayerRule, CatchesEachKindOfViolation) {
             "policies/heat.cc:1: policies may not include mover: mover/mover.h");
   EXPECT_EQ(one("policies/heat.cc", "#include \"tracking/record.h\""),
             "policies/heat.cc:1: policies may not include tracking: tracking/record.h");
+  EXPECT_EQ(one("policies/heat.cc", "#include \"policies/plugin/wire.h\""),
+            "policies/heat.cc:1: policies may not include policies/plugin: policies/plugin/wire.h");
   EXPECT_EQ(one("emulation/lab/lab.cc", "#include \"topology/topology.h\""),
             "emulation/lab/lab.cc:1: emulation/lab may not include topology: topology/topology.h");
   EXPECT_EQ(one("userspace/engine/e.cc", "#include \"emulation/lab/lab.h\""),

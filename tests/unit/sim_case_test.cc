@@ -56,6 +56,17 @@ TEST(SimCase, ThePolicyHeatFindsAHotSet) {
   EXPECT_GT(outcome->tracking_cpu, 0);
 }
 
+TEST(SimCase, PoliciesOfRecencyAreToldWhatWasTouched) {
+  // Without that, they would never find a page to move.
+  const std::string workload = "hotset:hot=0.1,access=0.999";
+  const double still = run_case(case_of(workload, "static"), registry())->hit_ratio;
+  for (const char* policy : {"age", "tpp"}) {
+    const auto outcome = run_case(case_of(workload, policy), registry());
+    ASSERT_TRUE(outcome) << policy;
+    EXPECT_GT(outcome->hit_ratio, still + 0.1) << policy;
+  }
+}
+
 TEST(SimCase, BaselinesAreWhatTheyAreCalled) {
   const auto hit = [](const std::string& system) {
     const Case c = case_of("uniform", system);

@@ -8,6 +8,7 @@
 #include "control/config.h"
 #include "control/control_socket.h"
 #include "control/status.h"
+#include "policies/plugin/plugin_policy.h"
 #include "policies/policy.h"
 
 namespace thermocline::cli {
@@ -20,6 +21,7 @@ struct Options {
   bool as_json = false;
   std::string socket = Config{}.socket;
   std::string config;
+  std::string plugin_dir;
 };
 
 CLI::App* read_verb(CLI::App& parent, Options& options, const std::string& name,
@@ -100,9 +102,23 @@ Result<int> check_config(const Options& options) {
 Result<int> list_policies(const Options& options) {
   PolicyRegistry registry;
   register_builtin_policies(registry);
+  std::vector<PolicyFactory> policies = registry.factories();
   json list = json::array();
   std::vector<std::vector<std::string>> rows;
-  for (const PolicyFactory& policy : registry.factories()) {
+  std::vector<PluginFile> plugins;
+  if (!options.plugin_dir.empty()) {
+    TC_ASSIGN(plugins, find_plugins(options.plugin_dir));
+  }
+  // One that can't be used doesn't hide the others.
+  std::vector<std::pair<std::string, Error>> unusable;
+  for (const PluginFile& plugin : plugins) {
+    auto described = describe_plugin(plugin, {});
+    if (described)
+      policies.push_back(std::move(*described));
+    else
+      unusable.emplace_back(plugin.name, described.error());
+  }
+  for (const PolicyFactory& policy : policies) {
     std::vector<std::string> help;
     for (const PolicyOptionHelp& option : policy.option_help)
       help.push_back(
@@ -114,6 +130,10 @@ Result<int> list_policies(const Options& options) {
     rows.push_back({policy.name, policy.summary});
     rows.push_back({"", "  source: " + policy.source});
     for (const std::string& option : help) rows.push_back({"", "  option " + option});
+  }
+  for (const auto& [name, why] : unusable) {
+    list.push_back({{"name", name}, {"error", why.message}});
+    rows.push_back({name, "can't be used: " + why.message});
   }
   print_line(options.as_json ? json_text(list)
                              : format_table({{"POLICY"}, {"WHAT IT DOES"}}, rows, kLineWidth));
@@ -137,7 +157,11 @@ void register_daemon_verbs(CLI::App& app, Context& context) {
       ->capture_default_str();
   run(status, show_status);
 
-  run(read_verb(app, *options, "policies", "the policies that are built in"), list_policies);
+  CLI::App* policies = read_verb(app, *options, "policies", "the policies that there are");
+  policies
+      ->add_option("--plugin-dir", options->plugin_dir, "also the policy plug-ins in DIR, NAME.so")
+      ->type_name("DIR");
+  run(policies, list_policies);
 
   CLI::App* config = app.add_subcommand("config", "the configuration");
   config->require_subcommand(1);

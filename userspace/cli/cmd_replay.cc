@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/oracle.h"
 #include "cli/replay_report.h"
+#include "policies/plugin/plugin_policy.h"
 #include "policies/policy.h"
 #include "trace/trace_reader.h"
 
@@ -15,7 +16,7 @@ namespace thermocline::cli {
 namespace {
 
 struct ReplayOptions {
-  std::string trace, policy = "heat", ratio = "1:2", rate_limit = "256M";
+  std::string trace, policy = "heat", ratio = "1:2", rate_limit = "256M", plugin_dir;
   std::vector<std::string> set;
   unsigned windows = 8;
   std::uint64_t seed = 1;
@@ -46,6 +47,8 @@ Result<int> run(const ReplayOptions& o) {
   options.seed = o.seed;
   PolicyRegistry registry;
   register_builtin_policies(registry);
+  if (!o.plugin_dir.empty()) TC_TRY(register_plugins(registry, o.plugin_dir, patient_plugins()));
+  options.registry = &registry;
   std::vector<std::string> policies;
   if (o.policy == "all") {
     for (const PolicyFactory& factory : registry.factories()) policies.push_back(factory.name);
@@ -99,6 +102,8 @@ void register_replay(CLI::App& app, Context& context) {
   verb->add_option("--policy", options->policy, "policy to play it to; all: every one")
       ->type_name("NAME")
       ->capture_default_str();
+  verb->add_option("--plugin-dir", options->plugin_dir, "also the policy plug-ins in DIR, NAME.so")
+      ->type_name("DIR");
   verb->add_option("--set", options->set, "option of the policy, KEY=VALUE; may be given again")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);

@@ -10,6 +10,7 @@
 #include "cli/sim_report.h"
 #include "cli/table.h"
 #include "emulation/sim/sweep.h"
+#include "policies/plugin/plugin_policy.h"
 
 namespace thermocline::cli {
 
@@ -28,7 +29,7 @@ struct SimOptions {
   std::optional<double> judged_from;
   std::uint64_t seeds = 1, seed = 1, draws = 0;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
-  std::string out, html;
+  std::string out, html, plugin_dir;
   bool list = false, json = false, quiet = false;
 };
 
@@ -86,6 +87,7 @@ std::string command_text(const SimOptions& o) {
                       o.policies, o.ratios, o.footprint, o.timing, o.seconds);
   if (o.judged_from) text += fmt::format(" --judge-from {}", *o.judged_from);
   if (!o.baselines.empty()) text += " --baselines " + o.baselines;
+  if (!o.plugin_dir.empty()) text += " --plugin-dir " + o.plugin_dir;
   for (const std::string& sweep : o.sweeps) text += " --sweep " + sweep;
   for (const std::string& grid : o.grids) text += fmt::format(" --policy-options '{}'", grid);
   if (o.draws > 0) text += fmt::format(" --draws {}", o.draws);
@@ -156,6 +158,7 @@ Result<int> simulate(const SimOptions& o) {
   }
   PolicyRegistry registry;
   register_builtin_policies(registry);
+  if (!o.plugin_dir.empty()) TC_TRY(register_plugins(registry, o.plugin_dir, patient_plugins()));
   if (o.jobs < 1 || o.jobs > 1024)
     return fail(ErrorKind::kUsage, "--jobs wants a number from 1 to 1024");
   TC_ASSIGN(const std::vector<sim::Case> cases, plan(o, registry));
@@ -190,6 +193,8 @@ void register_sim(CLI::App& app, Context& context) {
   verb->add_option("--policies", o->policies, "all, or names of policies and baselines")
       ->type_name("LIST")
       ->capture_default_str();
+  verb->add_option("--plugin-dir", o->plugin_dir, "also the policy plug-ins in DIR, NAME.so")
+      ->type_name("DIR");
   verb->add_option("--policy-options", o->grids,
                    "policy:key=a,b[;key=c]: also run it with each combination; may be repeated")
       ->type_name("GRID")

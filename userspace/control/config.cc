@@ -281,6 +281,12 @@ const std::vector<KeyRule>& rules() {
       {"policy", "seed", "seed of policies that draw lots",
        reader(integer_between(0, INT64_MAX), [](Config& c, std::uint64_t v) { c.seed = v; }),
        [](const Config& c) { return fmt::format("{}", c.seed); }},
+      {"policy", "plugin_dir", "folder of policy plug-ins, each a file NAME.so; not set: none",
+       reader(read_string, [](Config& c, const std::string& v) { c.plugin_dir = v; }),
+       [](const Config& c) { return c.plugin_dir.empty() ? "" : quoted(c.plugin_dir); }},
+      {"policy", "plugin_timeout", "time that a plug-in has for a decision before it is ended",
+       reader(duration_between(1ms, 60s), [](Config& c, Nanoseconds v) { c.plugin_timeout = v; }),
+       [](const Config& c) { return duration_text(c.plugin_timeout); }},
       {"tracker", "name", "source of access records; see `thermocline trackers`",
        reader(read_string, [](Config& c, const std::string& v) { c.tracker = v; }),
        [](const Config& c) { return quoted(c.tracker); }},
@@ -630,9 +636,17 @@ bool same_file(const std::string& a, const std::string& b) {
 /// Policies and their options: those of every policy that is named, not only of the chosen one.
 Status check_policies(const std::string& file, const Draft& draft) {
   const Config& config = draft.config;
-  PolicyRegistry registry;
-  register_builtin_policies(registry);
+  const auto policies = policies_of(config, {});
+  if (!policies) return refuse(draft.place_of("policy.plugin_dir", file), policies.error().message);
+  const PolicyRegistry& registry = *policies;
+  // What options a plug-in has, only the plug-in knows; it isn't run to check a file.
+  const auto is_plugin = [&](const std::string& name) {
+    return !is_builtin_policy(name) &&
+           std::any_of(registry.factories().begin(), registry.factories().end(),
+                       [&](const PolicyFactory& policy) { return policy.name == name; });
+  };
   for (const auto& [name, options] : config.policy_options) {
+    if (is_plugin(name)) continue;
     const std::string table = "policy." + name;
     const Place place = draft.place_of(table, file);
     if (const auto plain = registry.make(name, {}, config.seed); !plain)
@@ -644,6 +658,7 @@ Status check_policies(const std::string& file, const Draft& draft) {
     if (const auto all = registry.make(name, options, config.seed); !all)
       return refuse(place, fmt::format("[{}]: {}", table, all.error().message));
   }
+  if (is_plugin(config.policy)) return {};
   if (const auto made = registry.make(config.policy, chosen_policy_options(config), config.seed);
       !made)
     return refuse(draft.place_of("policy.name", file), made.error().message);
@@ -761,6 +776,20 @@ Result<Config> load_config(const std::string& path) {
 std::vector<PolicyOption> chosen_policy_options(const Config& config) {
   const auto options = config.policy_options.find(config.policy);
   return options == config.policy_options.end() ? std::vector<PolicyOption>{} : options->second;
+}
+
+Result<PolicyRegistry> policies_of(const Config& config, const PluginOptions& plugins) {
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  if (!config.plugin_dir.empty()) TC_TRY(register_plugins(registry, config.plugin_dir, plugins));
+  return registry;
+}
+
+bool is_builtin_policy(const std::string& name) {
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  return std::any_of(registry.factories().begin(), registry.factories().end(),
+                     [&](const PolicyFactory& policy) { return policy.name == name; });
 }
 
 bool same_policy(const Config& a, const Config& b) {

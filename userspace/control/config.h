@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "engine/engine.h"
+#include "policies/plugin/plugin_policy.h"
 #include "policies/policy.h"
 #include "topology/topology.h"
 #include "tracking/process.h"
@@ -34,6 +35,8 @@ struct Config {
   /// Options by policy name; only those of `policy` are used, so that switching is one line.
   std::map<std::string, std::vector<PolicyOption>> policy_options;
   std::uint64_t seed = 1;
+  std::string plugin_dir;  ///< empty: none
+  Nanoseconds plugin_timeout = PluginOptions{}.decision_limit;
   std::string tracker = "auto";
   TrackerOptions tracker_options;
   std::vector<TargetSelector> targets;
@@ -68,6 +71,12 @@ inline constexpr const char* kDefaultConfigPath = "/etc/thermocline/thermoclined
 
 /// The options of the policy that is chosen.
 [[nodiscard]] std::vector<PolicyOption> chosen_policy_options(const Config& config);
+
+/// The policies that are built in and the plug-ins of policy.plugin_dir, none of which is run yet.
+/// Fails as register_plugins().
+[[nodiscard]] Result<PolicyRegistry> policies_of(const Config& config,
+                                                 const PluginOptions& plugins);
+[[nodiscard]] bool is_builtin_policy(const std::string& name);
 
 /// Whether both choose the same policy with the same seed and options, however they are written.
 [[nodiscard]] bool same_policy(const Config& a, const Config& b);

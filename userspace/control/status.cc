@@ -65,6 +65,15 @@ std::string text_of(const json& status) {
                      engine.at("tracker").get<std::string>(), time(engine.at("epoch_ns")),
                      whole<unsigned>(engine.at("windows_per_epoch")), time(engine.at("window_ns")),
                      engine.at("window_auto").get<bool>() ? " (auto)" : "");
+  if (status.contains("plugin")) {
+    const json& plugin = status.at("plugin");
+    out += fmt::format(
+        "plug-in   {} decides; {} plans of its own, {} failures, {} restarts\n",
+        plugin.at("deciding").get<std::string>(), whole<std::uint64_t>(plugin.at("decisions")),
+        whole<std::uint64_t>(plugin.at("failures")), whole<std::uint64_t>(plugin.at("restarts")));
+    if (const auto last = plugin.at("last_failure").get<std::string>(); !last.empty())
+      out += fmt::format("          last failure: {}\n", last);
+  }
   const auto hot = whole<std::uint64_t>(engine.at("hot_pages"));
   if (const auto heat = whole<unsigned>(engine.at("threshold_heat")); heat > 0)
     out += fmt::format("hot set   {} at heat {} and above\n", pages(hot), heat);
@@ -125,6 +134,12 @@ std::string text_of(const json& status) {
 }
 
 }  // namespace
+
+json plugin_json(const PluginHealth& health) {
+  return {{"deciding", health.deciding},  {"decisions", health.decisions},
+          {"failures", health.failures},  {"restarts", health.restarts},
+          {"cpu_s", seconds(health.cpu)}, {"last_failure", health.last_failure}};
+}
 
 json tenant_json(const TenantStatus& tenant) {
   const PageCount ceiling = tenant.limits.ceiling;
@@ -192,6 +207,7 @@ json status_json(const Engine& engine) {
                    {"threshold_heat", engine.threshold().heat.get()},
                    {"hot_pages", engine.threshold().at_or_above.get()},
                    {"heat_map_bytes", engine.heat().memory().get()}};
+  if (const auto health = engine.policy().plugin_health()) out["plugin"] = plugin_json(*health);
   out["counters"] = counters_json(engine);
   out["tiers"] = json::array();
   for (const TierState& tier : engine.tiers()) {

@@ -18,6 +18,9 @@ namespace thermocline {
 /// One of "tenants" of the status.
 [[nodiscard]] nlohmann::json tenant_json(const TenantStatus& tenant);
 
+/// "plugin" of the status, which is there while the policy is a plug-in.
+[[nodiscard]] nlohmann::json plugin_json(const PluginHealth& health);
+
 /// The whole status but for "daemon", which the daemon adds.
 [[nodiscard]] nlohmann::json status_json(const Engine& engine);
 

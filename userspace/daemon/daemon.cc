@@ -31,10 +31,14 @@ constexpr Nanoseconds kProbeInterval = std::chrono::milliseconds(200);
 /// Pages above the low watermark: what other allocations may take while a batch is moved.
 constexpr PageCount kFloorSlack{64};
 
-Result<std::unique_ptr<Policy>> make_policy(const Config& config) {
+/// A policy that is built in, with the options that `config` has for it. nullptr when it refuses
+/// them, which load_config() has ruled out.
+std::unique_ptr<Policy> builtin_policy(Config config, const std::string& name) {
   PolicyRegistry registry;
   register_builtin_policies(registry);
-  return registry.make(config.policy, chosen_policy_options(config), config.seed);
+  config.policy = name;
+  auto made = registry.make(name, chosen_policy_options(config), config.seed);
+  return made ? std::move(*made) : nullptr;
 }
 
 Result<Topology> discover_tiers(const System& system, const Config& config) {
@@ -75,6 +79,15 @@ Result<std::unique_ptr<Daemon>> Daemon::create(System& system, Config config,
   std::unique_ptr<Daemon> daemon(new Daemon(system, std::move(config), std::move(config_path)));
   TC_TRY(daemon->set_up());
   return daemon;
+}
+
+Result<std::unique_ptr<Policy>> Daemon::make_policy(const Config& config) const {
+  PluginOptions plugins;
+  plugins.decision_limit = config.plugin_timeout;
+  plugins.log = [this](const std::string& text) { log(text); };
+  plugins.stand_in = [config, name = stand_in_] { return builtin_policy(config, name); };
+  TC_ASSIGN(const PolicyRegistry registry, policies_of(config, plugins));
+  return registry.make(config.policy, chosen_policy_options(config), config.seed);
 }
 
 Status Daemon::set_up() {
@@ -203,6 +216,7 @@ void Daemon::reload() {
     return;
   }
   auto topology = discover_tiers(system_, *fresh);
+  if (is_builtin_policy(config_.policy)) stand_in_ = config_.policy;
   auto policy = make_policy(*fresh);
   if (!topology || !policy) {
     log(fmt::format("not reloaded, everything stays as it was: {}",
@@ -223,8 +237,9 @@ void Daemon::reload() {
   if (other_records) records_ = std::move(*records);
   topology_ = std::move(*topology);
   engine_->set_options(fresh->engine);
-  // A policy keeps what it has learned unless it is another one now.
-  if (!same_policy(*fresh, config_)) engine_->set_policy(std::move(*policy));
+  // A policy keeps what it has learned unless it is another one now, and a plug-in's file may be.
+  if (!same_policy(*fresh, config_) || !is_builtin_policy(fresh->policy))
+    engine_->set_policy(std::move(*policy));
   if (history_) history_->set_max_size(fresh->history_max_size);
   if (records_) records_->set_max_size(fresh->record_max_size);
   config_ = std::move(*fresh);

@@ -47,6 +47,8 @@ class Daemon {
   void reload();
   Result<std::vector<TierState>> tier_states();
   Result<std::vector<ProcessIdentity>> targets();
+  /// The policy that a configuration chooses. Starts it, if it is a plug-in.
+  [[nodiscard]] Result<std::unique_ptr<Policy>> make_policy(const Config& config) const;
   /// Tells the kernel how to spread new pages.
   void set_interleave(const InterleaveAdvice& advice);
   /// Latency of a tier's nodes under load, the largest; 0 = can't be measured.
@@ -67,6 +69,7 @@ class Daemon {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<ControlServer> server_;
   UniqueFd signals_;
+  std::string stand_in_ = "heat";       ///< built in, decides while a plug-in can't
   std::set<std::string> waiting_;       ///< selectors without a process, told in the log
   std::vector<TenantMembers> tenants_;  ///< as targets() found them
   InterleaveWeights interleave_{system_};

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A policy plug-in that does one thing wrong, from the decision `after` on; until then it moves the
+ * hottest page of tier 1 up while there is room. `mode` says what. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "policies/plugin/policy_abi.h"
+
+#ifndef ODD_NAME
+#define ODD_NAME "odd"
+#endif
+#ifndef ODD_ABI
+#define ODD_ABI THERMOCLINE_POLICY_ABI
+#endif
+
+static char mode[32];
+static unsigned long after, decisions;
+
+#ifdef ODD_UNRESOLVED
+void nobody_has_this(void);
+#endif
+
+__attribute__((constructor)) static void construct(void) {
+#ifdef ODD_CRASH_LOAD
+  raise(SIGSEGV);
+#endif
+#ifdef ODD_SLOW_LOAD
+  usleep(700000);
+#endif
+#ifdef ODD_UNRESOLVED
+  nobody_has_this();
+#endif
+}
+
+static int is(const char* which) {
+  return strcmp(mode, which) == 0;
+}
+
+static void* create(const char* const* values, uint64_t seed, char* error, size_t size) {
+  (void)seed;
+  snprintf(mode, sizeof(mode), "%s", values[0]);
+  after = strtoul(values[1], NULL, 10);
+  if (is("refuse")) {
+    snprintf(error, size, "the mode is refuse");
+    return NULL;
+  }
+  if (is("refuse_silently")) return NULL;
+  if (is("slow_create")) usleep(300000);
+  if (is("crash_create")) abort();
+  return mode;
+}
+
+static void* nothing(void* p) {
+  return p;
+}
+
+/* 0, or which right is left that shouldn't be. */
+static int rights(void) {
+  char c;
+  pthread_t thread;
+  int fd;
+  if (getuid() == 0 || geteuid() == 0) return 10;
+  if (setuid(0) == 0) return 11;
+  if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return 12;
+  if (fork() >= 0) return 13;
+  if (pthread_create(&thread, NULL, nothing, &c) == 0) return 14;
+  if (open("/etc/shadow", O_RDONLY) >= 0) return 15;
+  /* Standard streams and the socket, nothing that was its owner's. */
+  for (fd = 4; fd < 1024; ++fd)
+    if (fcntl(fd, F_GETFD) != -1) return 16;
+  if (getenv("PATH") != NULL) return 17;
+  return 0;
+}
+
+static void nonsense(const struct thermocline_view* view, struct thermocline_plan* plan) {
+  const struct thermocline_pages hot = view->tiers[1].hottest;
+  uint64_t i;
+  if (is("page")) {
+    thermocline_plan_move(plan, &hot.pages[0], 0, 0);
+    plan->moves[0].page = 1000000;
+  }
+  if (is("tier")) thermocline_plan_move(plan, &hot.pages[0], 2, 0);
+  if (is("stay")) {
+    thermocline_plan_move(plan, &hot.pages[0], 0, 0);
+    plan->moves[0].to = 1;
+  }
+  if (is("rule")) thermocline_plan_move(plan, &hot.pages[0], 0, 7);
+  if (is("twice"))
+    for (i = 0; i < 2; ++i) thermocline_plan_move(plan, &hot.pages[0], 0, 0);
+  if (is("budget"))
+    for (i = 0; i < hot.count; ++i) {
+      plan->pages_left = 1000000;
+      thermocline_plan_move(plan, &hot.pages[i], 0, 0);
+      if (i + 1 < view->tiers[0].coldest.count)
+        thermocline_plan_move(plan, &view->tiers[0].coldest.pages[i], 1, 0);
+    }
+  if (is("count")) plan->count = UINT64_MAX;
+  if (is("window")) plan->window_eighths = 65;
+  /* What no honest library sends: its own bytes on the socket of the host. */
+  if (is("noise")) (void)!write(3, "this is no message at all", 24);
+  if (is("long")) {
+    const uint32_t frame[4] = {0x4c504354, 6, 0xffffffff, 0x7fffffff};
+    (void)!write(3, frame, sizeof(frame));
+  }
+  if (is("lie")) { /* a plan of a million moves that aren't there */
+    const uint32_t frame[8] = {0x4c504354, 6, 16, 0, 8, 0, 1000000, 0};
+    (void)!write(3, frame, sizeof(frame));
+  }
+  if (is("torn")) { /* half a message, then silence */
+    const uint32_t frame[6] = {0x4c504354, 6, 4096, 0, 8, 0};
+    (void)!write(3, frame, sizeof(frame));
+    for (;;) pause();
+  }
+  if (is("turn")) { /* the greeting again */
+    const uint32_t frame[4] = {0x4c504354, 1, 0, 0};
+    (void)!write(3, frame, sizeof(frame));
+  }
+}
+
+static int decide(void* self, const struct thermocline_view* view, struct thermocline_plan* plan) {
+  (void)self;
+  if (decisions++ >= after) {
+    if (is("abort")) abort();
+    if (is("segv")) *(volatile int*)8 = 1;
+    if (is("exit")) exit(3);
+    if (is("hang"))
+      for (;;) pause();
+    if (is("spin"))
+      for (;;) *(volatile int*)&decisions;
+    if (is("close")) {
+      close(3);
+      for (;;) pause();
+    }
+    if (is("return")) return 42;
+    if (is("rights")) return rights();
+    if (is("memory")) {
+      char* const much = malloc((size_t)2 << 30);
+      return much == NULL ? 0 : 18;
+    }
+    nonsense(view, plan);
+  } else if (view->tier_count > 1 && view->tiers[1].hottest.count > 0) {
+    thermocline_plan_move(plan, &view->tiers[1].hottest.pages[0], 0, 0);
+  }
+  return 0;
+}
+
+static const char* const rules[] = {"the hottest", NULL};
+static const struct thermocline_option options[] = {
+    {"mode", "what it does wrong", "nothing"},
+    {"after", "decisions that are right", "0"},
+    {NULL, NULL, NULL},
+};
+
+#ifdef ODD_SYMBOL
+#define thermocline_policy ODD_SYMBOL
+extern const struct thermocline_policy_ops thermocline_policy;
+#endif
+const struct thermocline_policy_ops thermocline_policy = {
+    .abi = ODD_ABI,
+    .name = ODD_NAME,
+    .summary = "does something wrong",
+    .source = "a test",
+    .rules = rules,
+    .options = options,
+    .create = create,
+#ifndef ODD_NO_DECIDE
+    .decide = decide,
+#endif
+};
