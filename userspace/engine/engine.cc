@@ -535,7 +535,12 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
 
 void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool count,
                           bool numbered) {
-  if (parts_.hooks.on_records) parts_.hooks.on_records(bytes);
+  // Looks are not told: they see a few pages, and a trace of them would take the others for gone.
+  // The records of a pass come by themselves, so the first tells.
+  if (parts_.hooks.on_records) {
+    const auto first = RecordReader(bytes).next();
+    if (!first || first->epoch != kLookEpoch) parts_.hooks.on_records(bytes);
+  }
   Pass& pass = target.pass;
   RecordReader reader(bytes);
   while (const auto record = reader.next()) {

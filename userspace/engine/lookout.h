@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks at a few hundred hot pages while the engine rests. A hot set that has moved elsewhere shows
-// in that they are touched less, at a thousandth of what a pass over all pages costs; what is hot
-// now has to be found by an epoch.
+// in that they are touched less, for the cost of a few hundred pages; what is hot now has to be
+// found by an epoch.
 #pragma once
 
 #include <cstdint>
