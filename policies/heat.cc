@@ -141,6 +141,10 @@ class HeatPolicy final : public Policy {
       windows_ = view.feedback.windows;
       ruler_ = HeatRuler(windows_);
     }
+    if (view.feedback.changed) {
+      decisions_ = 0;
+      accessed_before_ = 0;  // what came of the last plan can't be told
+    }
     judge(view.feedback, view.tiers.front().used);
     State state{view, plan, view.budget.moves.get(), {}, {}};
     for (const TierView& tier : view.tiers)

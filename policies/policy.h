@@ -49,6 +49,8 @@ struct Feedback {
   PageCount accessed_page_windows;  ///< sum over the windows of accessed pages
   PageCount accessed_page_windows_fast;  ///< of these on tier 0
   PageCount present_page_windows;        ///< sum over the windows of observable present pages
+  /// The hot set seems to have moved: before the epoch's windows all heat was quartered.
+  bool changed = false;
 };
 
 /// What a policy may ask for in one epoch.

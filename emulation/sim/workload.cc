@@ -213,6 +213,37 @@ Workload scan_loop(const Settings& s, std::uint64_t pages, std::uint64_t seed) {
   return w;
 }
 
+/// The parts of the benchmark suite's phase-change, in turn.
+Workload changes(const Settings& s, std::uint64_t pages, std::uint64_t seed) {
+  Workload w = plain("changes", pages);
+  w.first_phase_s = w.later_phase_s = s.at("period");
+  const std::uint64_t looped = part(pages, s.at("loop"));
+  w.fill = [=](std::uint64_t number, Phase& phase) {
+    enum Part { kHotA, kScan, kHotB, kUniform, kLoop, kParts };
+    begin(phase, pages);
+    const std::uint64_t round = number / kParts;
+    switch (number % kParts) {
+      case kHotA:
+      case kHotB:
+        hot_set(phase, 0, pages, 0, 1, s.at("hot"), 0,
+                Ranks(pages, s.at("grain"), spread(seed) + number));
+        give_hot_set(phase, 0, 1, s.at("access"), 1);
+        break;
+      case kScan:
+        phase.sweeps = {{0, pages, 1, s.at("lines")}};
+        break;
+      case kUniform:
+        phase.share[0] = 1;
+        give(phase, 0, 1, 1);
+        break;
+      default:
+        phase.sweeps = {
+            {spread(spread(seed) + round) % (pages - looped + 1), looped, 1, s.at("lines")}};
+    }
+  };
+  return w;
+}
+
 Workload graph(const Settings& s, std::uint64_t pages, std::uint64_t seed) {
   Workload w = plain("graph", pages);
   const std::uint64_t vertices = part(pages, s.at("vertices"));
@@ -314,6 +345,15 @@ const std::vector<WorkloadKind>& workload_kinds() {
        "reads all pages in order at first, then loops over a hot set",
        {{"scan", "seconds of the first part", 20, 0.1, 1e6, 5, 40}, kHot, kAccess, kGrain, kLines},
        scan_loop},
+      {"changes",
+       "a hot set, a scan, another hot set, uniform, a loop, and again",
+       {kHot,
+        kAccess,
+        kGrain,
+        {"loop", "share of the pages in the loop", 0.1, 0.001, 1, 0.02, 0.3},
+        kLines,
+        kPeriod},
+       changes},
       {"graph",
        "vertices by a power law, edges as a stream",
        {{"vertices", "share of the pages that holds vertices", 0.2, 0.001, 0.999, 0.05, 0.5},

@@ -229,6 +229,33 @@ TEST_F(HeatMapTest, StuckUntilSeenElsewhere) {
   EXPECT_TRUE(state(Vpn(0)).movable());
 }
 
+TEST_F(HeatMapTest, FadingQuartersTheHeatOfWhatCanBeObserved) {
+  map_.set_window_heat(100);
+  EntryObservation blind_and_accessed = on_node(1, true);
+  std::vector<EntryObservation> block(512, on_node(0, true));
+  block[8] = blind_and_accessed;
+  see(Vpn(0), block);
+  see(Vpn(512), {on_node(1, true), on_node(1, false)});
+  see(Vpn(1024), {on_node(1, true)}, true, kOrder2M);
+  see(Vpn(1 << 18), {on_node(1, true)}, true, kOrder1G);
+  see(Vpn(8), {blind(1)});  // from now on it can't be seen
+  const unsigned unseen = heat(Vpn(8));
+  map_.fade();
+  EXPECT_EQ(heat(Vpn(0)), 25u);
+  EXPECT_EQ(heat(Vpn(511)), 25u);
+  EXPECT_EQ(heat(Vpn(8)), unseen);
+  EXPECT_EQ(heat(Vpn(512)), 25u);
+  EXPECT_EQ(heat(Vpn(513)), 0u);
+  EXPECT_EQ(heat(Vpn(1024)), 25u);
+  EXPECT_EQ(heat(Vpn(1 << 18)), 25u);
+  // What is hot is still found, though no block is hotter than that now.
+  EXPECT_EQ(map_.candidates(TierId(0), Heat(20), Heat(30), true, PageCount(1000)).size(), 511u);
+  EXPECT_TRUE(map_.candidates(TierId(0), Heat(26), Heat(255), true, PageCount(1000)).empty());
+  map_.set_window_heat(255);
+  see(Vpn(0), {on_node(0, true)});
+  EXPECT_EQ(map_.candidates(TierId(0), Heat(26), Heat(255), true, PageCount(1000)).size(), 1u);
+}
+
 TEST_F(HeatMapTest, PagesOfAnIdleRecordAgeAndKeepTheRest) {
   EntryObservation blind = on_node(1, false);
   blind.observable = false;

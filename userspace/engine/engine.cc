@@ -51,8 +51,10 @@ constexpr double kCalmBudget = 4;
 constexpr unsigned kYoungEpochs = 3;
 /// What is known from one in so many accesses is no share to compare with.
 constexpr std::uint64_t kFewAccesses = 16;
-/// Epochs begin early at most once in so many because the fast tier served less than before.
-constexpr unsigned kLookAgainAfter = 8;
+/// When young epochs have found nothing to move so often in a row, or nothing that pays, it takes
+/// twice as many epochs each time until a change may call for them again, up to 2^kMostDoublings.
+constexpr unsigned kFruitless = 3, kMostDoublings = 5;
+constexpr std::pair<std::uint64_t, std::uint64_t> kNoHope{0, 0};
 
 /// Looks while the engine rests take one in so many parts of the budget, and come no more often
 /// than this, and once in so many windows.
@@ -251,6 +253,9 @@ void Engine::begin_epoch(Nanoseconds now) {
   refresh_mappings(now);
   refresh_tiers();
   for (auto& [pid, target] : targets_) target.told = false;
+  feedback_.changed = forget_;
+  if (forget_) heat_.fade();
+  forget_ = false;
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
 
   windows_done_ = 0;
@@ -344,10 +349,11 @@ void Engine::end_look(Nanoseconds now) {
   look_due_ = now + std::max({kShortestLook, kWindowsALook * window_,
                               scaled(cost, kLookShare / options_.cpu_budget)});
   const bool can_pay = credit_ + scaled(now - epoch_start_, options_.cpu_budget) > Nanoseconds(0);
-  if (!lookout_.has_changed() || epoch_ < next_look_ || !can_pay) return;
+  const Lookout::Change change = lookout_.compare();
+  if (change == Lookout::Change::kNone || epoch_ < next_look_ || !can_pay) return;
   ++counters_.epochs_early;
-  next_look_ = Epoch(epoch_.get() + 1 + kYoungEpochs);
-  young_until_ = Epoch(epoch_.get() + 1 + kYoungEpochs);
+  look_closer();
+  forget_ = change == Lookout::Change::kGone;
   next_epoch_ = now;
 }
 
@@ -887,6 +893,14 @@ void Engine::overrule(const View& view, std::vector<Move> kept_fast, Plan& plan)
   }
 }
 
+void Engine::look_closer() {
+  young_until_ = Epoch(epoch_.get() + 1 + kYoungEpochs);
+  next_look_ = young_until_;
+  if (fruitless_ >= kFruitless)
+    next_look_ = Epoch(next_look_.get() + (kYoungEpochs << (fruitless_ - kFruitless)));
+  fruitless_ = std::min(fruitless_ + 1, kFruitless + kMostDoublings);
+}
+
 void Engine::pace() {
   Nanoseconds length = options_.epoch;
   const PageCount planned = demotions_.pages() + promotions_.pages();
@@ -895,17 +909,22 @@ void Engine::pace() {
   const std::uint64_t accessed = feedback_.accessed_page_windows.get();
   const std::uint64_t served = feedback_.accessed_page_windows_fast.get();
   // The hot set seems to have moved. Heat needs a second look to tell the new one from the old.
-  const bool look_again = epoch_ >= next_look_ && accessed_before_ * kFewAccesses > accessed &&
+  const bool look_again = epoch_ >= std::max(next_look_, young_until_) &&
+                          accessed_before_ * kFewAccesses > accessed &&
                           served * accessed_before_ * 4 < served_before_ * accessed * 3;
   accessed_before_ = accessed;
   served_before_ = served;
-  if (look_again) {
-    next_look_ = Epoch(epoch_.get() + kLookAgainAfter);
-    young_until_ = Epoch(epoch_.get() + kYoungEpochs);
-  }
   const bool calm = planned.get() * kCalmShare <= fast.get();
+  if (look_again && calm) look_closer();
+  // What looking closer has found was worth it: the next change may be believed soon.
+  if (hope_ != kNoHope && served * hope_.second * 16 > hope_.first * accessed * 17) {
+    fruitless_ = 0;
+    next_look_ = young_until_;
+  }
+  hope_ = kNoHope;
   if (!calm) {
     calm_epochs_ = 0;
+    hope_ = epoch_ < young_until_ ? std::pair(served, accessed) : kNoHope;
   } else if (epoch_ < young_until_) {
     calm_epochs_ = 0;
     length = Nanoseconds(0);

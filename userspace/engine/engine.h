@@ -308,6 +308,8 @@ class Engine : private RoundSink {
   /// What holds whatever the policy plans: ranges, shares, headroom against running out of memory.
   void overrule(const View& view, std::vector<Move> kept_fast, Plan& plan);
   void queue_plan(Plan plan);
+  /// The hot set has moved: the next epochs follow each other at once.
+  void look_closer();
   /// Sets next_epoch_ by what the plan holds and what this epoch cost.
   void pace();
   /// One batch; false when nothing is left to do.
@@ -368,6 +370,10 @@ class Engine : private RoundSink {
   Nanoseconds credit_{};      ///< CPU time that tracking may take, as of epoch_start_
   unsigned calm_epochs_ = 0;  ///< in a row, up to kMostCalm
   Epoch young_until_{0}, next_look_{0};
+  unsigned fruitless_ = 0;  ///< times in a row that looking closer brought nothing
+  /// Page-windows on tier 0 and all, before the moves of a young epoch; 0: there was none.
+  std::pair<std::uint64_t, std::uint64_t> hope_{0, 0};
+  bool forget_ = false;                                    ///< before the next epoch
   std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< page-windows of the epoch before
   Nanoseconds longest_scan_{};
   Lookout lookout_;

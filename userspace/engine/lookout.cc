@@ -12,16 +12,19 @@ namespace {
 
 /// The hottest pages from among which the sample is taken.
 constexpr PageCount kHottest{16384};
-/// Touched pages that a look should find, and pages looked at: enough of the former, or none.
-constexpr std::uint64_t kWanted = 64, kLeast = 128, kMost = 2048;
-/// So many must be touched in a look for less to mean something.
+/// Touched pages that a look should find, and pages looked at for it. Where so many don't suffice,
+/// a look can still tell that more are touched.
+constexpr std::uint64_t kWanted = 64, kLeast = 128, kMost = 512;
+/// So many must be touched in a look for less, or for more, to mean something.
 constexpr std::uint64_t kEnough = 24;
+/// Standard deviations that are no chance.
+constexpr std::uint64_t kDeviations = 3;
 
 }  // namespace
 
 void Lookout::clear() {
   parts_.clear();
-  looks_ = touched_before_ = 0;
+  looks_ = sum_ = squares_ = 0;
 }
 
 void Lookout::choose(const HeatMap& heat, TierId tier) {
@@ -34,8 +37,7 @@ void Lookout::choose(const HeatMap& heat, TierId tier) {
   for (const PageRef& page : hottest) shares += touched_share(page.heat.get());
   if (shares == 0) return;
   // So many pages are touched kWanted times in a window, when heat tells the truth.
-  const std::uint64_t pages = std::max(kLeast, kWanted * 1024 * hottest.size() / shares);
-  if (pages > kMost) return;
+  const std::uint64_t pages = std::clamp(kWanted * 1024 * hottest.size() / shares, kLeast, kMost);
   const std::size_t step = std::max<std::size_t>(hottest.size() / pages, 1);
   std::map<Asid, std::vector<ScanRange>> parts;
   for (std::size_t i = step / 2; i < hottest.size(); i += step)
@@ -47,13 +49,20 @@ void Lookout::choose(const HeatMap& heat, TierId tier) {
   }
 }
 
-bool Lookout::has_changed() {
-  const std::uint64_t usual = looks_ == 0 ? 0 : touched_before_ / looks_;
-  ++looks_;
-  touched_before_ += touched_;
-  if (usual < kEnough || touched_ * 5 >= usual * 3) return false;
-  // Three standard deviations of a count.
-  return (usual - touched_) * (usual - touched_) > 9 * usual;
+Lookout::Change Lookout::compare() {
+  const std::uint64_t looks = looks_++;
+  const std::uint64_t usual = looks == 0 ? 0 : sum_ / looks;
+  // Where pages are touched in turn, looks differ by more than a count of independent ones.
+  const std::uint64_t variance = looks == 0 ? 0 : squares_ / looks - usual * usual;
+  sum_ += touched_;
+  squares_ += touched_ * touched_;
+  const auto [few, many] = std::minmax(usual, touched_);
+  const std::uint64_t off = many - few;
+  if (looks == 0 || many < kEnough || few * 5 >= many * 3 ||
+      off * off <= kDeviations * kDeviations * std::max(many, variance))
+    return Change::kNone;
+  if (touched_ > usual) return Change::kMore;
+  return few * 4 < many ? Change::kGone : Change::kLess;
 }
 
 }  // namespace thermocline

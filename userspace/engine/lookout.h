@@ -23,23 +23,24 @@ class Lookout {
   };
 
   /// Chooses pages of the tier to look at, spread over the hottest, and forgets what was seen of
-  /// others. None when even these are touched too seldom to tell.
+  /// others. None when there is no evidence yet.
   void choose(const HeatMap& heat, TierId tier);
   void clear();
   /// One for each address space, in no order; empty: there is nothing to look at.
   [[nodiscard]] const std::vector<Part>& parts() const { return parts_; }
 
-  /// A look: records of the pages, then whether they are touched so much less than in the looks
-  /// before that this is no chance. Their own number is the measure of the others': the first look
-  /// never says so.
+  /// kLess: less than 60 %; kGone: less than a quarter; kMore: more than 5/3.
+  enum class Change : std::uint8_t { kNone, kLess, kGone, kMore };
+  /// A look: records of the pages, then whether they are touched so much less, or more, than in the
+  /// looks before that this is no chance. The first look never says so.
   void begin() { touched_ = 0; }
   void take(const RecordView& record) { touched_ += record.accessed.population(); }
-  [[nodiscard]] bool has_changed();
+  [[nodiscard]] Change compare();
 
  private:
   std::vector<Part> parts_;
-  std::uint64_t touched_ = 0;                     ///< entries, in this look
-  std::uint64_t looks_ = 0, touched_before_ = 0;  ///< sums over the looks before
+  std::uint64_t touched_ = 0;                        ///< entries, in this look
+  std::uint64_t looks_ = 0, sum_ = 0, squares_ = 0;  ///< of the looks before
 };
 
 }  // namespace thermocline

@@ -1139,6 +1139,43 @@ Threshold HeatMap::age_and_select(PageCount capacity) {
   return edge;
 }
 
+void HeatMap::fade() {
+  constexpr unsigned kShift = 2;
+  impl_->store.for_each_chunk([](BlockStore::Chunk& chunk, std::size_t used) {
+    for (std::size_t i = 0; i < used; ++i) {
+      if (chunk.hottest[i] == 0) continue;
+      std::uint8_t* const heat = chunk.heat[i];
+      const std::uint8_t* const state = chunk.state[i];
+      if (!chunk.unobservable[i]) {
+        for (std::size_t e = 0; e < kBlockEntries; ++e)
+          heat[e] = static_cast<std::uint8_t>(heat[e] >> kShift);
+        chunk.hottest[i] = static_cast<std::uint8_t>(chunk.hottest[i] >> kShift);
+        continue;
+      }
+      for (std::size_t e = 0; e < kBlockEntries; ++e)
+        if ((state[e] & kUnobservableBit) == 0)
+          heat[e] = static_cast<std::uint8_t>(heat[e] >> kShift);
+      chunk.hottest[i] = *std::max_element(heat, heat + kBlockEntries);
+    }
+  });
+  const auto fade = [](HugeEntry& page) {
+    if ((page.state & kUnobservableBit) == 0)
+      page.heat = static_cast<std::uint8_t>(page.heat >> kShift);
+  };
+  for (auto& [asid, space] : impl_->spaces) {
+    for (auto& [number, gib] : space.gibs) {
+      if (gib.is_page) fade(gib.page);
+      if (gib.huge == 0) continue;
+      for (Leaf& leaf : *gib.leaves) {
+        if (!leaf.is_huge()) continue;
+        HugeEntry huge = leaf.huge();
+        fade(huge);
+        leaf.set_huge(huge);
+      }
+    }
+  }
+}
+
 Threshold HeatMap::select(PageCount capacity) const {
   const Thresholds thresholds = impl_->first_guess(256);
   ThresholdCounts counts{};
