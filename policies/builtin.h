@@ -8,6 +8,7 @@
 namespace thermocline {
 
 [[nodiscard]] PolicyFactory age_policy();
+[[nodiscard]] PolicyFactory auto_policy();
 [[nodiscard]] PolicyFactory exchange_policy();
 [[nodiscard]] PolicyFactory heat_policy();
 [[nodiscard]] PolicyFactory hemem_policy();

@@ -38,6 +38,7 @@ Result<std::unique_ptr<Policy>> PolicyRegistry::make(const std::string& name,
 }
 
 void register_builtin_policies(PolicyRegistry& registry) {
+  registry.add(auto_policy());
   registry.add(heat_policy());
   registry.add(age_policy());
   registry.add(tpp_policy());

@@ -87,7 +87,7 @@ class Epochs {
     engine_ = std::make_unique<Engine>(
         Engine::Parts{system_,
                       std::make_unique<RepeatingTracker>(active_of_ten),
-                      *registry.make("heat", {}, 1),
+                      *registry.make("auto", {}, 1),
                       std::make_unique<NoMover>(),
                       []() -> Result<std::vector<TierState>> {
                         std::vector<TierState> tiers(2);

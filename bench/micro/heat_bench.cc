@@ -151,12 +151,12 @@ void Histogram(benchmark::State& state) {
 }
 BENCHMARK(Histogram)->Unit(benchmark::kMillisecond);
 
-/// A whole decision of policy heat, lists and test for luck included, after ageing.
+/// A whole decision of policy auto, lists and test for luck included, after ageing.
 void DecideHeat(benchmark::State& state) {
   HeatMap& map = warm_map(best_heat_kernels(), 10);
   PolicyRegistry registry;
   register_builtin_policies(registry);
-  const auto policy = std::move(*registry.make("heat", {}, 1));
+  const auto policy = std::move(*registry.make("auto", {}, 1));
   std::array<TierView, 2> tiers{};
   const Occupancy held = map.occupancy();
   for (std::size_t t = 0; t < tiers.size(); ++t) {

@@ -23,7 +23,7 @@ namespace thermocline::suite {
 struct CellKey {
   std::string workload;
   std::string ratio;   ///< "1:2", fast to slow; "-" where there is no such thing
-  std::string system;  ///< "thermocline:heat", "numab@tuned", "all-fast"
+  std::string system;  ///< "thermocline:auto", "numab@tuned", "all-fast"
   std::string timing;  ///< preset or file of the timing model
   std::string mode;    ///< "reference" or "parallel"
   std::string kernel;  ///< "6.12"

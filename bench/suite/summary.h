@@ -19,7 +19,7 @@
 namespace thermocline::suite {
 
 /// The system that the goals are about.
-inline constexpr std::string_view kOurs = "thermocline:heat";
+inline constexpr std::string_view kOurs = "thermocline:auto";
 /// What the others are; each has the settings NAME (kernel defaults) and NAME@SETTING, one or more.
 inline constexpr std::string_view kRivals[] = {"numab", "damos"};
 inline constexpr std::string_view kBetterRival = "better rival";

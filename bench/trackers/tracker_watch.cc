@@ -92,7 +92,7 @@ class Watcher {
     TC_ASSIGN(auto tracker, make_tracker(system_, options_.tracker, {}));
     PolicyRegistry registry;
     register_builtin_policies(registry);
-    TC_ASSIGN(auto policy, registry.make("heat", {}, 1));
+    TC_ASSIGN(auto policy, registry.make("auto", {}, 1));
     EngineHooks hooks;
     hooks.on_epoch = [this](const EpochReport&) { look(); };
     hooks.log = [](const std::string& text) { fmt::print("tracker_watch: {}\n", text); };

@@ -45,7 +45,7 @@ struct Survey {
 
 struct Options {
   Ratio ratio{};
-  std::string policy = "heat";
+  std::string policy = "auto";
   std::vector<PolicyOption> policy_options{};
   const PolicyRegistry* registry = nullptr;  ///< that knows `policy`; nullptr = the built-in ones
   std::uint64_t seed = 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policy `heat` in a closed loop over loads that are drawn at random: where the pages end up, how
+// Policy `auto` in a closed loop over loads that are drawn at random: where the pages end up, how
 // fast, and that it then keeps still.
 #include <gtest/gtest.h>
 
@@ -12,10 +12,10 @@
 namespace thermocline {
 namespace {
 
-std::unique_ptr<Policy> heat_policy_with(std::vector<PolicyOption> options = {}) {
+std::unique_ptr<Policy> made_auto() {
   PolicyRegistry registry;
   register_builtin_policies(registry);
-  return std::move(*registry.make("heat", options, 1));
+  return std::move(*registry.make("auto", {}, 1));
 }
 
 struct HotSetCase {
@@ -59,7 +59,7 @@ class HotSet : public testing::TestWithParam<HotSetCase> {
   std::vector<std::size_t> order_;
   LoopSim sim_;
   std::size_t first_hot_ = 0;
-  std::unique_ptr<Policy> policy_ = heat_policy_with();
+  std::unique_ptr<Policy> policy_ = made_auto();
 
  private:
   std::vector<std::uint8_t> start() {
@@ -105,7 +105,7 @@ INSTANTIATE_TEST_SUITE_P(Loads, HotSet,
                                          HotSetCase{1. / 17, 0.90, 0.99, 0.05, 8, 6},
                                          HotSetCase{1. / 3, 0.85, 0.97, 0.25, 16, 7}));
 
-TEST(HeatPolicyLoop, TheRateLimitStretchesButDoesNotSpoil) {
+TEST(AutoPolicyLoop, TheRateLimitStretchesButDoesNotSpoil) {
   // A budget of a tenth of the hot set an epoch, both directions.
   constexpr std::size_t kPages = 12000, kFast = 4000, kHot = 3400;
   std::vector<std::uint8_t> place(kPages, 1);
@@ -113,7 +113,7 @@ TEST(HeatPolicyLoop, TheRateLimitStretchesButDoesNotSpoil) {
   LoopSim sim(place, {kFast}, 11);
   sim.budget = PageCount(kHot / 10);
   for (std::size_t i = 0; i < kPages; ++i) sim.touch[i] = i < kHot ? 0.97 : 0.25;
-  const auto policy = heat_policy_with();
+  const auto policy = made_auto();
   for (int epoch = 0; epoch < 24; ++epoch) {
     const LoopSim::Epoch e = sim.run(*policy);
     EXPECT_LE(e.promoted + e.demoted, sim.budget.get());
@@ -123,14 +123,14 @@ TEST(HeatPolicyLoop, TheRateLimitStretchesButDoesNotSpoil) {
   EXPECT_GE(hot_on_fast, kHot * 98 / 100);
 }
 
-TEST(HeatPolicyLoop, ACrowdOfEqualsIsLeftAlone) {
+TEST(AutoPolicyLoop, ACrowdOfEqualsIsLeftAlone) {
   for (const double touched : {0.05, 0.3, 0.5, 0.8, 1.0}) {
     for (const std::size_t fast : {1000u, 10000u}) {
       std::vector<std::uint8_t> place(20000, 1);
       std::fill(place.begin(), place.begin() + static_cast<std::ptrdiff_t>(fast), std::uint8_t{0});
       LoopSim sim(place, {fast}, 5);
       std::fill(sim.touch.begin(), sim.touch.end(), touched);
-      const auto policy = heat_policy_with();
+      const auto policy = made_auto();
       // While heat settles some are exchanged for nothing, but few.
       std::size_t promoted = 0, settled = 0;
       for (int epoch = 0; epoch < 24; ++epoch) promoted += sim.run(*policy).promoted;
@@ -170,7 +170,7 @@ TEST_P(Zipf, NearTheBestStaticPlacement) {
   LoopSim sim(place, {fast}, 5);
   for (std::size_t i = 0; i < kPages; ++i) sim.touch[i] = 1 - std::exp(-rate[i] * scale);
   sim.windows = GetParam().windows;
-  const auto policy = heat_policy_with();
+  const auto policy = made_auto();
   for (int epoch = 0; epoch < 30; ++epoch) sim.run(*policy);
 
   double best = 0, best_windows = 0, got = 0, got_windows = 0;
@@ -198,7 +198,7 @@ INSTANTIATE_TEST_SUITE_P(Loads, Zipf,
                                          ZipfCase{0.99, 1. / 3, 0.02, 16},
                                          ZipfCase{0.99, 1. / 9, 0.01, 32}));
 
-TEST(HeatPolicyLoop, ThreeTiersSortByHeat) {
+TEST(AutoPolicyLoop, ThreeTiersSortByHeat) {
   // Hot, warm and cold pages, all upside down at first.
   constexpr std::size_t kEach = 3000;
   std::vector<std::uint8_t> place(3 * kEach);
@@ -207,7 +207,7 @@ TEST(HeatPolicyLoop, ThreeTiersSortByHeat) {
   LoopSim sim(place, {kEach, kEach}, 5);
   for (std::size_t i = 0; i < place.size(); ++i)
     sim.touch[i] = i < kEach ? 0.98 : i < 2 * kEach ? 0.5 : 0.02;
-  const auto policy = heat_policy_with();
+  const auto policy = made_auto();
   for (int epoch = 0; epoch < 30; ++epoch) sim.run(*policy);
   for (std::size_t group = 0; group < 3; ++group) {
     std::size_t right = 0;
@@ -217,22 +217,22 @@ TEST(HeatPolicyLoop, ThreeTiersSortByHeat) {
   }
 }
 
-TEST(HeatPolicyLoop, ATierAboveItsShareGivesPagesBack) {
+TEST(AutoPolicyLoop, ATierAboveItsShareGivesPagesBack) {
   std::vector<std::uint8_t> place(4000, 1);
   std::fill(place.begin(), place.begin() + 2000, std::uint8_t{0});
   LoopSim sim(place, {1500}, 5);
   for (std::size_t i = 0; i < place.size(); ++i) sim.touch[i] = i < 1000 ? 1.0 : 0.1;
-  const auto policy = heat_policy_with();
+  const auto policy = made_auto();
   const LoopSim::Epoch e = sim.run(*policy);
   EXPECT_EQ(e.demoted, 500u);
   for (std::size_t i = 0; i < 1000; ++i) EXPECT_EQ(sim.place(i), 0) << "a hot page was given away";
 }
 
-TEST(HeatPolicyLoop, RoomIsFilledWithTheHottest) {
+TEST(AutoPolicyLoop, RoomIsFilledWithTheHottest) {
   std::vector<std::uint8_t> place(4000, 1);
   LoopSim sim(place, {1000}, 5);
   for (std::size_t i = 0; i < place.size(); ++i) sim.touch[i] = i % 5 == 0 ? 1.0 : 0.0;
-  const auto policy = heat_policy_with();
+  const auto policy = made_auto();
   const LoopSim::Epoch e = sim.run(*policy);
   EXPECT_EQ(e.promoted, 800u) << "untouched pages are not worth a move";
   EXPECT_EQ(e.demoted, 0u);
@@ -244,13 +244,13 @@ unsigned advice_for(double hot, double cold) {
   std::fill(place.begin(), place.begin() + 3000, std::uint8_t{0});
   LoopSim sim(place, {3000}, 5);
   for (std::size_t i = 0; i < place.size(); ++i) sim.touch[i] = i < 2500 ? hot : cold;
-  const auto policy = heat_policy_with();
+  const auto policy = made_auto();
   unsigned advice = 0;
   for (int epoch = 0; epoch < 6; ++epoch) advice = sim.run(*policy).plan.advice.window_eighths;
   return advice;
 }
 
-TEST(HeatPolicyLoop, WindowAdvice) {
+TEST(AutoPolicyLoop, WindowAdvice) {
   EXPECT_EQ(advice_for(1.0, 1.0), 4u) << "every page is set: says nothing";
   EXPECT_EQ(advice_for(1.0, 0.7), 4u);
   EXPECT_EQ(advice_for(0.02, 0.01), 16u) << "hardly a page is set";

@@ -165,6 +165,44 @@ TEST(Hemem, NothingMovesWhenTheFastTierHasNoColdPageLeft) {
   EXPECT_EQ(moved, 0u);
 }
 
+// ---- heat: MEMTIS, Lee et al., SOSP'23.
+
+TEST(Heat, FindsTheHotSetThatAFixedThresholdMisses) {
+  // Section 2: a hot set is what fits; a fixed threshold takes nothing for hot in a program that
+  // touches its pages seldom.
+  constexpr std::size_t kPages = 20000, kFast = 6000, kHot = 5000;
+  const auto order = shuffled(kPages, 13);
+  LoopSim fitted(filled(order, kPages - kFast, kFast), {kFast}, 13);
+  LoopSim fixed(filled(order, kPages - kFast, kFast), {kFast}, 13);
+  for (std::size_t i = 0; i < kPages; ++i)
+    fitted.touch[order[i]] = fixed.touch[order[i]] = i < kHot ? 0.3 : 0.01;
+  const auto heat = made("heat"), hemem = made("hemem");
+  for (int epoch = 0; epoch < 40; ++epoch) {
+    fitted.run(*heat);
+    fixed.run(*hemem);
+  }
+  EXPECT_GE(share_on_fast(fitted, order, 0, kHot), 0.9);
+  EXPECT_LE(share_on_fast(fixed, order, 0, kHot), 0.5);
+}
+
+TEST(Heat, TheWarmBandKeepsPagesAtTheEdgeWhereTheyAre) {
+  // Section 4.2.1: without the warm set, pages at the edge would come and go.
+  constexpr std::size_t kPages = 20000, kFast = 5000;
+  const auto order = shuffled(kPages, 14);
+  const auto moved = [&](const std::string& band) {
+    LoopSim sim(filled(order, 0, kFast), {kFast}, 14);
+    for (std::size_t i = 0; i < kPages; ++i)
+      sim.touch[order[i]] = 0.9 - 0.8 * static_cast<double>(i) / kPages;
+    const auto policy = made("heat", {{"warm_band", band}});
+    for (int epoch = 0; epoch < 10; ++epoch) sim.run(*policy);
+    std::size_t pages = 0;
+    for (int epoch = 0; epoch < 20; ++epoch) pages += sim.run(*policy).promoted;
+    return pages;
+  };
+  EXPECT_GE(moved("0"), 10 * moved("60"));
+  EXPECT_GE(moved("0"), kFast / 10);
+}
+
 // ---- hybrid: Song et al., ASPLOS'25.
 
 /// Epochs after a change until nine tenths of the new hot set are on the fast tier.

@@ -39,7 +39,7 @@ wait_for() { # TEXT COMMAND...
   exit 1
 }
 status=("$thermocline" status --socket "$folder/socket")
-wait_for "policy plug-in odd didn't answer in time; heat decides, and it is started again in 1 epoch" cat "$folder/log"
+wait_for "policy plug-in odd didn't answer in time; auto decides, and it is started again in 1 epoch" cat "$folder/log"
 wait_for "last failure: policy plug-in odd didn't answer in time" "${status[@]}"
 wait_for "policy plug-in odd decides again" cat "$folder/log"
 wait_for "policy odd" "${status[@]}"

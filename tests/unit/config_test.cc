@@ -24,7 +24,7 @@ std::string error_of(const std::string& text) {
 TEST(Config, EmptyIsAllDefaults) {
   const auto config = parse_config("", "f.toml");
   ASSERT_TRUE(config) << config.error().message;
-  EXPECT_EQ(config->policy, "heat");
+  EXPECT_EQ(config->policy, "auto");
   EXPECT_TRUE(config->engine.window_auto);
   EXPECT_EQ(config->engine.epoch, 2s);
 }
@@ -238,12 +238,15 @@ TEST(Config, APolicyStaysTheSameWhenOnlyOtherKeysChange) {
   const auto same = [](const std::string& a, const std::string& b) {
     return same_policy(*parse_config(a, "a"), *parse_config(b, "b"));
   };
-  const std::string base = "[policy.heat]\nmin_heat = 4\nwarm_band = 8\n";
+  const std::string base =
+      "[policy]\nname = \"heat\"\n[policy.heat]\nmin_heat = 4\nwarm_band = 8\n";
   EXPECT_TRUE(same(base, base + "[mover]\nrate_limit = \"1M\"\n[[target]]\npid = 1\n"));
-  EXPECT_TRUE(same(base, "[policy.heat]\nwarm_band = \"8\"\nmin_heat = 4\n"));
-  EXPECT_FALSE(same(base, "[policy.heat]\nmin_heat = 5\nwarm_band = 8\n"));
-  EXPECT_FALSE(same(base, base + "[policy]\nseed = 2\n"));
-  EXPECT_FALSE(same(base, base + "[policy]\nname = \"static\"\n"));
+  EXPECT_TRUE(
+      same(base, "[policy]\nname = \"heat\"\n[policy.heat]\nwarm_band = \"8\"\nmin_heat = 4\n"));
+  EXPECT_FALSE(
+      same(base, "[policy]\nname = \"heat\"\n[policy.heat]\nmin_heat = 5\nwarm_band = 8\n"));
+  EXPECT_FALSE(same("", "[policy]\nseed = 2\n"));
+  EXPECT_FALSE(same("", "[policy]\nname = \"static\"\n"));
 }
 
 TEST(Config, LettersBeyondAsciiAreForCommentLines) {

@@ -242,7 +242,7 @@ class EngineTest : public testing::Test {
     world_.fast_free = PageCount(16);
   }
 
-  void build(const std::string& policy = "heat") {
+  void build(const std::string& policy = "auto") {
     PolicyRegistry registry;
     register_builtin_policies(registry);
     auto tracker = std::make_unique<ScriptedTracker>(world_, system_);

@@ -43,8 +43,8 @@ Case case_of(const std::string& workload, const std::string& system) {
   return c;
 }
 
-TEST(SimCase, ThePolicyHeatFindsAHotSet) {
-  const Case c = case_of("hotset:hot=0.2,access=0.9", "heat");
+TEST(SimCase, ThePolicyAutoFindsAHotSet) {
+  const Case c = case_of("hotset:hot=0.2,access=0.9", "auto");
   const auto bounds = bounds_of(c);
   const auto outcome = run_case(c, registry());
   ASSERT_TRUE(bounds && outcome);
@@ -82,7 +82,7 @@ TEST(SimCase, BaselinesAreWhatTheyAreCalled) {
 }
 
 TEST(SimCase, AMovedHotSetComesBackAndIsTimed) {
-  Case c = case_of("moving:hot=0.1,period=10", "heat");
+  Case c = case_of("moving:hot=0.1,period=10", "auto");
   const auto outcome = run_case(c, registry());
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->changes, 3u);
@@ -98,7 +98,7 @@ TEST(SimCase, AMovedHotSetComesBackAndIsTimed) {
 
 TEST(SimCase, TheSameCaseGivesTheSameBytes) {
   for (const char* workload : {"zipf", "graph", "multi-tenant", "scan-loop:scan=5"}) {
-    const Case c = case_of(workload, "heat");
+    const Case c = case_of(workload, "auto");
     const auto line = [&](bool helper) {
       return to_json(c, *run_case(c, registry(), helper), *bounds_of(c)).dump();
     };
@@ -111,7 +111,7 @@ TEST(SimCase, TheSameCaseGivesTheSameBytes) {
 }
 
 TEST(SimCase, AHelpingThreadChangesNothing) {
-  Case c = case_of("zipf", "heat");
+  Case c = case_of("zipf", "auto");
   c.pages = 3u << 20;  // several chunks
   c.seconds = 4;
   c.judged_from = 2;
@@ -121,7 +121,7 @@ TEST(SimCase, AHelpingThreadChangesNothing) {
 }
 
 TEST(SimCase, WhatThrottlesCosts) {
-  Case c = case_of("hotset:hot=0.2,access=0.9", "heat");
+  Case c = case_of("hotset:hot=0.2,access=0.9", "auto");
   const auto usual = run_case(c, registry());
   c.machine.tracking = Charge::kProgram;
   c.machine.scan_idle_ns = 1000;
@@ -241,7 +241,7 @@ TEST(SimSweep, ReadsRatiosSystemsAndAxes) {
   const auto systems = parse_systems("all,all-fast", grid, registry());
   ASSERT_TRUE(systems);
   EXPECT_EQ(systems->size(), registry().factories().size() + 4 + 1);
-  EXPECT_EQ(to_text((*systems)[1]), "heat:warm_band=3;min_heat=2");
+  EXPECT_EQ(to_text((*systems)[2]), "heat:warm_band=3;min_heat=2");
   EXPECT_TRUE(systems->back().baseline);
   EXPECT_FALSE(parse_systems("haet", {}, registry()));
   EXPECT_FALSE(parse_systems("heat", std::vector<std::string>{"heat:no_such=1"}, registry()));
@@ -259,7 +259,7 @@ TEST(SimSweep, ReadsRatiosSystemsAndAxes) {
 
 SweepRequest request() {
   SweepRequest request;
-  request.base = case_of("zipf", "heat");
+  request.base = case_of("zipf", "auto");
   request.base.pages = 2048;
   request.base.seconds = 8;
   request.base.judged_from = 4;
@@ -344,7 +344,7 @@ TEST_F(SimStore, RefusesAFileOfSomethingElse) {
 
 TEST(SimReport, ComparesWithTheBestTunedOther) {
   const auto line = [](const char* draw, const char* system, double rate, int epochs) {
-    nlohmann::ordered_json j = to_json(case_of("zipf", "heat"), Outcome{}, Bounds{});
+    nlohmann::ordered_json j = to_json(case_of("zipf", "auto"), Outcome{}, Bounds{});
     j["draw"] = draw;
     j["problem"] = draw;
     j["system"] = system;

@@ -50,10 +50,10 @@ std::vector<CellRecord> records() {
   all.push_back(made_up("chase", "-", "all-slow", 2.5));
   for (const std::uint64_t seed : {1, 2}) {
     const double noise = seed == 1 ? 1 : 1.01;
-    all.push_back(made_up("chase", "1:2", "thermocline:heat", 1.2 * noise, seed));
+    all.push_back(made_up("chase", "1:2", "thermocline:auto", 1.2 * noise, seed));
     all.push_back(made_up("chase", "1:2", "numab", 1.5, seed));
     all.push_back(made_up("chase", "1:2", "numab@tuned", 1.4, seed));
-    all.push_back(made_up("chase", "1:8", "thermocline:heat", 2 * noise, seed));
+    all.push_back(made_up("chase", "1:8", "thermocline:auto", 2 * noise, seed));
     all.push_back(made_up("chase", "1:8", "numab", 1.6, seed));
   }
   CellRecord failed = made_up("chase", "1:8", "numab@tuned", 1, 1);
@@ -130,7 +130,7 @@ TEST(SuiteReport, SeedsAndWhatTheyLeaveOpenAreSaid) {
   std::vector<CellRecord> all = records();
   all.push_back(made_up("chase", "1:2", "first-touch", 2.4));
   all.push_back(made_up("chase", "1:2", "interleave", 2.4, 7));
-  all.push_back(made_up("stream", "1:2", "thermocline:heat", 1));
+  all.push_back(made_up("stream", "1:2", "thermocline:auto", 1));
   for (CellRecord& record : all)
     if (record.key.system == "numab" && record.key.ratio == "1:8" && record.key.seed == 2)
       record.ops_per_s = 1e6 / 1.1;
@@ -201,10 +201,10 @@ TEST(SuiteReport, ChartShowsEverySystemWithItsFigure) {
 TEST(SuiteReport, SystemsStandInOneOrder) {
   std::vector<CellRecord> all;
   for (const char* system : {"all-slow", "damos@tuned", "first-touch", "numab@tuned", "numab",
-                             "oracle-static", "thermocline:heat@default", "thermocline:heat"})
+                             "oracle-static", "thermocline:auto@default", "thermocline:auto"})
     all.push_back(made_up("w", "1:2", system, 1));
   EXPECT_THAT(systems_of(summarize(all, {}).tables.at(0)),
-              ElementsAre("thermocline:heat", "thermocline:heat@default", "numab", "numab@tuned",
+              ElementsAre("thermocline:auto", "thermocline:auto@default", "numab", "numab@tuned",
                           "damos@tuned", "first-touch", "oracle-static", "all-slow"));
 }
 

@@ -53,15 +53,15 @@ TEST(SuitePlan, GoesSeedBySeedWithBoundsOnceAndOthersAtEveryRatio) {
   SuiteOptions options;
   options.workloads = {"stream"};
   options.ratios = {"1:2", "1:4", "1:2"};
-  options.systems = {"first-touch", "thermocline:heat", "all-fast"};
+  options.systems = {"first-touch", "thermocline:auto", "all-fast"};
   options.seeds = 2;
   const auto cells = plan_cells(options);
   ASSERT_TRUE(cells);
   EXPECT_THAT(names(*cells),
               ElementsAre("stream - all-fast 1", "stream 1:2 first-touch 1",
-                          "stream 1:2 thermocline:heat 1", "stream 1:4 first-touch 1",
-                          "stream 1:4 thermocline:heat 1", "stream 1:2 thermocline:heat 2",
-                          "stream 1:4 thermocline:heat 2"));
+                          "stream 1:2 thermocline:auto 1", "stream 1:4 first-touch 1",
+                          "stream 1:4 thermocline:auto 1", "stream 1:2 thermocline:auto 2",
+                          "stream 1:4 thermocline:auto 2"));
   EXPECT_FALSE(cells->front().fast);
   EXPECT_EQ((*cells)[1].fast, Bytes(options.footprint.get() / 3 / 4096 * 4096));
 }
@@ -428,7 +428,7 @@ TEST(SuiteCell, TakesTheDaemonsOwnAccounts) {
     output.replace(output.find("=== system\n"), 11,
                    "=== system-before\n" + status(1, 1, 1, 0.5) + "\n=== system\n" +
                        status(4, 3, 11, 2.5) + "\n");
-    return read_cell(cell_of("thermocline:heat"), sections_of(output), *parse_truth(kTruth, 0));
+    return read_cell(cell_of("thermocline:auto"), sections_of(output), *parse_truth(kTruth, 0));
   };
   const auto record = read();
   ASSERT_TRUE(record) << record.error().message;

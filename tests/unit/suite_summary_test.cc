@@ -145,13 +145,13 @@ std::vector<CellRecord> small_table() {
                               double steady) {
     records.push_back(made_up("btree", ratio, system, time, steady));
   };
-  add("1:2", "thermocline:heat", 1.25, 1.1);
+  add("1:2", "thermocline:auto", 1.25, 1.1);
   add("1:2", "numab", 2, 1.5);
   add("1:2", "numab@tuned", 1.5, 1.6);
   add("1:2", "damos", 1.75, 1.75);
   add("1:2", "first-touch", 1.25, 1.25);
   add("1:2", "oracle-static", 1.1, 1.1);
-  add("1:8", "thermocline:heat", 2, 1.6);
+  add("1:8", "thermocline:auto", 2, 1.6);
   add("1:8", "numab", 1.6, 1.5);
   add("1:8", "damos", 1.8, 1.8);
   add("1:8", "first-touch", 1.9, 1.9);
@@ -238,7 +238,7 @@ TEST(Summary, AFigureThatIsHighEnoughIsNoGoalMetIfItsIntervalReachesOne) {
   std::vector<CellRecord> records;
   for (const auto& [workload, rival] : {std::pair("btree", 1.44), std::pair("chase", 0.9)}) {
     add_bounds(records, workload);
-    records.push_back(made_up(workload, "1:4", "thermocline:heat", 1, 1));
+    records.push_back(made_up(workload, "1:4", "thermocline:auto", 1, 1));
     records.push_back(made_up(workload, "1:4", "damos", rival, rival));
   }
   const Summary summary = summarize(records, {});
@@ -256,7 +256,7 @@ TEST(Summary, CellsWhereTheRivalPassesTheOracleCountInTheGap) {
                               double oracle) {
     add_bounds(records, workload);
     records.push_back(made_up(workload, "1:4", "numab", rival, rival));
-    records.push_back(made_up(workload, "1:4", "thermocline:heat", ours, ours));
+    records.push_back(made_up(workload, "1:4", "thermocline:auto", ours, ours));
     records.push_back(made_up(workload, "1:4", "oracle-static", oracle, oracle));
   };
   add("btree", 1.6, 1.1, 1.1);
@@ -337,7 +337,7 @@ TEST(Summary, TheCoreIsWorkloadsAndRatiosOfTheCatalogue) {
   std::vector<CellRecord> records = whole_core();
   // "stream" is no core workload: however good, it is in no goal.
   add_bounds(records, "stream");
-  records.push_back(made_up("stream", "1:4", "thermocline:heat", 1, 1));
+  records.push_back(made_up("stream", "1:4", "thermocline:auto", 1, 1));
   records.push_back(made_up("stream", "1:4", "numab", 100, 100));
   const std::string gone = "chase";
   std::erase_if(records, [&](const CellRecord& r) {
@@ -356,7 +356,7 @@ TEST(Summary, TheCoreIsWorkloadsAndRatiosOfTheCatalogue) {
 
 TEST(Summary, OtherRatiosAreShownButNotInTheGoals) {
   std::vector<CellRecord> records = small_table();
-  records.push_back(made_up("btree", "1:16", "thermocline:heat", 2, 2));
+  records.push_back(made_up("btree", "1:16", "thermocline:auto", 2, 2));
   records.push_back(made_up("btree", "1:16", "numab", 1, 1));
   const Summary summary = summarize(records, {});
   const Table& table = only_table(summary);
@@ -397,7 +397,7 @@ TEST(Summary, SystemsAreComparedOverTheSeedsThatBothHave) {
   records.push_back(made_up("btree", "1:2", "first-touch", 2, 2, 1));
   for (const std::uint64_t seed : {1, 2, 3}) {
     const double time = seed == 1 ? 1 : 4;
-    records.push_back(made_up("btree", "1:2", "thermocline:heat", time, time, seed));
+    records.push_back(made_up("btree", "1:2", "thermocline:auto", time, time, seed));
     records.push_back(made_up("btree", "1:2", "damos", 3 * time, 3 * time, seed));
   }
   records.push_back(made_up("btree", "1:2", "interleave", 2, 2, 7));
@@ -416,7 +416,7 @@ TEST(Summary, TheBetterSettingIsFoundOverTheSeedsThatBothSettingsHave) {
   std::vector<CellRecord> records;
   for (const std::uint64_t seed : {1, 2, 3}) {
     const double slow = seed == 1 ? 1 : 3;
-    records.push_back(made_up("btree", "1:2", "thermocline:heat", slow, slow, seed));
+    records.push_back(made_up("btree", "1:2", "thermocline:auto", slow, slow, seed));
     records.push_back(made_up("btree", "1:2", "numab", 1.2 * slow, 1.2 * slow, seed));
   }
   records.push_back(made_up("btree", "1:2", "numab@tuned", 1.5, 1.5, 1));
@@ -471,7 +471,7 @@ TEST(Verdicts, AnIntervalAroundOneIsNotClear) {
 TEST(Summary, WhatIsNotClearIsATie) {
   std::vector<CellRecord> records;
   for (const std::uint64_t seed : {1, 2}) {
-    records.push_back(made_up("btree", "1:2", "thermocline:heat", 1, 1, seed));
+    records.push_back(made_up("btree", "1:2", "thermocline:auto", 1, 1, seed));
     records.push_back(made_up("btree", "1:2", "numab", seed == 1 ? 2 : 0.9, 2, seed));
   }
   const Summary summary = summarize(records, {});
@@ -529,7 +529,7 @@ Cause cause_with(double tracker, double mover, double hits, double its_hits,
   for (CellRecord& record : records) {
     record.key.mode = mode;
     if (record.key.ratio != "1:8") continue;
-    if (record.key.system == "thermocline:heat") {
+    if (record.key.system == "thermocline:auto") {
       record.tracker_cpu_share = tracker;
       record.policy_cpu_share = 0.01;
       record.mover_cpu_share = mover;
@@ -592,7 +592,7 @@ TEST(Causes, WorkThatIsThereWithoutTieringCountsForNobody) {
   const auto with_usual = [](double usual) {
     std::vector<CellRecord> records = small_table();
     for (CellRecord& record : records)
-      if (record.key.ratio == "1:8" && record.key.system == "thermocline:heat") {
+      if (record.key.ratio == "1:8" && record.key.system == "thermocline:auto") {
         record.tracker_cpu_share = record.policy_cpu_share = record.mover_cpu_share = 0;
         record.overhead_cpu_share = usual + 0.02;
         record.steady_fast_hit_ratio = 0.5;
@@ -613,7 +613,7 @@ TEST(Causes, AccountsThatDisagreeAreNoNegativeWork) {
     std::vector<CellRecord> records = small_table();
     for (CellRecord& record : records) {
       if (record.key.ratio != "1:8") continue;
-      if (record.key.system == "thermocline:heat") {
+      if (record.key.system == "thermocline:auto") {
         record.tracker_cpu_share = 0.05;
         record.policy_cpu_share = record.mover_cpu_share = 0;
         record.overhead_cpu_share = overhead;

@@ -129,7 +129,7 @@ void make_smoke(Options& o) {
   if (!o.typed_ratios) o.suite.ratios = {"1:2"};
   if (o.suite.systems.empty())
     o.suite.systems = {"all-fast",         "all-slow",    "first-touch", "oracle-static",
-                       "thermocline:heat", "numab@tuned", "damos@tuned"};
+                       "thermocline:auto", "numab@tuned", "damos@tuned"};
   if (!o.typed_length) o.suite.length = 0.2;
 }
 

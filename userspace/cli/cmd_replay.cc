@@ -16,7 +16,7 @@ namespace thermocline::cli {
 namespace {
 
 struct ReplayOptions {
-  std::string trace, policy = "heat", ratio = "1:2", rate_limit = "256M", plugin_dir;
+  std::string trace, policy = "auto", ratio = "1:2", rate_limit = "256M", plugin_dir;
   std::vector<std::string> set;
   unsigned windows = 8;
   std::uint64_t seed = 1;

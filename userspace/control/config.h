@@ -31,7 +31,7 @@ struct TargetShare {
 
 struct Config {
   EngineOptions engine;
-  std::string policy = "heat";
+  std::string policy = "auto";
   /// Options by policy name; only those of `policy` are used, so that switching is one line.
   std::map<std::string, std::vector<PolicyOption>> policy_options;
   std::uint64_t seed = 1;

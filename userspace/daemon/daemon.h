@@ -69,7 +69,7 @@ class Daemon {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<ControlServer> server_;
   UniqueFd signals_;
-  std::string stand_in_ = "heat";       ///< built in, decides while a plug-in can't
+  std::string stand_in_ = "auto";       ///< built in, decides while a plug-in can't
   std::set<std::string> waiting_;       ///< selectors without a process, told in the log
   std::vector<TenantMembers> tenants_;  ///< as targets() found them
   InterleaveWeights interleave_{system_};

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policy `auto`, the default: capacity-fitted hotness without a knob. Policy `heat` (heat.cc) is
+// the plain form of it.
+//
+// The hot set is what fits the fast tier: its edge is the smallest heat such that all pages at or
+// above it fit (View::threshold). Pages at the edge or hotter are promoted, hottest first; to make
+// room the coldest pages are demoted, and no more than needed. A pair (promotion, demotion) must
+// pay: the pages of a pair lie at least a band apart, so that pages at the edge don't bounce.
+//
+// How wide a band? Heat is a sample, so distances are measured in standard deviations of its noise
+// (HeatRuler, heat/scale.h). Among many pages of one temperature the luckiest and the unluckiest
+// are six deviations apart, and exchanging them is work for nothing. But a band as wide as that
+// would be blind for epochs to a hot set that has just moved. So the crowd decides:
+//   - When a fiftieth of the fast tier, a tenth or a quarter could be exchanged with pairs further
+//     apart than luck puts that many (4.5, 3 and 1.9 deviations, a little more when the slow tier
+//     is much larger and so has more lucky pages), the placement is off. Pairs are then exchanged
+//     from the farthest on for as long as luck doesn't put that many as far apart; at least half a
+//     deviation they are in any case.
+//   - Else only pairs that are 6.8 deviations apart are exchanged: stragglers.
+// The ruler takes windows for independent samples. Where they are not (a program that streams
+// touches a whole range in one window and then leaves it), luck reaches further. So each exchange
+// is judged by what came of it: the share of accesses that the fast tier serves should rise by what
+// the heats promised. While it does not, distances count for less, down to one in kMostDoubt.
+//
+// Every pair of neighbouring tiers is treated so, fastest pair first; the edge of a lower pair is
+// that of all tiers above it together.
+//
+// Sources: capacity-fitted threshold from counts by hotness, and a warm set between hot and cold
+// that is left where it is: MEMTIS (Lee et al., SOSP'23). Exchange of the hottest slow with the
+// coldest fast page: Nimble (Yan et al., ASPLOS'19). The test for luck is ours.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <set>
+
+#include "heat/scale.h"
+#include "policies/builtin.h"
+#include "policies/options.h"
+#include "policies/window_advice.h"
+
+namespace thermocline {
+
+namespace {
+
+enum Rule : std::uint8_t { kRoom, kHotter, kMakeRoom, kOverfull };
+constexpr std::array<std::string_view, 4> kRules = {
+    "hot enough for the faster tier, which has room",
+    "hotter than the page it replaces by more than the band",
+    "coldest on its tier, makes room for a hotter page",
+    "coldest on its tier, which holds more than its share",
+};
+
+/// Pages that are enough to tell; of more only as many are looked at.
+constexpr std::uint64_t kSample = 4u << 20;
+constexpr std::uint64_t kOne = 1;
+
+/// A crowd: when one in so many pages of a tier can be exchanged with pairs `far` apart (hundredths
+/// of a deviation), that is no luck. Of two equal crowds of one size the pages at the 98, 90 and
+/// 75 % quantiles are 4.1, 2.6 and 1.4 deviations apart, and further by a quarter to a third for
+/// every doubling of one of them. A large crowd tells sooner that a hot set has moved, a small one
+/// finds a few pages in the wrong place.
+struct Crowd {
+  std::uint64_t one_in, far, per_doubling;
+};
+constexpr std::array<Crowd, 3> kCrowds = {{{50, 450, 25}, {10, 300, 30}, {4, 190, 35}}};
+/// Of pages of one temperature, hundredths of a deviation by which the luckiest so many thousandths
+/// are off at least.
+struct Luck {
+  std::uint64_t share;
+  std::int64_t off;
+};
+constexpr std::array<Luck, 19> kLuck = {{{1, 309},
+                                         {2, 288},
+                                         {5, 258},
+                                         {10, 233},
+                                         {20, 205},
+                                         {50, 164},
+                                         {100, 128},
+                                         {167, 97},
+                                         {250, 67},
+                                         {333, 43},
+                                         {400, 25},
+                                         {500, 0},
+                                         {600, -25},
+                                         {667, -43},
+                                         {750, -67},
+                                         {833, -97},
+                                         {900, -128},
+                                         {950, -164},
+                                         {980, -205}}};
+/// Heat scatters a little further than a settled one's ruler says.
+constexpr std::int64_t kScatter = 30;
+/// Colder pages are never promoted: touched in one window of 256.
+constexpr unsigned kLeastHeat = 4;
+/// Least distance of any pair.
+constexpr std::uint64_t kBand = HeatRuler::kUnit / 2;
+/// Distance of a single pair that is no luck.
+constexpr std::uint64_t kSure = HeatRuler::kUnit * 68 / 10;
+/// Decisions until heat has settled. At first it scatters further than a settled one: by so many
+/// tenths while it is in the range of the long memory, and above.
+constexpr std::uint64_t kSettling = 24;
+constexpr std::uint64_t kUnsettled = 5, kUnsettledAbove = 7;
+/// What exchanges promised and what came of it is forgotten by one part in so many a decision.
+constexpr std::uint64_t kMemory = 16;
+/// Distances count for one in so many at least.
+constexpr std::uint64_t kMostDoubt = 3;
+
+using Histogram = std::array<PageCount, 256>;
+
+/// Heats of the last of the first `pages` pairs, when the hottest of the slow tier are paired with
+/// the coldest of the fast one; equal heats when there are not that many pages.
+std::pair<unsigned, unsigned> pair_at(const Histogram& slow, const Histogram& fast,
+                                      std::uint64_t pages) {
+  unsigned hot = 255, cold = 0;
+  for (std::uint64_t n = slow[hot].get(); n < pages; n += slow[hot].get())
+    if (hot-- == 0) return {0, 0};
+  for (std::uint64_t n = fast[cold].get(); n < pages; n += fast[cold].get())
+    if (cold++ == 255) return {0, 0};
+  return {hot, cold};
+}
+
+/// By how much the luckiest of pages of one temperature are off, of which they are so many
+/// thousandths.
+std::int64_t luck(std::uint64_t share) {
+  // Of a few pages any may be the luckiest.
+  std::int64_t off = 340;
+  for (const Luck& entry : kLuck)
+    if (share >= entry.share) off = entry.off;
+  return off;
+}
+
+class AutoPolicy final : public Policy {
+ public:
+  [[nodiscard]] std::string_view name() const override { return "auto"; }
+  [[nodiscard]] std::span<const std::string_view> rules() const override { return kRules; }
+
+  [[nodiscard]] Plan decide(const View& view) override {
+    Plan plan;
+    if (view.feedback.windows != windows_) {
+      windows_ = view.feedback.windows;
+      ruler_ = HeatRuler(windows_);
+    }
+    if (view.feedback.changed) {
+      decisions_ = 0;
+      accessed_before_ = 0;  // what came of the last plan can't be told
+    }
+    judge(view.feedback, view.tiers.front().used);
+    State state{view, plan, view.budget.moves.get(), {}, {}};
+    for (const TierView& tier : view.tiers)
+      state.room.push_back(static_cast<std::int64_t>(tier.free.get()));
+    PageCount above;
+    for (std::size_t fast = 0; fast + 1 < view.tiers.size(); ++fast) {
+      above += view.tiers[fast].capacity;
+      balance(state, fast, fast == 0 ? view.threshold : view.heat.select(above));
+    }
+    plan.advice = advise_windows(view);
+    ++decisions_;
+    return plan;
+  }
+
+ private:
+  using PageSet = std::set<std::pair<Asid, Vpn>>;
+  struct State {
+    const View& view;
+    Plan& plan;
+    std::uint64_t budget;  ///< pages that may still be moved
+    /// Free pages of each tier after what is planned; below 0 between the halves of an exchange.
+    std::vector<std::int64_t> room;
+    PageSet promoted;  ///< by the pair of tiers before: not this pair's to demote
+  };
+
+  static std::int64_t pages_of(const PageRef& page) {
+    return static_cast<std::int64_t>(page.order.pages().get());
+  }
+
+  static void move(State& state, const PageRef& page, std::size_t to, Rule rule) {
+    const View& view = state.view;
+    const TierId tier = view.tiers[to].id;
+    std::vector<Move>& moves = tier > page.tier ? state.plan.demotions : state.plan.promotions;
+    moves.push_back({page.asid, page.vpn, page.order, page.tier, tier, page.heat, rule});
+    const std::int64_t size = pages_of(page);
+    state.budget -= static_cast<std::uint64_t>(size);
+    state.room[to] -= size;
+    for (std::size_t from = 0; from < view.tiers.size(); ++from)
+      if (view.tiers[from].id == page.tier) state.room[from] += size;
+  }
+
+  /// Holds what the last plan promised against what the fast tier serves now.
+  void judge(const Feedback& feedback, PageCount fast) {
+    const std::uint64_t windows = std::max(feedback.windows, kOne);
+    const std::uint64_t accessed = feedback.accessed_page_windows.get();
+    const std::uint64_t served = feedback.accessed_page_windows_fast.get();
+    const std::uint64_t applied = feedback.promoted.get();
+    if (planned_ > 0 && accessed > 0 && accessed_before_ > 0) {
+      const std::uint64_t promised = promised_ / 1024 * std::min(applied, planned_) / planned_;
+      const std::uint64_t without = served_before_ * accessed / accessed_before_;
+      const std::uint64_t gained = served > without ? (served - without) / windows : 0;
+      promises_ += promised * kMemory;
+      kept_ += std::min(gained, promised) * kMemory;
+    }
+    promises_ -= promises_ / kMemory;
+    kept_ -= kept_ / kMemory;
+    accessed_before_ = accessed;
+    served_before_ = served;
+    planned_ = promised_ = 0;
+    // What is next to nothing beside the tier is no evidence.
+    const std::uint64_t benefit = fast.get() * kMemory / 64 + 1;
+    doubt_ = std::clamp(HeatRuler::kUnit * (promises_ + benefit) / (2 * kept_ + benefit),
+                        HeatRuler::kUnit, kMostDoubt * HeatRuler::kUnit);
+  }
+
+  /// Standard deviations, in HeatRuler::kUnit, that heats lie apart, as far as that is believed.
+  std::uint64_t distance(unsigned hot, unsigned cold) const {
+    return ruler_.distance(hot, cold) * HeatRuler::kUnit / doubt_;
+  }
+
+  /// How far apart pairs of two tiers must be.
+  std::uint64_t least_distance(const View& view, std::size_t fast) const {
+    const std::uint64_t fast_pages = std::max<std::uint64_t>(view.tiers[fast].used.get(), 1);
+    const std::uint64_t slow_pages = std::max<std::uint64_t>(view.tiers[fast + 1].used.get(), 1);
+    const auto one_in = static_cast<unsigned>(
+        std::clamp((fast_pages + slow_pages) / kSample, kOne, std::uint64_t{1024}));
+    const Histogram slow = view.heat.histogram(view.tiers[fast + 1].id, true, one_in);
+    const Histogram held = view.heat.histogram(view.tiers[fast].id, true, one_in);
+    if (!placement_is_off(slow, held, fast_pages / one_in, slow_pages / one_in)) return kSure;
+    // From pair to pair, as far as one heat goes on either side.
+    std::uint64_t least = kSure, pairs = 0;
+    unsigned hot = 255, cold = 0;
+    for (std::uint64_t slow_left = slow[hot].get(), fast_left = held[cold].get(); hot > cold;) {
+      const std::uint64_t run = std::min(slow_left, fast_left);
+      pairs += run * one_in;
+      const std::int64_t by_luck =
+          luck(pairs * 1000 / fast_pages) + luck(pairs * 1000 / slow_pages) + kScatter;
+      const std::uint64_t apart = distance(hot, cold);
+      if (run > 0 && static_cast<std::int64_t>(apart * 100 / HeatRuler::kUnit) >= by_luck)
+        least = std::min(least, apart);
+      slow_left -= run, fast_left -= run;
+      if (slow_left == 0) slow_left = slow[--hot].get();
+      if (fast_left == 0) fast_left = held[++cold].get();
+    }
+    return least;
+  }
+
+  bool placement_is_off(const Histogram& slow, const Histogram& held, std::uint64_t fast_pages,
+                        std::uint64_t slow_pages) const {
+    const auto doublings = static_cast<std::uint64_t>(
+        std::bit_width(std::max(slow_pages / std::max(fast_pages, kOne), kOne)) - 1);
+    const std::uint64_t unsettled = kSettling - std::min(decisions_, kSettling);
+    return std::any_of(kCrowds.begin(), kCrowds.end(), [&](const Crowd& crowd) {
+      const auto [hot, cold] = pair_at(slow, held, std::max(fast_pages / crowd.one_in, kOne));
+      const std::uint64_t far = (crowd.far + crowd.per_doubling * doublings) * HeatRuler::kUnit;
+      return distance(hot, cold) * 100 >=
+             far + far * (hot < kLongMemory ? kUnsettled : kUnsettledAbove) * unsettled /
+                       (10 * kSettling);
+    });
+  }
+
+  void balance(State& state, std::size_t fast, const Threshold& edge) {
+    const View& view = state.view;
+    const TierView& tier = view.tiers[fast];
+    const std::size_t slow = fast + 1;
+    std::vector<PageRef> cold =
+        view.heat.candidates(tier.id, Heat(0), Heat(255), false,
+                             PageCount(state.budget) + PageCount(state.promoted.size()));
+    if (!state.promoted.empty())
+      std::erase_if(cold, [&](const PageRef& page) {
+        return state.promoted.contains({page.asid, page.vpn});
+      });
+    state.promoted.clear();
+    std::size_t next = 0;
+
+    // A tier that holds more than its share gives its coldest pages away.
+    auto over = static_cast<std::int64_t>(tier.used.minus_floor(tier.capacity).get());
+    for (; next < cold.size() && over > 0; ++next) {
+      const std::int64_t size = pages_of(cold[next]);
+      if (size > state.room[slow] || static_cast<std::uint64_t>(size) > state.budget) break;
+      move(state, cold[next], slow, kOverfull);
+      state.room[fast] -= std::min(over, size);  // that much wasn't its own
+      over -= size;
+    }
+
+    // One below the edge: what fits the capacity only in part.
+    const unsigned floor = std::max(edge.heat.get() > 0 ? edge.heat.get() - 1u : 0u, kLeastHeat);
+    const std::vector<PageRef> hot =
+        view.heat.candidates(view.tiers[slow].id, Heat(static_cast<std::uint8_t>(floor)), Heat(255),
+                             true, PageCount(state.budget));
+    if (hot.empty()) return;
+    const std::uint64_t least = std::max(least_distance(view, fast), kBand);
+    const auto pays = [&](const PageRef& hotter, const PageRef& colder) {
+      return hotter.heat > colder.heat && distance(hotter.heat.get(), colder.heat.get()) >= least;
+    };
+    const bool last_pair = slow + 1 == view.tiers.size();
+    const PageRef* coldest_promoted = nullptr;
+    std::int64_t promoted_pages = 0;
+    for (const PageRef& page : hot) {
+      const std::int64_t size = pages_of(page);
+      std::int64_t room = state.room[fast];
+      std::int64_t cost = size;
+      std::size_t end = next;
+      for (; room < size && end < cold.size() && pays(page, cold[end]); ++end) {
+        room += pages_of(cold[end]);
+        cost += pages_of(cold[end]);
+      }
+      if (room < size || static_cast<std::uint64_t>(cost) > state.budget) {
+        if (page.order == kOrder4K) break;  // what follows is no hotter
+        continue;
+      }
+      const Rule rule = end > next ? kHotter : kRoom;
+      if (fast == 0) {
+        planned_ += static_cast<std::uint64_t>(size);
+        promised_ += static_cast<std::uint64_t>(size) * touched_share(page.heat.get());
+        for (std::size_t i = next; i < end; ++i)
+          promised_ -=
+              std::min(promised_, cold[i].order.pages().get() * touched_share(cold[i].heat.get()));
+      }
+      for (; next < end; ++next) move(state, cold[next], slow, kMakeRoom);
+      move(state, page, fast, rule);
+      coldest_promoted = &page;
+      promoted_pages += size;
+      if (!last_pair) state.promoted.emplace(page.asid, page.vpn);
+    }
+    if (fast > 0 || coldest_promoted == nullptr) return;
+    for (; next < cold.size() && promoted_pages > 0 && pays(*coldest_promoted, cold[next]);
+         ++next) {
+      const PageRef& page = cold[next];
+      state.plan.spares.push_back(
+          {page.asid, page.vpn, page.order, page.tier, view.tiers[slow].id, page.heat, kMakeRoom});
+      promoted_pages -= pages_of(page);
+    }
+  }
+
+  std::uint64_t decisions_ = 0;
+  std::uint64_t windows_ = 0;
+  HeatRuler ruler_{1};
+  std::uint64_t planned_ = 0;   ///< pages that the last plan promotes to the fastest tier
+  std::uint64_t promised_ = 0;  ///< touches a window that it then serves more, times 1024
+  std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< as the last decision saw them
+  std::uint64_t promises_ = 0, kept_ = 0;                  ///< of late, times kMemory
+  std::uint64_t doubt_ = HeatRuler::kUnit;
+};
+
+}  // namespace
+
+PolicyFactory auto_policy() {
+  PolicyFactory factory;
+  factory.name = "auto";
+  factory.summary = "fits the hottest pages to the fast tier; moves what luck doesn't explain";
+  factory.source =
+      "capacity-fitted threshold and warm set of MEMTIS (SOSP'23), exchange of Nimble "
+      "(ASPLOS'19); the test for luck is ours";
+  factory.make = [](std::span<const PolicyOption> given,
+                    std::uint64_t) -> Result<std::unique_ptr<Policy>> {
+    TC_TRY(read_options("auto", given, {}));
+    return std::make_unique<AutoPolicy>();
+  };
+  return factory;
+}
+
+}  // namespace thermocline
