@@ -15,8 +15,10 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace thermocline::plugin {
 
@@ -25,6 +27,16 @@ namespace {
 /// For how long a process that was killed is waited for: it may hold much memory.
 constexpr auto kLastWait = std::chrono::milliseconds(200);
 constexpr auto kPoll = std::chrono::milliseconds(1);
+
+/// Killed, but not gone yet when there was no more time to wait for them.
+struct Late {
+  std::mutex lock;
+  std::vector<pid_t> pids;
+};
+Late& late() {
+  static Late the_late;
+  return the_late;
+}
 
 /// A copy that none of the child's numbers falls on.
 UniqueFd copy_above(int fd) {
@@ -91,12 +103,25 @@ PluginProcess::~PluginProcess() {
   end();
 }
 
+std::size_t PluginProcess::reap_late() {
+  const std::lock_guard guard(late().lock);
+  std::erase_if(late().pids, [](pid_t pid) { return ::waitpid(pid, nullptr, WNOHANG) != 0; });
+  return late().pids.size();
+}
+
 void PluginProcess::end() {
+  reap_late();
   if (pid_ < 0) return;
   ::kill(pid_, SIGKILL);
   const auto deadline = Clock::now() + kLastWait;
-  while (::waitpid(pid_, nullptr, WNOHANG) == 0 && Clock::now() < deadline)
+  while (::waitpid(pid_, nullptr, WNOHANG) == 0) {
+    if (Clock::now() >= deadline) {
+      const std::lock_guard guard(late().lock);
+      late().pids.push_back(pid_);
+      break;
+    }
     std::this_thread::sleep_for(kPoll);
+  }
   pid_ = -1;
 }
 

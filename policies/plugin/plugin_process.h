@@ -36,8 +36,11 @@ class PluginProcess {
   PluginProcess& operator=(PluginProcess&& o) noexcept;
   PluginProcess(const PluginProcess&) = delete;
   PluginProcess& operator=(const PluginProcess&) = delete;
-  /// Kills it.
+  /// Kills it, and waits for it for a moment. One that takes longer is reaped when the next one
+  /// ends, or by reap_late().
   ~PluginProcess();
+  /// How many of those are still there.
+  static std::size_t reap_late();
 
   /// kFailure, as a sentence without its subject: "didn't answer in time", "crashed (Aborted)".
   [[nodiscard]] Status send(FrameType type, std::span<const std::byte> payload,

@@ -57,6 +57,7 @@ class PolicyPlugin : public testing::Test {
   /// No test leaves a process.
   void TearDown() override {
     policy_.reset();
+    while (plugin::PluginProcess::reap_late() > 0) std::this_thread::sleep_for(10ms);
     EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
     EXPECT_EQ(errno, ECHILD);
   }
