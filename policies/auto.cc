@@ -141,7 +141,7 @@ class AutoPolicy final : public Policy {
       ruler_ = HeatRuler(windows_);
     }
     if (view.feedback.changed) {
-      decisions_ = 0;
+      decisions_ = 0;        // heat is unsettled again
       accessed_before_ = 0;  // what came of the last plan can't be told
     }
     judge(view.feedback, view.tiers.front().used);

@@ -49,7 +49,7 @@ struct Feedback {
   PageCount accessed_page_windows;  ///< sum over the windows of accessed pages
   PageCount accessed_page_windows_fast;  ///< of these on tier 0
   PageCount present_page_windows;        ///< sum over the windows of observable present pages
-  /// The hot set seems to have moved: before the epoch's windows all heat was quartered.
+  /// What was hot in an address space isn't any more: its heat was quartered early in the epoch.
   bool changed = false;
 };
 

@@ -76,7 +76,7 @@ struct Times {
   Nanoseconds epoch{}, decision{};
 };
 
-/// An engine whose policy is `heat`; it decides and moves nothing.
+/// An engine whose policy is `auto`; it decides and moves nothing.
 class Epochs {
  public:
   explicit Epochs(int active_of_ten) {

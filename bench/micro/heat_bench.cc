@@ -125,6 +125,20 @@ void AgeAndSelectMostlyCold(benchmark::State& state) {
 }
 BENCHMARK(AgeAndSelectMostlyCold)->DenseRange(0, 2)->UseManualTime()->Unit(benchmark::kMillisecond);
 
+/// All heat is quartered: what was hot isn't any more.
+void Fade(benchmark::State& state) {
+  HeatMap& map = warm_map(best_heat_kernels(), 10);
+  const Asid asid = map.address_spaces().front();
+  for (auto _ : state) {
+    take_window(map, 10);
+    const double begin = cpu_seconds();
+    map.fade(asid);
+    state.SetIterationTime(cpu_seconds() - begin);
+  }
+  per_page(state);
+}
+BENCHMARK(Fade)->UseManualTime()->Unit(benchmark::kMillisecond);
+
 /// The hottest 128 Ki pages of the slow tier, and the coldest of the fast one.
 void CandidatesHottest(benchmark::State& state) {
   const HeatMap& map = warm_map(best_heat_kernels(), 10);
@@ -152,7 +166,7 @@ void Histogram(benchmark::State& state) {
 BENCHMARK(Histogram)->Unit(benchmark::kMillisecond);
 
 /// A whole decision of policy auto, lists and test for luck included, after ageing.
-void DecideHeat(benchmark::State& state) {
+void DecideAuto(benchmark::State& state) {
   HeatMap& map = warm_map(best_heat_kernels(), 10);
   PolicyRegistry registry;
   register_builtin_policies(registry);
@@ -172,7 +186,7 @@ void DecideHeat(benchmark::State& state) {
   per_page(state);
   take_window(map, 10);
 }
-BENCHMARK(DecideHeat)->Unit(benchmark::kMillisecond);
+BENCHMARK(DecideAuto)->Unit(benchmark::kMillisecond);
 
 /// Resident memory that 100 M pages cost, and what the map itself says.
 void MemoryOf100MPages(benchmark::State& state) {

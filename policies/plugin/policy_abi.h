@@ -98,6 +98,7 @@ struct thermocline_view {
   uint64_t window_ns; /* their length */
   /* Sums over the windows: pages that were touched, of these on tier 0, and all that were seen. */
   uint64_t accessed_page_windows, accessed_page_windows_fast, present_page_windows;
+  uint64_t changed; /* 1: what was hot in a space isn't any more: its heat was quartered */
 };
 
 struct thermocline_move {

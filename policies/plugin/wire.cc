@@ -239,6 +239,7 @@ ShownView show(const View& view) {
   v.accessed_page_windows = view.feedback.accessed_page_windows.get();
   v.accessed_page_windows_fast = view.feedback.accessed_page_windows_fast.get();
   v.present_page_windows = view.feedback.present_page_windows.get();
+  v.changed = view.feedback.changed ? 1 : 0;
   const PageCount limit = std::min(view.budget.moves, kMostListed);
   for (std::size_t t = 0; t < view.tiers.size(); ++t) {
     const TierView& from = view.tiers[t];

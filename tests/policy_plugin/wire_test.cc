@@ -248,6 +248,13 @@ TEST_F(PlanCheck, EveryRuleIsHeldTo) {
   }
 }
 
+TEST_F(PlanCheck, ThePluginIsToldOfAChange) {
+  View view = world_->view();
+  EXPECT_EQ(show(view).view.changed, 0u);
+  view.feedback.changed = true;
+  EXPECT_EQ(decode_view(encode(show(view)))->view.changed, 1u);
+}
+
 TEST_F(PlanCheck, WindowsAreSteeredUnlessThePluginDoes) {
   View view = world_->view();
   view.feedback.present_page_windows = PageCount(1000);

@@ -240,7 +240,10 @@ TEST_F(HeatMapTest, FadingQuartersTheHeatOfWhatCanBeObserved) {
   see(Vpn(1 << 18), {on_node(1, true)}, true, kOrder1G);
   see(Vpn(8), {blind(1)});  // from now on it can't be seen
   const unsigned unseen = heat(Vpn(8));
-  map_.fade();
+  see(Vpn(0), {on_node(1, true)}, true, kOrder4K, Asid(43));
+  map_.fade(kProcess);
+  map_.fade(Asid(99));  // of nobody: nothing happens
+  EXPECT_EQ(map_.look_up(Asid(43), Vpn(0))->first.get(), 100u) << "another's";
   EXPECT_EQ(heat(Vpn(0)), 25u);
   EXPECT_EQ(heat(Vpn(511)), 25u);
   EXPECT_EQ(heat(Vpn(8)), unseen);

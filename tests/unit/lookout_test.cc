@@ -1,39 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/lookout.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <vector>
 
+#include "heat/heat_map.h"
+#include "heat/scale.h"
 #include "tracking/record.h"
 
 namespace thermocline {
 namespace {
 
 using Change = Lookout::Change;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
-/// Looks that find so many touched pages.
+constexpr Asid kOne{42}, kTwo{43};
+constexpr std::size_t kPages = 2048;  ///< of each
+
+/// Two address spaces whose pages are always touched, and looks that find so many of them touched.
 class LookoutTest : public testing::Test {
  protected:
-  Change look(std::size_t touched) {
-    std::vector<std::byte> bytes;
-    std::vector<EntryObservation> pages(512, {NodeId(0), true, true, false, false});
+  LookoutTest() {
+    const TierId tiers[] = {TierId(0)};
+    heat_.set_node_tiers(tiers);
+    heat_.set_window_heat(kAlwaysHot);
+    for (const Asid asid : {kOne, kTwo}) heat_.apply(*record(asid, kPages), true);
+  }
+
+  std::optional<RecordView> record(Asid asid, std::size_t touched) {
+    bytes_.clear();
+    std::vector<EntryObservation> pages(kPages, {NodeId(0), true, true, false, false});
     for (std::size_t i = 0; i < touched; ++i) pages.at(i).accessed = true;
     RecordHeader header;
-    header.asid = Asid(42);
-    RecordWriter(bytes).append(header, 0, Vpn(0), kOrder4K, pages);
-    RecordReader reader(bytes);
+    header.asid = asid;
+    RecordWriter(bytes_).append(header, 0, Vpn(0), kOrder4K, pages);
+    reader_.emplace(bytes_);
+    return reader_->next();
+  }
+  Change look(std::size_t one, std::size_t two = 0) {
     lookout_.begin();
-    while (const auto record = reader.next()) lookout_.take(*record);
+    lookout_.take(*record(kOne, one));
+    lookout_.take(*record(kTwo, two));
     return lookout_.compare();
   }
   Change after(const std::vector<std::size_t>& before, std::size_t touched) {
-    lookout_.clear();
+    lookout_.choose(heat_, TierId(0));
     for (const std::size_t one : before) (void)look(one);
     return look(touched);
   }
+
+  HeatMap heat_;
   Lookout lookout_;
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::optional<RecordReader> reader_;
 };
+
+TEST_F(LookoutTest, LooksAtAFewPagesOfEachAddressSpace) {
+  lookout_.choose(heat_, TierId(0));
+  ASSERT_EQ(lookout_.parts().size(), 2u);
+  std::size_t pages = 0;
+  for (const Lookout::Part& part : lookout_.parts()) {
+    EXPECT_GE(part.ranges.size(), 32u);
+    pages += part.ranges.size();
+  }
+  EXPECT_LE(pages, 128u) << "of 4096";
+}
 
 TEST_F(LookoutTest, MuchLessOrMuchMoreThanBeforeIsAChange) {
   EXPECT_EQ(after({}, 0), Change::kNone) << "nothing to compare with";
@@ -42,14 +79,13 @@ TEST_F(LookoutTest, MuchLessOrMuchMoreThanBeforeIsAChange) {
   EXPECT_EQ(after({100, 100}, 166), Change::kNone);
   EXPECT_EQ(after({100, 100}, 168), Change::kMore);
   EXPECT_EQ(after({0}, 64), Change::kMore);
-  EXPECT_EQ(after({64}, 17), Change::kLess);
-  EXPECT_EQ(after({64}, 15), Change::kGone) << "less than a quarter";
+  EXPECT_EQ(after({64, 65, 65, 65}, 36), Change::kLess);
 }
 
 TEST_F(LookoutTest, AFewTouchedPagesMoreOrLessMeanNothing) {
   EXPECT_EQ(after({23, 23}, 0), Change::kNone);
   EXPECT_EQ(after({0, 0}, 23), Change::kNone);
-  EXPECT_EQ(after({24, 24}, 0), Change::kGone);
+  EXPECT_EQ(after({24, 24}, 0), Change::kLess);
   EXPECT_EQ(after({36, 36}, 20), Change::kNone) << "less than three deviations of a count";
 }
 
@@ -57,6 +93,30 @@ TEST_F(LookoutTest, WhereLooksDifferAnywayOnlyMoreThanThatIsAChange) {
   EXPECT_EQ(after({90, 10, 90, 10}, 10), Change::kNone) << "a scan that comes and goes";
   EXPECT_EQ(after({90, 10, 90, 10}, 120), Change::kNone);
   EXPECT_EQ(after({90, 10, 90, 10}, 400), Change::kMore);
+}
+
+TEST_F(LookoutTest, WhoseHotPagesAreHardlyTouchedAnyMoreIsNamed) {
+  lookout_.choose(heat_, TierId(0));
+  (void)look(64, 64);
+  EXPECT_EQ(look(64, 10), Change::kLess);
+  EXPECT_THAT(lookout_.gone(), ElementsAre(kTwo));
+  EXPECT_EQ(look(0, 0), Change::kLess);
+  EXPECT_THAT(lookout_.gone(), ElementsAre(kOne, kTwo));
+  lookout_.choose(heat_, TierId(0));
+  (void)look(64, 64);
+  EXPECT_EQ(look(30, 30), Change::kLess);
+  EXPECT_THAT(lookout_.gone(), IsEmpty()) << "half is not gone";
+}
+
+TEST_F(LookoutTest, ALookThatMissesPagesSaysNothing) {
+  lookout_.choose(heat_, TierId(0));
+  (void)look(64, 64);
+  lookout_.begin();
+  lookout_.take(*record(kOne, 64));
+  lookout_.miss();
+  EXPECT_EQ(lookout_.compare(), Change::kNone);
+  EXPECT_EQ(look(0, 0), Change::kNone) << "a first one again";
+  EXPECT_EQ(look(64, 64), Change::kMore);
 }
 
 }  // namespace

@@ -51,10 +51,15 @@ constexpr double kCalmBudget = 4;
 constexpr unsigned kYoungEpochs = 3;
 /// What is known from one in so many accesses is no share to compare with.
 constexpr std::uint64_t kFewAccesses = 16;
-/// When young epochs have found nothing to move so often in a row, or nothing that pays, it takes
-/// twice as many epochs each time until a change may call for them again, up to 2^kMostDoublings.
+/// When young epochs after a change have brought nothing so often in a row, it takes twice as many
+/// epochs each time until another change may call for them, up to 2^kMostDoublings.
 constexpr unsigned kFruitless = 3, kMostDoublings = 5;
 constexpr std::pair<std::uint64_t, std::uint64_t> kNoHope{0, 0};
+/// Epochs begin early at most once in so many because an epoch found that the fast tier serves
+/// less.
+constexpr unsigned kLookAgainAfter = 8;
+/// A program that touches so many pages in the first windows of an epoch is not asleep.
+constexpr PageCount kAwake{64};
 
 /// Looks while the engine rests take one in so many parts of the budget, and come no more often
 /// than this, and once in so many windows.
@@ -225,6 +230,10 @@ Nanoseconds Engine::step(Nanoseconds now) {
 
 void Engine::begin_epoch(Nanoseconds now) {
   if (epoch_.get() > 0) end_epoch(now);
+  if (next_policy_ || next_options_.mode != options_.mode) {
+    unpaid_ = 0;
+    next_look_ = next_again_ = epoch_;
+  }
   options_ = next_options_;
   credit_ = std::min(credit_ + scaled(now - epoch_start_, options_.cpu_budget),
                      scaled(options_.cpu_burst, options_.cpu_budget));
@@ -252,10 +261,10 @@ void Engine::begin_epoch(Nanoseconds now) {
   if (parts_.tenants) tenants_ = parts_.tenants();
   refresh_mappings(now);
   refresh_tiers();
-  for (auto& [pid, target] : targets_) target.told = false;
-  feedback_.changed = forget_;
-  if (forget_) heat_.fade();
-  forget_ = false;
+  for (auto& [pid, target] : targets_) {
+    target.told = false;
+    target.touched = PageCount(0);
+  }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
 
   windows_done_ = 0;
@@ -279,7 +288,10 @@ Nanoseconds Engine::keep_watch(Nanoseconds now) {
     begin_look(now);
   } else if (rounds_ == nullptr) {
     for (const Lookout::Part& part : lookout_.parts())
-      if (Target* target = find(part.asid)) look_at(*target, part, true);
+      if (Target* target = find(part.asid))
+        look_at(*target, part, true);
+      else
+        lookout_.miss();
     end_look(parts_.system.now());
   } else {
     lookout_.clear();  // the tracker has no time for it
@@ -297,7 +309,10 @@ void Engine::begin_look(Nanoseconds now) {
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   for (const Lookout::Part& part : lookout_.parts()) {
     Target* target = find(part.asid);
-    if (target == nullptr || target->in_round) continue;
+    if (target == nullptr || target->in_round) {
+      lookout_.miss();
+      continue;
+    }
     if (rounds_ == nullptr) {
       look_at(*target, part, false);
       continue;
@@ -312,7 +327,10 @@ void Engine::begin_look(Nanoseconds now) {
     request.cpu_share = options_.cpu_budget;
     request.cpu_burst = scaled(options_.cpu_burst, options_.cpu_budget);
     // What is wrong with it the next epoch will find, and say.
-    if (!rounds_->begin_round(request)) continue;
+    if (!rounds_->begin_round(request)) {
+      lookout_.miss();
+      continue;
+    }
     target->in_look = true;
     target->look_armed = false;
     ++looks_pending_;
@@ -339,7 +357,10 @@ void Engine::look_at(Target& target, const Lookout::Part& part, bool count) {
       if (count && record->asid == target.process.asid) lookout_.take(*record);
   });
   ++counters_.scan_calls;
-  if (stats) counters_.scans += *stats;
+  if (stats)
+    counters_.scans += *stats;
+  else
+    lookout_.miss();
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
 }
 
@@ -353,7 +374,8 @@ void Engine::end_look(Nanoseconds now) {
   if (change == Lookout::Change::kNone || epoch_ < next_look_ || !can_pay) return;
   ++counters_.epochs_early;
   look_closer();
-  forget_ = change == Lookout::Change::kGone;
+  for (const Asid asid : lookout_.gone())
+    if (Target* target = find(asid)) target->fade_due = true;
   next_epoch_ = now;
 }
 
@@ -576,6 +598,7 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
     if (!counts) continue;
     counters_.present_page_windows += stats.pages;
     counters_.accessed_page_windows += stats.accessed;
+    target.touched += stats.accessed;
     counters_.accessed_page_windows_fast += stats.accessed_fast;
   }
   if (reader.error()) {
@@ -586,6 +609,12 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
 
 void Engine::end_pass(Target& target, bool whole) {
   constexpr std::uint64_t kEnd = std::uint64_t{1} << (57 - kPageShift);
+  // A program that touches nothing now is asleep: its hot set need not have moved.
+  if (target.fade_due && target.touched >= kAwake) {
+    target.fade_due = false;
+    heat_.fade(target.process.asid);
+    feedback_.changed = true;
+  }
   const Vpn cursor = target.pass.cursor;
   if (whole && target.pass.intact) {
     target.told = true;
@@ -798,6 +827,8 @@ void Engine::decide() {
     std::vector<Move> kept_fast = hold_ranges(view);
     const Nanoseconds before = parts_.system.process_cpu_time();
     plan = parts_.policy->decide(view);
+    feedback_.changed = false;
+    for (auto& [pid, target] : targets_) target.fade_due = false;
     counters_.deciding_cpu += parts_.system.process_cpu_time() - before;
     overrule(view, std::move(kept_fast), plan);
   }
@@ -896,9 +927,10 @@ void Engine::overrule(const View& view, std::vector<Move> kept_fast, Plan& plan)
 void Engine::look_closer() {
   young_until_ = Epoch(epoch_.get() + 1 + kYoungEpochs);
   next_look_ = young_until_;
-  if (fruitless_ >= kFruitless)
-    next_look_ = Epoch(next_look_.get() + (kYoungEpochs << (fruitless_ - kFruitless)));
-  fruitless_ = std::min(fruitless_ + 1, kFruitless + kMostDoublings);
+  if (unpaid_ >= kFruitless)
+    next_look_ = Epoch(next_look_.get() + (kYoungEpochs << (unpaid_ - kFruitless)));
+  unpaid_ = std::min(unpaid_ + 1, kFruitless + kMostDoublings);
+  hope_ = kNoHope;
 }
 
 void Engine::pace() {
@@ -909,22 +941,26 @@ void Engine::pace() {
   const std::uint64_t accessed = feedback_.accessed_page_windows.get();
   const std::uint64_t served = feedback_.accessed_page_windows_fast.get();
   // The hot set seems to have moved. Heat needs a second look to tell the new one from the old.
-  const bool look_again = epoch_ >= std::max(next_look_, young_until_) &&
+  const bool look_again = epoch_ >= std::max({next_look_, young_until_, next_again_}) &&
                           accessed_before_ * kFewAccesses > accessed &&
                           served * accessed_before_ * 4 < served_before_ * accessed * 3;
   accessed_before_ = accessed;
   served_before_ = served;
   const bool calm = planned.get() * kCalmShare <= fast.get();
-  if (look_again && calm) look_closer();
+  if (look_again && calm) {
+    look_closer();
+    next_again_ = Epoch(epoch_.get() + kLookAgainAfter);
+  }
   // What looking closer has found was worth it: the next change may be believed soon.
   if (hope_ != kNoHope && served * hope_.second * 16 > hope_.first * accessed * 17) {
-    fruitless_ = 0;
+    unpaid_ = 0;
     next_look_ = young_until_;
+    hope_ = kNoHope;
   }
-  hope_ = kNoHope;
+  if (planned > PageCount(0) && epoch_ < young_until_ && hope_ == kNoHope)
+    hope_ = {served, accessed};
   if (!calm) {
     calm_epochs_ = 0;
-    hope_ = epoch_ < young_until_ ? std::pair(served, accessed) : kNoHope;
   } else if (epoch_ < young_until_) {
     calm_epochs_ = 0;
     length = Nanoseconds(0);

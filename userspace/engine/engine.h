@@ -23,6 +23,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -245,6 +246,8 @@ class Engine : private RoundSink {
     unsigned idle_epochs = 0;      ///< in a row without such a page
     std::uint64_t seen_ticks = 0;  ///< its CPU time when there was one
     bool unseen = false;
+    PageCount touched;      ///< page-windows of this epoch in which a page was found accessed
+    bool fade_due = false;  ///< its hot pages are hardly touched any more
     Pass pass;
     bool told = false;            ///< as a whole in this epoch
     std::uint64_t maps_hash = 0;  ///< of its /proc/PID/maps when that was read last; 0 = never
@@ -308,7 +311,7 @@ class Engine : private RoundSink {
   /// What holds whatever the policy plans: ranges, shares, headroom against running out of memory.
   void overrule(const View& view, std::vector<Move> kept_fast, Plan& plan);
   void queue_plan(Plan plan);
-  /// The hot set has moved: the next epochs follow each other at once.
+  /// What is hot seems to have changed: the next epochs follow each other at once.
   void look_closer();
   /// Sets next_epoch_ by what the plan holds and what this epoch cost.
   void pace();
@@ -369,11 +372,10 @@ class Engine : private RoundSink {
   Nanoseconds tracking_cpu_epoch_{};
   Nanoseconds credit_{};      ///< CPU time that tracking may take, as of epoch_start_
   unsigned calm_epochs_ = 0;  ///< in a row, up to kMostCalm
-  Epoch young_until_{0}, next_look_{0};
-  unsigned fruitless_ = 0;  ///< times in a row that looking closer brought nothing
-  /// Page-windows on tier 0 and all, before the moves of a young epoch; 0: there was none.
+  Epoch young_until_{0}, next_look_{0}, next_again_{0};
+  unsigned unpaid_ = 0;  ///< times that the engine has looked closer since that paid last
+  /// Page-windows on tier 0 and all, before what looking closer found is moved; 0: nothing yet.
   std::pair<std::uint64_t, std::uint64_t> hope_{0, 0};
-  bool forget_ = false;                                    ///< before the next epoch
   std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< page-windows of the epoch before
   Nanoseconds longest_scan_{};
   Lookout lookout_;

@@ -17,6 +17,8 @@ constexpr PageCount kHottest{16384};
 constexpr std::uint64_t kWanted = 64, kLeast = 128, kMost = 512;
 /// So many must be touched in a look for less, or for more, to mean something.
 constexpr std::uint64_t kEnough = 24;
+/// So many of an address space must have been touched for it to be gone.
+constexpr std::uint64_t kEnoughOfOne = 8;
 /// Standard deviations that are no chance.
 constexpr std::uint64_t kDeviations = 3;
 
@@ -24,6 +26,7 @@ constexpr std::uint64_t kDeviations = 3;
 
 void Lookout::clear() {
   parts_.clear();
+  missed_ = false;
   looks_ = sum_ = squares_ = 0;
 }
 
@@ -38,31 +41,59 @@ void Lookout::choose(const HeatMap& heat, TierId tier) {
   if (shares == 0) return;
   // So many pages are touched kWanted times in a window, when heat tells the truth.
   const std::uint64_t pages = std::clamp(kWanted * 1024 * hottest.size() / shares, kLeast, kMost);
-  const std::size_t step = std::max<std::size_t>(hottest.size() / pages, 1);
+  const std::size_t step = (hottest.size() + pages - 1) / pages;
   std::map<Asid, std::vector<ScanRange>> parts;
   for (std::size_t i = step / 2; i < hottest.size(); i += step)
     parts[hottest[i].asid].push_back({hottest[i].vpn, hottest[i].order.pages()});
   for (auto& [asid, ranges] : parts) {
     std::sort(ranges.begin(), ranges.end(),
               [](const ScanRange& a, const ScanRange& b) { return a.first < b.first; });
-    parts_.push_back({asid, std::move(ranges)});
+    parts_.push_back({asid, std::move(ranges), 0, 0});
   }
 }
 
+void Lookout::begin() {
+  missed_ = false;
+  for (Part& part : parts_) part.touched = 0;
+}
+
+void Lookout::take(const RecordView& record) {
+  const auto part = std::lower_bound(parts_.begin(), parts_.end(), record.asid,
+                                     [](const Part& one, Asid asid) { return one.asid < asid; });
+  if (part != parts_.end() && part->asid == record.asid)
+    part->touched += record.accessed.population();
+}
+
 Lookout::Change Lookout::compare() {
-  const std::uint64_t looks = looks_++;
-  const std::uint64_t usual = looks == 0 ? 0 : sum_ / looks;
-  // Where pages are touched in turn, looks differ by more than a count of independent ones.
-  const std::uint64_t variance = looks == 0 ? 0 : squares_ / looks - usual * usual;
-  sum_ += touched_;
-  squares_ += touched_ * touched_;
-  const auto [few, many] = std::minmax(usual, touched_);
-  const std::uint64_t off = many - few;
-  if (looks == 0 || many < kEnough || few * 5 >= many * 3 ||
-      off * off <= kDeviations * kDeviations * std::max(many, variance))
+  gone_.clear();
+  if (missed_) {
+    for (Part& part : parts_) part.sum = 0;
+    looks_ = sum_ = squares_ = 0;
     return Change::kNone;
-  if (touched_ > usual) return Change::kMore;
-  return few * 4 < many ? Change::kGone : Change::kLess;
+  }
+  std::uint64_t touched = 0;
+  for (const Part& part : parts_) touched += part.touched;
+  Change change = Change::kNone;
+  if (looks_ > 0) {
+    const std::uint64_t usual = sum_ / looks_;
+    // Where pages are touched in turn, looks differ by more than a count of independent ones.
+    const std::uint64_t variance = (squares_ * looks_ - sum_ * sum_) / (looks_ * looks_);
+    const auto [few, many] = std::minmax(usual, touched);
+    const std::uint64_t off = many - few;
+    if (many >= kEnough && few * 5 < many * 3 &&
+        off * off > kDeviations * kDeviations * std::max(many, variance))
+      change = touched > usual ? Change::kMore : Change::kLess;
+  }
+  for (Part& part : parts_) {
+    const std::uint64_t usual = looks_ == 0 ? 0 : part.sum / looks_;
+    if (change == Change::kLess && usual >= kEnoughOfOne && part.touched * 4 < usual)
+      gone_.push_back(part.asid);
+    part.sum += part.touched;
+  }
+  ++looks_;
+  sum_ += touched;
+  squares_ += touched * touched;
+  return change;
 }
 
 }  // namespace thermocline

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks at a few hundred hot pages while the engine rests. A hot set that has moved elsewhere shows
-// in that they are touched less, for the cost of a few hundred pages; what is hot now has to be
-// found by an epoch.
+// in that they are touched less, a program that has become busy in that they are touched more, for
+// the cost of a few hundred pages; what is hot now has to be found by an epoch.
 #pragma once
 
 #include <cstdint>
@@ -20,26 +20,33 @@ class Lookout {
   struct Part {
     Asid asid;
     std::vector<ScanRange> ranges;
+    std::uint64_t touched = 0;  ///< entries, in this look
+    std::uint64_t sum = 0;      ///< of the looks before
   };
+  enum class Change : std::uint8_t { kNone, kLess, kMore };
 
   /// Chooses pages of the tier to look at, spread over the hottest, and forgets what was seen of
   /// others. None when there is no evidence yet.
   void choose(const HeatMap& heat, TierId tier);
   void clear();
-  /// One for each address space, in no order; empty: there is nothing to look at.
+  /// One for each address space, by its number; empty: there is nothing to look at.
   [[nodiscard]] const std::vector<Part>& parts() const { return parts_; }
 
-  /// kLess: less than 60 %; kGone: less than a quarter; kMore: more than 5/3.
-  enum class Change : std::uint8_t { kNone, kLess, kGone, kMore };
-  /// A look: records of the pages, then whether they are touched so much less, or more, than in the
-  /// looks before that this is no chance. The first look never says so.
-  void begin() { touched_ = 0; }
-  void take(const RecordView& record) { touched_ += record.accessed.population(); }
+  /// A look: records of the pages, then whether they are touched so much less (three fifths), or
+  /// more (five thirds), than in the looks before that this is no chance. The first look never says
+  /// so.
+  void begin();
+  void take(const RecordView& record);
+  /// Some pages can't be looked at now: this look says nothing, and the next is a first one.
+  void miss() { missed_ = true; }
   [[nodiscard]] Change compare();
+  /// After it has said kLess: address spaces whose pages are touched less than a quarter as much.
+  [[nodiscard]] const std::vector<Asid>& gone() const { return gone_; }
 
  private:
   std::vector<Part> parts_;
-  std::uint64_t touched_ = 0;                        ///< entries, in this look
+  std::vector<Asid> gone_;
+  bool missed_ = false;
   std::uint64_t looks_ = 0, sum_ = 0, squares_ = 0;  ///< of the looks before
 };
 

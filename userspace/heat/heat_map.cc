@@ -1139,39 +1139,41 @@ Threshold HeatMap::age_and_select(PageCount capacity) {
   return edge;
 }
 
-void HeatMap::fade() {
+void HeatMap::fade(Asid asid) {
   constexpr unsigned kShift = 2;
-  impl_->store.for_each_chunk([](BlockStore::Chunk& chunk, std::size_t used) {
-    for (std::size_t i = 0; i < used; ++i) {
-      if (chunk.hottest[i] == 0) continue;
-      std::uint8_t* const heat = chunk.heat[i];
-      const std::uint8_t* const state = chunk.state[i];
-      if (!chunk.unobservable[i]) {
-        for (std::size_t e = 0; e < kBlockEntries; ++e)
-          heat[e] = static_cast<std::uint8_t>(heat[e] >> kShift);
-        chunk.hottest[i] = static_cast<std::uint8_t>(chunk.hottest[i] >> kShift);
+  const auto found = impl_->spaces.find(asid);
+  if (found == impl_->spaces.end()) return;
+  const auto fade_huge = [](HugeEntry& page) {
+    if (page.observable()) page.heat = static_cast<std::uint8_t>(page.heat >> kShift);
+  };
+  const auto fade_block = [this](Slot slot) {
+    BlockStore::Chunk& chunk = impl_->store.chunk_of(slot);
+    const std::size_t i = BlockStore::index_of(slot);
+    if (chunk.hottest[i] == 0) return;
+    std::uint8_t* const heat = chunk.heat[i];
+    if (!chunk.unobservable[i]) {
+      for (std::size_t e = 0; e < kBlockEntries; ++e)
+        heat[e] = static_cast<std::uint8_t>(heat[e] >> kShift);
+      chunk.hottest[i] = static_cast<std::uint8_t>(chunk.hottest[i] >> kShift);
+      return;
+    }
+    for (std::size_t e = 0; e < kBlockEntries; ++e)
+      if ((chunk.state[i][e] & kUnobservableBit) == 0)
+        heat[e] = static_cast<std::uint8_t>(heat[e] >> kShift);
+    chunk.hottest[i] = *std::max_element(heat, heat + kBlockEntries);
+  };
+  for (auto& [number, gib] : found->second.gibs) {
+    if (gib.is_page) fade_huge(gib.page);
+    if (gib.used == 0) continue;
+    for (Leaf& leaf : *gib.leaves) {
+      if (leaf.empty()) continue;
+      if (!leaf.is_huge()) {
+        fade_block(leaf.slot());
         continue;
       }
-      for (std::size_t e = 0; e < kBlockEntries; ++e)
-        if ((state[e] & kUnobservableBit) == 0)
-          heat[e] = static_cast<std::uint8_t>(heat[e] >> kShift);
-      chunk.hottest[i] = *std::max_element(heat, heat + kBlockEntries);
-    }
-  });
-  const auto fade = [](HugeEntry& page) {
-    if ((page.state & kUnobservableBit) == 0)
-      page.heat = static_cast<std::uint8_t>(page.heat >> kShift);
-  };
-  for (auto& [asid, space] : impl_->spaces) {
-    for (auto& [number, gib] : space.gibs) {
-      if (gib.is_page) fade(gib.page);
-      if (gib.huge == 0) continue;
-      for (Leaf& leaf : *gib.leaves) {
-        if (!leaf.is_huge()) continue;
-        HugeEntry huge = leaf.huge();
-        fade(huge);
-        leaf.set_huge(huge);
-      }
+      HugeEntry huge = leaf.huge();
+      fade_huge(huge);
+      leaf.set_huge(huge);
     }
   }
 }

@@ -219,8 +219,9 @@ class HeatMap {
   /// left the bracket kept from the last epoch). The result is exact. Unobservable pages don't age
   /// and don't count; those on tier 0 stay there, so they are taken off `capacity` first.
   Threshold age_and_select(PageCount capacity);
-  /// The hot set has moved: quarters all heat that may age, so that new evidence outweighs it.
-  void fade();
+  /// What was hot isn't any more: quarters the heat of an address space, where it may age, so that
+  /// new evidence outweighs it.
+  void fade(Asid asid);
   /// As age_and_select() without ageing: one to three counting passes.
   [[nodiscard]] Threshold select(PageCount capacity) const;
   /// Observable pages at or above each of up to 8 heats.
