@@ -95,6 +95,10 @@ Result<int> check_config(const Options& options) {
   } else {
     print_line(fmt::format("{}: valid; policy {}, {} target{}", options.config, config.policy,
                            config.targets.size(), config.targets.size() == 1 ? "" : "s"));
+    for (const auto& [name, given] : config.policy_options)
+      if (name != config.policy && !given.empty())
+        print_line(fmt::format("{}: [policy.{}] is not used: the policy is {}", options.config,
+                               name, config.policy));
   }
   return 0;
 }
