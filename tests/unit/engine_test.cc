@@ -679,6 +679,7 @@ TEST_F(EngineTest, AStreamIsNotRunAfter) {
     // Looks see each change, and find what is hot for a second; that this doesn't pay shows later.
     EXPECT_LE(world_.moves - begin, 400 * (looks ? 28u : 16u))
         << "of the 400 * 256 that running after it takes";
+    EXPECT_LE(engine_->counters().epochs_early, 40u) << "changes that never pay are not believed";
   }
 }
 

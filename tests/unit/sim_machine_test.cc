@@ -159,6 +159,39 @@ TEST(SimWorkload, PhasesBeginWhenTheyShould) {
   EXPECT_EQ(loop.phase_start(2), std::numeric_limits<double>::infinity());
 }
 
+TEST(SimWorkload, ChangesAreTheSuitesPhaseChangeOverAndOver) {
+  const Workload workload = workload_of("changes:hot=0.1,loop=0.05,period=2");
+  EXPECT_EQ(workload.phase_start(5), 10);
+  const auto hot_pages = [&](std::uint64_t number) {
+    const auto shares = shares_of(workload, number);
+    const double cold = *std::min_element(shares.begin(), shares.end());
+    std::vector<bool> hot(shares.size());
+    for (std::size_t i = 0; i < shares.size(); ++i) hot[i] = shares[i] > 2 * cold;
+    return hot;
+  };
+  const auto count = [](const std::vector<bool>& pages) {
+    return static_cast<double>(std::count(pages.begin(), pages.end(), true));
+  };
+  const auto pages = static_cast<double>(workload.pages);
+  EXPECT_NEAR(count(hot_pages(0)), pages / 10, 2);
+  EXPECT_NEAR(count(hot_pages(2)), pages / 10, 2);
+  EXPECT_NE(hot_pages(0), hot_pages(2));
+  EXPECT_NE(hot_pages(0), hot_pages(5)) << "another round, another hot set";
+  Phase scan, uniform, loop, next_loop;
+  workload.fill(1, scan);
+  workload.fill(3, uniform);
+  workload.fill(4, loop);
+  workload.fill(9, next_loop);
+  ASSERT_EQ(scan.sweeps.size(), 1u);
+  EXPECT_EQ(scan.sweeps[0].count, workload.pages);
+  EXPECT_TRUE(uniform.sweeps.empty());
+  EXPECT_EQ(count(hot_pages(3)), 0);
+  ASSERT_EQ(loop.sweeps.size(), 1u);
+  EXPECT_NEAR(static_cast<double>(loop.sweeps[0].count), pages / 20, 2);
+  EXPECT_LE(loop.sweeps[0].first + loop.sweeps[0].count, workload.pages);
+  EXPECT_NE(loop.sweeps[0].first, next_loop.sweeps[0].first);
+}
+
 TEST(SimWorkload, TenantsHaveTheirRanges) {
   const Workload workload = workload_of("multi-tenant:tenants=3,skew=4");
   ASSERT_EQ(workload.tenants.size(), 3u);
