@@ -103,14 +103,15 @@ class Epochs {
                       },
                       {}},
         options);
-    (void)next();
+    (void)next();  // up to the first epoch
+    (void)next();  // in which all blocks are new
   }
 
+  /// The epoch that has begun, up to the step that begins the next one.
   Times next() {
-    const std::uint64_t epoch = engine_->counters().epochs + 1;
+    const std::uint64_t epoch = engine_->counters().epochs;
     Times times;
     Nanoseconds first{};
-    // Up to the step that begins the epoch after this one.
     while (engine_->counters().epochs <= epoch) {
       const std::uint64_t windows = engine_->counters().windows;
       const bool deciding =

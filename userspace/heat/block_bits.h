@@ -38,8 +38,7 @@ inline BlockBits block_bits(const RecordMap& map, std::uint64_t entry, std::uint
                             std::uint64_t n) {
   BlockBits bits{};
   if (n == kBlockEntries && entry % 64 == 0) {
-    for (std::uint32_t w = 0; w < kBlockWords; ++w)
-      bits[w] = map.word(static_cast<std::uint32_t>(entry / 64) + w);
+    map.copy_words(static_cast<std::uint32_t>(entry / 64), bits);
     return bits;
   }
   const std::uint32_t words = map.words();

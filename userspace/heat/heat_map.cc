@@ -137,6 +137,22 @@ std::uint8_t place_of(std::optional<NodeId> node, const std::vector<TierId>& tie
              : kNowhere;
 }
 
+/// The low four bits of a block's states: tier and whether it can be observed.
+using Places = std::array<std::uint8_t, kBlockEntries>;
+
+/// Each state has its place. Eight at a time: it is asked of every block of many places or holes.
+bool holds(const std::uint8_t* state, const Places& places) {
+  constexpr std::uint64_t kEach = 0x0101010101010101 * kPlaceBits;
+  std::uint64_t changed = 0;
+  for (std::size_t e = 0; e < kBlockEntries; e += 8) {
+    std::uint64_t now, then;
+    std::memcpy(&now, state + e, 8);
+    std::memcpy(&then, places.data() + e, 8);
+    changed |= (now & kEach) ^ then;
+  }
+  return changed == 0;
+}
+
 /// Goes through a record's node runs as places: tier, or kNowhere for a node of no tier.
 class PlaceCursor {
  public:
@@ -395,8 +411,8 @@ struct HeatMap::Impl {
   }
   /// Observable pages that are known in [first, first + count).
   [[nodiscard]] PageCount observable_pages(Asid asid, Vpn first, PageCount count) const;
-  void update_places(Space& space, Slot slot, const std::uint8_t* places, std::size_t low,
-                     std::size_t n);
+  [[nodiscard]] Places places_of(Slot slot) const;
+  void update_places(Space& space, Slot slot, const Places& places);
 
   /// Takes over one observation of a huge page; `pages` is its size.
   void observe(HugeEntry& entry, std::uint8_t place, bool accessed, bool count, ApplyStats& stats,
@@ -466,21 +482,25 @@ struct HeatMap::Impl {
 
 // -------------------------------------------------------------------- records
 
-void HeatMap::Impl::update_places(Space& space, Slot slot, const std::uint8_t* places,
-                                  std::size_t low, std::size_t n) {
+Places HeatMap::Impl::places_of(Slot slot) const {
+  const std::uint8_t* state = store.chunk_of(slot).state[BlockStore::index_of(slot)];
+  Places places;
+  for (std::size_t e = 0; e < kBlockEntries; ++e) places[e] = state[e] & kPlaceBits;
+  return places;
+}
+
+void HeatMap::Impl::update_places(Space& space, Slot slot, const Places& places) {
   Chunk& chunk = store.chunk_of(slot);
   const std::size_t i = BlockStore::index_of(slot);
   std::uint8_t* state = chunk.state[i];
   std::uint8_t* heat = chunk.heat[i];
-  unsigned changed = 0;
-  for (std::size_t e = low; e < low + n; ++e) changed |= (state[e] & kPlaceBits) ^ places[e];
-  if (changed == 0) return;
-  for (std::size_t e = low; e < low + n; ++e) {
+  if (holds(state, places)) return;
+  for (std::size_t e = 0; e < kBlockEntries; ++e) {
     state[e] = next_state(state[e], places[e]);
     heat[e] = places[e] == kAbsent ? std::uint8_t{0} : heat[e];
   }
   if (store.keeps_touches())
-    for (std::size_t e = low; e < low + n; ++e)
+    for (std::size_t e = 0; e < kBlockEntries; ++e)
       if (places[e] == kAbsent) chunk.touches[i][e] = 0;
   recount(space, chunk, i);
 }
@@ -493,7 +513,10 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
     const std::uint64_t vpn = record.first.get() + entry;
     const std::uint64_t low = vpn % kBlockPages;
     const std::uint64_t n = std::min<std::uint64_t>(kBlockPages - low, record.count - entry);
+    // Nearly always all pages of a block are there and can be observed.
+    const bool all_present = n == kBlockPages && record.present.is_ones();
     const BlockBits present = block_bits(record.present, entry, low, n);
+    bool all_observable = all_present && record.observable.is_ones() && !record.writes_only;
     BlockBits observable = block_bits(record.observable, entry, low, n);
     // What was not written may have been read.
     if (record.writes_only)
@@ -507,19 +530,20 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
     if (leaf.empty() && any_set(present)) new_block(space, gib, leaf);
 
     BlockBits fast{};
-    if (leaf.is_block() && one_place && all_set(present) && all_set(observable) &&
+    if (leaf.is_block() && one_place && all_observable &&
         store.chunk_of(leaf.slot()).counts[BlockStore::index_of(leaf.slot())][cursor.place()] ==
             kBlockPages) {
       // Nothing moved, appeared or went: the usual case.
       if (cursor.place() == 0) fast = present;
       cursor.advance(static_cast<std::uint32_t>(n));
     } else {
-      std::uint8_t places[kBlockEntries];
+      Places places;
+      if (n < kBlockPages && leaf.is_block()) places = places_of(leaf.slot());
       BlockBits nowhere{};
       for (std::uint64_t at = low; at < low + n;) {
         const auto step =
             static_cast<std::uint32_t>(std::min<std::uint64_t>(cursor.left(), low + n - at));
-        std::memset(places + at, cursor.place(), step);
+        std::memset(places.data() + at, cursor.place(), step);
         if (cursor.place() == 0 || cursor.place() == kNowhere) {
           const BlockBits range = range_bits(at, step);
           BlockBits& into = cursor.place() == 0 ? fast : nowhere;
@@ -529,32 +553,34 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
         at += step;
       }
       observable = combine(observable, nowhere, kAndNot);
+      all_observable = all_observable && !any_set(nowhere);
       if (leaf.is_block()) {
-        // With the kernel that adds under a mask: + 8 marks what can't be observed, + 255 what is
-        // not there (it saturates).
-        const BlockBits covered = range_bits(low, n);
-        const BlockBits blind = combine(combine(present, observable, kAndNot), nowhere, kAndNot);
-        kernels->add(places, blind, kUnobservableBit);
-        kernels->add(places, combine(covered, present, kAndNot), 255);
-        for (std::size_t e = low; e < low + n; ++e)
-          places[e] = places[e] == 255 ? kAbsent : places[e];
-        update_places(space, leaf.slot(), places, low, n);
+        if (!all_observable) {
+          // With the kernel that adds under a mask: + 8 marks what can't be observed, + 255 what
+          // is not there (it saturates).
+          const BlockBits covered = range_bits(low, n);
+          const BlockBits blind = combine(combine(present, observable, kAndNot), nowhere, kAndNot);
+          kernels->add(places.data(), blind, kUnobservableBit);
+          kernels->add(places.data(), combine(covered, present, kAndNot), 255);
+          for (std::uint8_t& place : places) place = place == 255 ? kAbsent : place;
+        }
+        update_places(space, leaf.slot(), places);
       }
     }
 
-    const BlockBits touched = combine(block_bits(record.accessed, entry, low, n), observable, kAnd);
-    const bool any_touched = any_set(touched);
-    stats.pages += PageCount(kernels->population(observable));
-    if (any_touched) {
+    stats.pages += PageCount(all_observable ? n : kernels->population(observable));
+    if (!record.accessed.is_zeros()) {
+      const BlockBits touched =
+          combine(block_bits(record.accessed, entry, low, n), observable, kAnd);
       stats.accessed += PageCount(kernels->population(touched));
       stats.accessed_fast += PageCount(kernels->population(combine(touched, fast, kAnd)));
+      if (count && leaf.is_block() && any_set(touched))
+        touch(store.chunk_of(leaf.slot()), BlockStore::index_of(leaf.slot()), touched);
     }
-    if (leaf.is_block()) {
-      Chunk& chunk = store.chunk_of(leaf.slot());
-      const std::size_t i = BlockStore::index_of(leaf.slot());
-      if (count && any_touched) touch(chunk, i, touched);
-      if (chunk.counts[i][kAbsent] == kBlockPages) drop(space, gib, leaf);
-    }
+    if (leaf.is_block() && !all_present &&
+        store.chunk_of(leaf.slot()).counts[BlockStore::index_of(leaf.slot())][kAbsent] ==
+            kBlockPages)
+      drop(space, gib, leaf);
     if (gib.empty()) space.gibs.erase(vpn >> kGibShift);
     entry += n;
   }
@@ -629,8 +655,7 @@ ApplyStats HeatMap::Impl::merge(Space& space, const BlockSight& sight) {
   if (leaf.is_block()) {
     Chunk& chunk = store.chunk_of(leaf.slot());
     const std::size_t i = BlockStore::index_of(leaf.slot());
-    std::uint8_t places[kBlockEntries];
-    for (std::size_t e = 0; e < kBlockEntries; ++e) places[e] = chunk.state[i][e] & kPlaceBits;
+    Places places = places_of(leaf.slot());
     std::size_t e = sight.low;
     for (const NodeRun& run : sight.nodes) {
       const std::uint8_t place = place_of(run.node);
@@ -640,7 +665,7 @@ ApplyStats HeatMap::Impl::merge(Space& space, const BlockSight& sight) {
         places[e] = test(sight.blind, e) ? byte(place | kUnobservableBit) : place;
       }
     }
-    update_places(space, leaf.slot(), places, 0, kBlockEntries);
+    update_places(space, leaf.slot(), places);
     if (any_set(sight.touched)) {
       BlockBits touched{}, fast{};
       for (std::size_t at = 0; at < kBlockEntries; ++at) {
@@ -1107,9 +1132,9 @@ void HeatMap::clear_range(Asid asid, Vpn first, PageCount count) {
         impl_->drop(space, gib, leaf);
       } else if (!leaf.empty()) {
         if (leaf.is_huge()) impl_->split(space, gib, leaf);
-        std::uint8_t places[kBlockEntries];
-        std::memset(places, kAbsent, sizeof(places));
-        impl_->update_places(space, leaf.slot(), places, low, n);
+        Places places = impl_->places_of(leaf.slot());
+        std::memset(places.data() + low, kAbsent, n);
+        impl_->update_places(space, leaf.slot(), places);
         const auto& chunk = impl_->store.chunk_of(leaf.slot());
         if (chunk.counts[BlockStore::index_of(leaf.slot())][kAbsent] == kBlockPages)
           impl_->drop(space, gib, leaf);

@@ -192,6 +192,7 @@ TC_AVX2 void add_avx2(std::uint8_t* heat, const BlockBits& bits, std::uint8_t in
     const auto word = static_cast<std::uint32_t>(bits[half / 2] >> (half % 2 * 32));
     if (word == 0) continue;
     std::uint8_t* at = heat + half * kAvx2Lanes;
+    __builtin_prefetch(at + kPrefetch, 1);
     const __m256i all = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(word)), spread);
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(all, bit), bit);
     const __m256i h = _mm256_adds_epu8(load(at), _mm256_and_si256(set, step));
@@ -318,6 +319,7 @@ TC_AVX512 void add_avx512(std::uint8_t* heat, const BlockBits& bits, std::uint8_
   for (std::size_t w = 0; w < kBlockWords; ++w) {
     if (bits[w] == 0) continue;
     std::uint8_t* at = heat + w * kAvx512Lanes;
+    __builtin_prefetch(at + kPrefetch, 1);
     const __m512i h = load512(at);
     const __m512i sum = _mm512_adds_epu8(h, step);
     _mm512_storeu_si512(at, _mm512_mask_blend_epi8(bits[w], h, sum));

@@ -42,16 +42,21 @@ NodeRun RecordView::node_run(std::uint32_t i) const {
   return result;
 }
 
-std::optional<RecordView> RecordReader::refuse(std::string_view why) {
+bool RecordReader::refuse(std::string_view why) {
   error_ = Error{ErrorKind::kCorrupt,
                  fmt::format("the access record at byte {} is not valid: {}", offset_, why), 0};
-  return std::nullopt;
+  return false;
 }
 
 std::optional<RecordView> RecordReader::next() {
-  if (error_) return std::nullopt;
+  // Read in place: a copy of the view costs more than half of the checks.
+  std::optional<RecordView> record(std::in_place);
+  if (error_ || offset_ == bytes_.size() || !read(*record)) record.reset();
+  return record;
+}
+
+bool RecordReader::read(RecordView& view) {
   const std::span<const std::byte> rest = bytes_.subspan(offset_);
-  if (rest.empty()) return std::nullopt;
   thermocline_record header;
   if (rest.size() < sizeof(header)) {
     truncated_ = true;
@@ -98,7 +103,6 @@ std::optional<RecordView> RecordReader::next() {
     return refuse("it is cut off");
   }
 
-  RecordView view;
   view.asid = Asid(header.asid);
   view.epoch = Epoch(header.epoch);
   view.sequence = header.sequence;
@@ -134,7 +138,7 @@ std::optional<RecordView> RecordReader::next() {
         break;
     }
   }
-  for (std::uint32_t w = 0; w < view.present.words(); ++w) {
+  for (std::uint32_t w = 0; w < (view.present.is_ones() ? 0 : view.present.words()); ++w) {
     const std::uint64_t other =
         view.observable.word(w) | view.accessed.word(w) | view.dirty.word(w);
     if ((other & ~view.present.word(w)) != 0) return refuse("bits of pages that are not present");
@@ -143,7 +147,8 @@ std::optional<RecordView> RecordReader::next() {
   view.node_run_count = header.node_runs;
   std::uint64_t covered = 0;
   for (std::uint32_t i = 0; i < header.node_runs; ++i) {
-    const NodeRun run = view.node_run(i);
+    thermocline_node_run run;
+    std::memcpy(&run, view.node_runs + std::size_t{i} * sizeof(run), sizeof(run));
     if (run.count == 0) return refuse("an empty node run");
     covered += run.count;
   }
@@ -152,7 +157,7 @@ std::optional<RecordView> RecordReader::next() {
 
   view.size = header.size;
   offset_ += header.size;
-  return view;
+  return true;
 }
 
 std::vector<EntryObservation> entries_of(const RecordView& record) {

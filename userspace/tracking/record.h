@@ -4,6 +4,7 @@
 // Trackers without the module write with RecordWriter; everything reads with RecordReader.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -37,6 +38,15 @@ class RecordMap {
   [[nodiscard]] std::uint32_t population() const;
   /// Stored as "all zeros": a reader may skip it.
   [[nodiscard]] bool is_zeros() const { return words_ == nullptr && fill_ == 0; }
+  /// Stored as "all ones": a reader may skip it, too.
+  [[nodiscard]] bool is_ones() const { return words_ == nullptr && fill_ != 0; }
+  /// Copies out.size() words from word `first` on, whose 64 bits each are of entries.
+  void copy_words(std::uint32_t first, std::span<std::uint64_t> out) const {
+    if (words_ == nullptr)
+      std::fill(out.begin(), out.end(), fill_);
+    else
+      __builtin_memcpy(out.data(), words_ + std::size_t{first} * 8, out.size_bytes());
+  }
 
  private:
   RecordMap(std::uint32_t count, std::uint64_t fill, const std::byte* words)
@@ -94,7 +104,9 @@ class RecordReader {
   [[nodiscard]] bool truncated() const { return truncated_; }
 
  private:
-  std::optional<RecordView> refuse(std::string_view why);
+  /// Reads the record at offset_ and goes past it; false: error() says why not.
+  bool read(RecordView& view);
+  bool refuse(std::string_view why);
   std::span<const std::byte> bytes_;
   std::size_t offset_ = 0;
   std::optional<Error> error_;
