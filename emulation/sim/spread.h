@@ -29,12 +29,15 @@ class Lots {
   std::uint64_t state_;
 };
 
-/// A permutation of 0..n-1, n at most 2^40: a Feistel network over the next even power of two,
-/// walked until it lands below n.
+/// A permutation of 0..n-1, n at most 2^40: a Feistel network over the next power of two, walked
+/// until it lands below n.
 class Permutation {
  public:
-  Permutation(std::uint64_t n, std::uint64_t seed)
-      : n_(n), half_((static_cast<unsigned>(std::bit_width(n > 1 ? n - 1 : 1)) + 1) / 2) {
+  Permutation(std::uint64_t n, std::uint64_t seed) : n_(n) {
+    const auto bits = static_cast<unsigned>(std::bit_width(n > 1 ? n - 1 : 1));
+    low_bits_ = bits / 2;
+    low_mask_ = (std::uint64_t{1} << low_bits_) - 1;
+    high_mask_ = (std::uint64_t{1} << (bits - low_bits_)) - 1;
     for (std::uint64_t& key : keys_) key = spread(seed++ ^ 0x7065726d);
   }
   [[nodiscard]] std::uint64_t operator()(std::uint64_t x) const {
@@ -45,19 +48,18 @@ class Permutation {
 
  private:
   [[nodiscard]] std::uint64_t once(std::uint64_t x) const {
-    const std::uint64_t mask = (std::uint64_t{1} << half_) - 1;
-    std::uint64_t left = x >> half_, right = x & mask;
-    for (const std::uint64_t key : keys_) {
-      const std::uint64_t mixed = ((right ^ key) * 0x9e3779b97f4a7c15) >> (64 - half_);
-      const std::uint64_t next = left ^ (mixed & mask);
-      left = right;
-      right = next;
+    std::uint64_t high = x >> low_bits_, low = x & low_mask_;
+    for (std::size_t round = 0; round < 4; round += 2) {
+      high ^= mixed(low ^ keys_[round]) & high_mask_;
+      low ^= mixed(high ^ keys_[round + 1]) & low_mask_;
     }
-    return left << half_ | right;
+    return high << low_bits_ | low;
   }
+  static std::uint64_t mixed(std::uint64_t x) { return (x * 0x9e3779b97f4a7c15) >> 40; }
 
   std::uint64_t n_;
-  unsigned half_;
+  unsigned low_bits_;
+  std::uint64_t low_mask_, high_mask_;
   std::uint64_t keys_[4] = {};
 };
 

@@ -26,7 +26,7 @@ struct LotKey {
 [[nodiscard]] LotKey lot_key(std::uint64_t seed, std::uint64_t window);
 
 /// Bit i of words[w]: page first + 64 * w + i was touched, classes[64 * w + i] being its class. The
-/// bits past `pages` of the last word are 0.
+/// bits past `pages` of the last word are 0. `first` is a multiple of 4.
 void draw_touches(const std::uint8_t* classes, std::uint32_t first, std::size_t pages, LotKey key,
                   const Chances& chances, std::uint64_t* words);
 

@@ -7,6 +7,8 @@
 #include <limits>
 #include <numeric>
 
+#include "emulation/sim/spread.h"
+
 namespace thermocline::sim {
 
 namespace {
@@ -207,7 +209,7 @@ void World::move(std::uint64_t page, std::uint8_t to) {
 void World::close_window(std::size_t tenant) {
   Window& window = windows_[tenant];
   Window::Closed closed;
-  closed.key = lot_key(seed_, window.number++);
+  closed.key = lot_key(spread(seed_ + tenant), window.number++);
   const double accesses = progress_.accesses - window.accesses_before;
   for (std::size_t c = 0; c < kClasses; ++c)
     closed.chances[c] = chance_of(-std::expm1(-accesses * phase_.share[c]) * machine_.seen);
@@ -232,8 +234,10 @@ void World::touched(std::size_t tenant, std::uint64_t first, std::size_t pages,
     return;
   }
   const Window::Closed& told = window.closed.back();
-  draw_touches(phase_.classes.data() + first, static_cast<std::uint32_t>(first), pages, told.key,
-               told.chances, words);
+  // Lots go by the page of the tenant.
+  const std::uint64_t base = workload_.tenants[tenant].first;
+  draw_touches(phase_.classes.data() + first, static_cast<std::uint32_t>(first - base), pages,
+               told.key, told.chances, words);
   const std::uint64_t end = first + pages;
   Chances passing{};
   passing[0] = chance_of(machine_.seen);
@@ -246,7 +250,7 @@ void World::touched(std::size_t tenant, std::uint64_t first, std::size_t pages,
       // Of what passes by, too, a tracker misses some.
       if (machine_.seen < 1) {
         constexpr std::array<std::uint8_t, 64> kAlike{};
-        draw_touches(kAlike.data(), static_cast<std::uint32_t>(page - bit), 64,
+        draw_touches(kAlike.data(), static_cast<std::uint32_t>(page - bit - base), 64,
                      {told.key.b, told.key.a}, passing, &bits);
       }
       if (n < 64) bits &= ((std::uint64_t{1} << n) - 1) << bit;

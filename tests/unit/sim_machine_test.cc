@@ -233,22 +233,25 @@ TEST(SimTouches, VectorsDrawWhatTheReferenceDraws) {
 TEST(SimTouches, ChancesAreKept) {
   const std::vector<std::uint8_t> classes(1 << 16, 1);
   std::vector<std::uint64_t> words(1 << 10);
-  for (const double chance : {0.0, 0.01, 0.5, 0.99, 1.0}) {
+  for (const double chance : {0.0, 0.002, 0.01, 0.5, 0.99, 1.0}) {
     Chances chances{};
     chances[1] = chance_of(chance);
-    double set = 0, both = 0;
+    double set = 0, both = 0, neighbours = 0;
     std::vector<std::uint64_t> before(1 << 10);
     for (std::uint64_t window = 0; window < 16; ++window) {
       draw_touches(classes.data(), 0, classes.size(), lot_key(9, window), chances, words.data());
       for (std::size_t w = 0; w < words.size(); ++w) {
         set += std::popcount(words[w]);
+        neighbours += std::popcount(words[w] & words[w] >> 1 & 0x5555555555555555);
         if (window > 0) both += std::popcount(words[w] & before[w]);
       }
       before = words;
     }
-    EXPECT_NEAR(set / (16 << 16), chance, 0.003);
+    EXPECT_NEAR(set / (16 << 16), chance, 0.003 * std::sqrt(chance));
     // Windows know nothing of each other.
     EXPECT_NEAR(both / (15 << 16), chance * chance, 0.003);
+    // Nor do pages that share a lot.
+    EXPECT_NEAR(neighbours / (8 << 16), chance * chance, 0.003);
   }
 }
 

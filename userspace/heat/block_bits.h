@@ -21,15 +21,19 @@ constexpr std::uint64_t low_bits(std::uint64_t n) {
   return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
 }
 
+/// Sets bits [low, low + n) of a block.
+inline void set_range(BlockBits& bits, std::uint64_t low, std::uint64_t n) {
+  for (const std::uint64_t end = low + n; low < end;) {
+    const std::uint64_t in_word = std::min(end - low, 64 - low % 64);
+    bits[low / 64] |= low_bits(in_word) << (low % 64);
+    low += in_word;
+  }
+}
+
 /// Bits [low, low + n) of a block.
 inline BlockBits range_bits(std::uint64_t low, std::uint64_t n) {
   BlockBits bits{};
-  for (std::size_t w = 0; w < kBlockWords; ++w) {
-    const std::uint64_t at = w * 64;
-    if (low + n <= at || low >= at + 64) continue;
-    const std::uint64_t from = low > at ? low - at : 0;
-    bits[w] = low_bits(std::min<std::uint64_t>(low + n - at, 64)) & ~low_bits(from);
-  }
+  set_range(bits, low, n);
   return bits;
 }
 

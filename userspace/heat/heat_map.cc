@@ -543,12 +543,14 @@ void HeatMap::Impl::apply_base(Space& space, const RecordView& record, bool coun
       for (std::uint64_t at = low; at < low + n;) {
         const auto step =
             static_cast<std::uint32_t>(std::min<std::uint64_t>(cursor.left(), low + n - at));
-        std::memset(places.data() + at, cursor.place(), step);
-        if (cursor.place() == 0 || cursor.place() == kNowhere) {
-          const BlockBits range = range_bits(at, step);
-          BlockBits& into = cursor.place() == 0 ? fast : nowhere;
-          for (std::size_t w = 0; w < kBlockWords; ++w) into[w] |= range[w];
+        const std::uint8_t place = cursor.place();
+        // Where pages lie scattered, runs are short.
+        if (step < 16) {
+          for (std::uint64_t e = at; e < at + step; ++e) places[e] = place;
+        } else {
+          std::memset(places.data() + at, place, step);
         }
+        if (place == 0 || place == kNowhere) set_range(place == 0 ? fast : nowhere, at, step);
         cursor.advance(step);
         at += step;
       }

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cassert>
+#include <cstddef>
 #include <cstring>
 
 #include "uapi/thermocline.h"
@@ -11,7 +12,9 @@
 static_assert(std::endian::native == std::endian::little,
               "records are little-endian and read in place");
 static_assert(sizeof(thermocline_record) == 80);
-static_assert(sizeof(thermocline_node_run) == 4);
+static_assert(THERMOCLINE_NODE_NONE == thermocline::kNoNode);
+static_assert(sizeof(thermocline_node_run) == 4 && offsetof(thermocline_node_run, node) == 0 &&
+              offsetof(thermocline_node_run, count) == 2);
 
 namespace thermocline {
 
@@ -24,6 +27,11 @@ constexpr std::size_t round_up_8(std::size_t n) {
   return (n + 7) & ~std::size_t{7};
 }
 
+/// The lowest n bits, all of them from 64 on.
+constexpr std::uint64_t low_bits(std::uint64_t n) {
+  return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
+}
+
 }  // namespace
 
 std::uint32_t RecordMap::population() const {
@@ -31,15 +39,6 @@ std::uint32_t RecordMap::population() const {
   for (std::uint32_t w = 0; w < words(); ++w)
     n += static_cast<std::uint32_t>(std::popcount(word(w)));
   return n;
-}
-
-NodeRun RecordView::node_run(std::uint32_t i) const {
-  thermocline_node_run run;
-  std::memcpy(&run, node_runs + std::size_t{i} * sizeof(run), sizeof(run));
-  NodeRun result;
-  if (run.node != THERMOCLINE_NODE_NONE) result.node = NodeId(run.node);
-  result.count = run.count;
-  return result;
 }
 
 bool RecordReader::refuse(std::string_view why) {
@@ -247,11 +246,15 @@ void RecordWriter::append(const RecordHeader& header, std::uint64_t sequence, Vp
   std::size_t size = sizeof(raw);
   for (std::size_t m = 0; m < maps.size(); ++m) {
     assert(maps[m].size() == words);
-    std::uint32_t set = 0;
-    for (const std::uint64_t word : maps[m]) set += static_cast<std::uint32_t>(std::popcount(word));
-    kinds[m] = set == 0       ? THERMOCLINE_MAP_ZEROS
-               : set == count ? THERMOCLINE_MAP_ONES
-                              : THERMOCLINE_MAP_BITS;
+    std::uint64_t set = 0, clear = 0;
+    for (std::size_t w = 0; w < words; ++w) {
+      const std::uint64_t all = low_bits(count - w * 64);
+      set |= maps[m][w];
+      clear |= maps[m][w] ^ all;
+    }
+    kinds[m] = set == 0     ? THERMOCLINE_MAP_ZEROS
+               : clear == 0 ? THERMOCLINE_MAP_ONES
+                            : THERMOCLINE_MAP_BITS;
     if (kinds[m] == THERMOCLINE_MAP_BITS) size += words * 8;
   }
   raw.present_map = kinds[0];

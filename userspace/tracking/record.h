@@ -62,6 +62,9 @@ struct NodeRun {
   std::uint32_t count = 0;
 };
 
+/// THERMOCLINE_NODE_NONE.
+inline constexpr std::uint16_t kNoNode = 0xffff;
+
 /// A validated record. Does not own its bytes.
 struct RecordView {
   Asid asid;
@@ -84,7 +87,15 @@ struct RecordView {
   const std::byte* node_runs = nullptr;
   std::size_t size = 0;  ///< bytes that it takes
 
-  [[nodiscard]] NodeRun node_run(std::uint32_t i) const;
+  /// i < node_run_count.
+  [[nodiscard]] NodeRun node_run(std::uint32_t i) const {
+    std::uint16_t raw[2];  // as thermocline_node_run
+    __builtin_memcpy(raw, node_runs + std::size_t{i} * sizeof(raw), sizeof(raw));
+    NodeRun run;
+    if (raw[0] != kNoNode) run.node = NodeId(raw[0]);
+    run.count = raw[1];
+    return run;
+  }
   [[nodiscard]] PageCount pages() const { return PageCount(std::uint64_t{count} << order.get()); }
 };
 

@@ -12,18 +12,21 @@ import random
 import sys
 
 RATE, PASSES = 0.3, 20
+YOUNG = 8  # epochs of an address space in which heat still tells its age more than anything else
 
 
 def examples(lines):
     """(epoch, features, share of the next windows), in order of time."""
     before = {}
+    begun = {}
     for line in lines:
         words = line.split()
         if len(words) != 8 or words[0] != "page":
             continue
         epoch, space, address, heat, windows, of, earlier = map(int, words[1:])
         last = before.get((space, address))
-        if last and last[0] == epoch - 1:
+        young = epoch <= begun.setdefault(space, epoch) + YOUNG
+        if last and last[0] == epoch - 1 and not young:
             yield last[0], last[1], windows / max(of, 1)
         before[space, address] = epoch, (1.0, heat / 127, windows / max(of, 1), float(earlier))
 
