@@ -62,7 +62,7 @@ struct WorkloadKey {
 struct WorkloadKind {
   std::string_view name, summary;
   std::vector<WorkloadKey> keys;
-  Workload (*make)(const Settings& settings, std::uint64_t pages, std::uint64_t seed);
+  std::function<Workload(const Settings& settings, std::uint64_t pages, std::uint64_t seed)> make;
 };
 
 [[nodiscard]] const std::vector<WorkloadKind>& workload_kinds();

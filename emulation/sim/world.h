@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/units.h"
-#include "emulation/sim/accesses.h"
 #include "emulation/sim/machine.h"
 #include "emulation/sim/workload.h"
 
@@ -38,7 +37,7 @@ struct Progress {
   double stalled = 0;  ///< thread-seconds lost to tracking and moving
 };
 
-class World final : public Accesses {
+class World {
  public:
   /// `tiers`: where each page is at first. A tier that holds more than its capacity then gets that
   /// much.
@@ -83,9 +82,14 @@ class World final : public Accesses {
     return held_;
   }
 
-  void close_window(std::size_t tenant) override;
+  /// Ends the window of a tenant, at the time that it is, and begins the next one. touched() tells
+  /// of the window that was ended last.
+  void close_window(std::size_t tenant);
+  /// What the tracker sees. Bit i of words[w] is page first + 64 * w + i of the workload, of that
+  /// tenant; `first` is a multiple of 64 from its first page on. Bits past `pages` are 0. May be
+  /// called from any thread.
   void touched(std::size_t tenant, std::uint64_t first, std::size_t pages,
-               std::uint64_t* words) const override;
+               std::uint64_t* words) const;
 
  private:
   /// How far a sweep has come, in pages, since its phase began.

@@ -9,8 +9,10 @@
 #include "cli/command.h"
 #include "cli/sim_report.h"
 #include "cli/table.h"
+#include "emulation/sim/recorded.h"
 #include "emulation/sim/sweep.h"
 #include "policies/plugin/plugin_policy.h"
+#include "trace/trace_reader.h"
 
 namespace thermocline::cli {
 
@@ -18,14 +20,15 @@ namespace {
 
 struct SimOptions {
   std::vector<std::string> workloads;
+  std::string trace;
   std::string policies = "all";
   std::vector<std::string> grids;
   std::string baselines;
   std::string ratios = "1:4";
   std::vector<std::string> sweeps;
-  std::string footprint = "4G";
+  std::optional<std::string> footprint;
   std::string timing = "cxl-asic";
-  double seconds = 120;
+  std::optional<double> seconds;
   std::optional<double> judged_from;
   std::uint64_t seeds = 1, seed = 1, draws = 0;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
@@ -79,12 +82,20 @@ std::string list_text() {
   return format_table({{"WORKLOAD OR KEY"}, {"USUAL", true}, {"WHAT IT IS"}}, rows, kLineWidth);
 }
 
+constexpr std::string_view kUsualFootprint = "4G";
+constexpr double kUsualSeconds = 120;
+
 /// As it was typed, for what is kept.
 std::string command_text(const SimOptions& o) {
   std::string text = "thermocline sim";
   for (const std::string& workload : o.workloads) text += " --workload " + workload;
-  text += fmt::format(" --policies {} --ratios {} --footprint {} --timing {} --seconds {}",
-                      o.policies, o.ratios, o.footprint, o.timing, o.seconds);
+  if (!o.trace.empty()) text += " --trace " + o.trace;
+  text += fmt::format(" --policies {} --ratios {}", o.policies, o.ratios);
+  if (o.trace.empty())
+    text += fmt::format(" --footprint {}", o.footprint.value_or(std::string(kUsualFootprint)));
+  text += fmt::format(" --timing {}", o.timing);
+  if (o.seconds || o.trace.empty())
+    text += fmt::format(" --seconds {}", o.seconds.value_or(kUsualSeconds));
   if (o.judged_from) text += fmt::format(" --judge-from {}", *o.judged_from);
   if (!o.baselines.empty()) text += " --baselines " + o.baselines;
   if (!o.plugin_dir.empty()) text += " --plugin-dir " + o.plugin_dir;
@@ -95,17 +106,35 @@ std::string command_text(const SimOptions& o) {
   return text + fmt::format(" --seed {}", o.seed);
 }
 
-Result<std::vector<sim::Case>> plan(const SimOptions& o, const PolicyRegistry& registry) {
+Result<std::shared_ptr<const sim::Recorded>> read_trace(const SimOptions& o) {
+  if (!o.workloads.empty() || o.footprint || o.draws > 0)
+    return fail(ErrorKind::kUsage,
+                "--trace is the workload, with the footprint that was recorded; leave out "
+                "--workload, --footprint and --draws");
+  TC_ASSIGN(const trace::Recording recording, trace::open_recording(o.trace));
+  auto recorded = sim::read_recorded(*recording.source, printable(o.trace));
+  if (!recorded)
+    return fail(recorded.error().kind, "{} {}", printable(o.trace), recorded.error().message);
+  return recorded;
+}
+
+/// `recorded`: what is read from --trace; the cases refer to it.
+Result<std::vector<sim::Case>> plan(const SimOptions& o, const PolicyRegistry& registry,
+                                    std::shared_ptr<const sim::Recorded>& recorded) {
   sim::SweepRequest request;
   for (const std::string& text : o.workloads) {
     TC_ASSIGN(sim::WorkloadChoice choice, sim::parse_workload(text));
     request.workloads.push_back(std::move(choice));
   }
-  if (o.workloads.empty()) {
+  if (!o.trace.empty()) {
+    TC_ASSIGN(recorded, read_trace(o));
+    request.workloads = {{&recorded->kind, {}}};
+  }
+  if (request.workloads.empty()) {
     if (o.draws == 0)
       return fail(ErrorKind::kUsage,
-                  "no workload is named; give --workload (thermocline sim --list has them) or "
-                  "--draws");
+                  "no workload is named; give --workload (thermocline sim --list has them), "
+                  "--trace or --draws");
     for (const sim::WorkloadKind& kind : sim::workload_kinds()) {
       TC_ASSIGN(sim::WorkloadChoice choice, sim::parse_workload(kind.name));
       request.workloads.push_back(std::move(choice));
@@ -113,6 +142,18 @@ Result<std::vector<sim::Case>> plan(const SimOptions& o, const PolicyRegistry& r
   }
   TC_ASSIGN(request.base.machine, sim::machine_of_timing_model(o.timing));
   request.base.timing = o.timing;
+  if (recorded) {
+    request.base.machine.think_ns = sim::think_ns_for(request.base.machine, recorded->least_rate);
+    if (!o.quiet)
+      fmt::print(
+          stderr,
+          "thermocline: sim: {}: {} of {} in {:.1f} s, {} phases, {:.3g} touches a second at "
+          "least: think is {:.0f} ns\n",
+          o.trace, format_bytes(bytes_of(PageCount(recorded->pages))),
+          recorded->processes == 1 ? "one process"
+                                   : fmt::format("{} processes", recorded->processes),
+          recorded->seconds, recorded->phases, recorded->least_rate, request.base.machine.think_ns);
+  }
   TC_ASSIGN(request.ratios, sim::parse_ratios(o.ratios, request.base.machine.tiers.size()));
   const std::string baselines = o.baselines.empty() ? (o.draws > 0 ? "none" : "all") : o.baselines;
   std::string systems = o.policies;
@@ -126,20 +167,22 @@ Result<std::vector<sim::Case>> plan(const SimOptions& o, const PolicyRegistry& r
     TC_ASSIGN(sim::SweepAxis axis, sim::parse_axis(text, request.workloads));
     request.axes.push_back(std::move(axis));
   }
-  const auto footprint = parse_bytes(o.footprint);
+  const std::string size = o.footprint.value_or(std::string(kUsualFootprint));
+  const auto footprint = parse_bytes(size);
   if (!footprint || pages_of(*footprint).get() < sim::kFewestPages ||
       pages_of(*footprint).get() > sim::kMostPages)
     return fail(ErrorKind::kUsage, "--footprint {}: give a size from {} to {}, 4G say",
-                printable(o.footprint), format_bytes(bytes_of(PageCount(sim::kFewestPages))),
+                printable(size), format_bytes(bytes_of(PageCount(sim::kFewestPages))),
                 format_bytes(bytes_of(PageCount(sim::kMostPages))));
-  request.base.pages = pages_of(*footprint).get();
-  const double judged_from = o.judged_from.value_or(o.seconds / 2);
-  if (!(o.seconds > 0 && o.seconds <= 1e6) || !(judged_from >= 0 && judged_from < o.seconds))
+  request.base.pages = recorded ? recorded->pages : pages_of(*footprint).get();
+  const double seconds = o.seconds.value_or(recorded ? recorded->seconds : kUsualSeconds);
+  const double judged_from = o.judged_from.value_or(seconds / 2);
+  if (!(seconds > 0 && seconds <= 1e6) || !(judged_from >= 0 && judged_from < seconds))
     return fail(ErrorKind::kUsage,
                 "--seconds {} --judge-from {}: give a time of up to 1000000 s, judged from before "
                 "its end on",
-                o.seconds, judged_from);
-  request.base.seconds = o.seconds;
+                seconds, judged_from);
+  request.base.seconds = seconds;
   request.base.judged_from = judged_from;
   request.first_seed = o.seed;
   request.seeds = o.seeds;
@@ -161,7 +204,8 @@ Result<int> simulate(const SimOptions& o) {
   if (!o.plugin_dir.empty()) TC_TRY(register_plugins(registry, o.plugin_dir, patient_plugins()));
   if (o.jobs < 1 || o.jobs > 1024)
     return fail(ErrorKind::kUsage, "--jobs wants a number from 1 to 1024");
-  TC_ASSIGN(const std::vector<sim::Case> cases, plan(o, registry));
+  std::shared_ptr<const sim::Recorded> recorded;
+  TC_ASSIGN(const std::vector<sim::Case> cases, plan(o, registry, recorded));
   sim::RunOptions run;
   run.out_dir = o.out;
   run.jobs = o.jobs;
@@ -190,6 +234,9 @@ void register_sim(CLI::App& app, Context& context) {
   verb->add_option("--workload", o->workloads, "kind[:key=value,...]; may be repeated")
       ->type_name("W")
       ->allow_extra_args(false);
+  verb->add_option("--trace", o->trace,
+                   "a recording instead: how often pages were touched, and when")
+      ->type_name("FILE");
   verb->add_option("--policies", o->policies, "all, or names of policies and baselines")
       ->type_name("LIST")
       ->capture_default_str();
@@ -209,16 +256,15 @@ void register_sim(CLI::App& app, Context& context) {
                    "key=a,b,c of the machine, the engine or the workload; may be repeated")
       ->type_name("KEY=LIST")
       ->allow_extra_args(false);
-  verb->add_option("--footprint", o->footprint, "memory of the program")
-      ->type_name("SIZE")
-      ->capture_default_str();
+  verb->add_option("--footprint", o->footprint, "memory of the program (default: 4G)")
+      ->type_name("SIZE");
   verb->add_option("--timing", o->timing,
                    "a preset or a file of the memory-timing model: the tiers")
       ->type_name("MODEL")
       ->capture_default_str();
-  verb->add_option("--seconds", o->seconds, "modelled time of a case")
-      ->type_name("S")
-      ->capture_default_str();
+  verb->add_option("--seconds", o->seconds,
+                   "modelled time of a case (default: 120, or as long as was recorded)")
+      ->type_name("S");
   verb->add_option("--judge-from", o->judged_from,
                    "figures are of the time from then on (default: the second half)")
       ->type_name("S");
