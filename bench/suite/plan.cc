@@ -111,7 +111,19 @@ const std::vector<SuiteSystem>& suite_systems() {
       {"damos", "damos", "default", "DAMON migrate_hot and migrate_cold, the kernel's defaults",
        false, true},
       {"thermocline:heat", "thermocline", "heat",
-       "policy heat (after MEMTIS), settings for a small guest", false, false, false},
+       "policy heat (after MEMTIS), settings for a small guest", false, true, false},
+      {"thermocline:age", "thermocline", "age", "policy age (two generations), the same", false,
+       true, false},
+      {"thermocline:tpp", "thermocline", "tpp", "policy tpp (after TPP), the same", false, true,
+       false},
+      {"thermocline:hemem", "thermocline", "hemem", "policy hemem (after HeMem), the same", false,
+       true, false},
+      {"thermocline:hybrid", "thermocline", "hybrid", "policy hybrid (after HybridTier), the same",
+       false, true, false},
+      {"thermocline:exchange", "thermocline", "exchange",
+       "policy exchange (after memory-optimizer), the same", false, true, false},
+      {"thermocline:static", "thermocline", "static", "the same, but nothing moves", false, true,
+       false},
       {"thermocline:static@default", "thermocline", "static@default",
        "the daemon's defaults, but nothing moves: what tracking costs", false, false, false},
   };
@@ -235,7 +247,8 @@ std::vector<CellKey> other_settings(const CellKey& key) {
   const auto& all = suite_systems();
   const auto own = std::find_if(all.begin(), all.end(),
                                 [&](const SuiteSystem& s) { return s.name == key.system; });
-  if (own == all.end()) return {};
+  // A policy of ours is no setting of another.
+  if (own == all.end() || own->script == "thermocline") return {};
   std::vector<CellKey> others;
   for (const SuiteSystem& other : all) {
     if (other.script != own->script || other.name == own->name || !other.seeded || !own->seeded)
