@@ -319,6 +319,7 @@ void register_bench(CLI::App& app, Context& context) {
   report_verb->callback([&context, r] { context.action = [r] { return report(*r); }; });
 
   register_bench_trackers(*bench, context);
+  register_bench_agreement(*bench, context);
 }
 
 }  // namespace thermocline::cli
