@@ -100,9 +100,18 @@ class SimTracker final : public Tracker {
     const Machine& machine = world_.machine();
     world_.close_window(attachment->tenant);
     const RecordHeader header = header_of(request, world_.now());
-    if (!request.ranges.empty()) return scan_ranges(*attachment, request.ranges, header, sink);
-    const std::uint64_t pages = world_.workload().tenants[attachment->tenant].pages;
-    attachment->places.resize((pages + kRecordPages - 1) / kRecordPages);
+    std::uint64_t begin = 0, end = world_.workload().tenants[attachment->tenant].pages;
+    attachment->places.resize((end + kBlock - 1) / kBlock);
+    if (!request.ranges.empty()) {
+      const std::uint64_t base = vpn_of(attachment->tenant, 0).get();
+      const ScanRange& range = request.ranges.front();
+      // A section of the address space, or a few pages that are looked at.
+      if (request.ranges.size() > 1 || range.count.get() < kBlock)
+        return scan_ranges(*attachment, request.ranges, header, sink);
+      begin = std::clamp(range.first.get(), base, base + end) - base;
+      end = std::clamp(range.first.get() + range.count.get(), base, base + end) - base;
+    }
+    const std::uint64_t pages = end - begin;
     ScanStats stats;
     const auto take = [&](const Chunk& chunk) {
       stats.accessed += chunk.accessed;
@@ -111,15 +120,15 @@ class SimTracker final : public Tracker {
       sink(chunk.bytes);
     };
     const auto fill = [&](std::uint64_t from, Chunk& chunk) {
-      fill_chunk(header, *attachment, from, std::min(kChunkPages, pages - from), chunk);
+      fill_chunk(header, *attachment, begin, from, std::min(kChunkPages, end - from), chunk);
     };
     if (helper_ && pages > kChunkPages) {
       Chunk* ready = &chunks_[0];
       Chunk* next = &chunks_[1];
-      fill(0, *ready);
-      for (std::uint64_t at = kChunkPages;; at += kChunkPages) {
+      fill(begin, *ready);
+      for (std::uint64_t at = begin + kChunkPages;; at += kChunkPages) {
         std::future<void> filling;
-        if (at < pages)
+        if (at < end)
           filling = std::async(std::launch::async, [&fill, at, next] { fill(at, *next); });
         take(*ready);
         if (!filling.valid()) break;
@@ -127,7 +136,7 @@ class SimTracker final : public Tracker {
         std::swap(ready, next);
       }
     } else {
-      for (std::uint64_t at = 0; at < pages; at += kChunkPages) {
+      for (std::uint64_t at = begin; at < end; at += kChunkPages) {
         fill(at, chunks_[0]);
         take(chunks_[0]);
       }
@@ -201,9 +210,10 @@ class SimTracker final : public Tracker {
     return stats;
   }
 
-  /// Records of the tenant's pages [from, from + count); `from` is a multiple of kChunkPages.
-  void fill_chunk(const RecordHeader& header, Attachment& attachment, std::uint64_t from,
-                  std::uint64_t count, Chunk& chunk) const {
+  /// Records of the tenant's pages [from, from + count), of a scan that begins at `begin`; both are
+  /// multiples of kBlock.
+  void fill_chunk(const RecordHeader& header, Attachment& attachment, std::uint64_t begin,
+                  std::uint64_t from, std::uint64_t count, Chunk& chunk) const {
     const Tenant& tenant = world_.workload().tenants[attachment.tenant];
     chunk.bytes.clear();
     chunk.accessed = 0;
@@ -218,7 +228,7 @@ class SimTracker final : public Tracker {
       for (std::size_t w = 0; w < words; ++w)
         chunk.accessed += static_cast<std::uint64_t>(std::popcount(touched[w]));
       if (pages % 64 != 0) present[words - 1] = (std::uint64_t{1} << (pages % 64)) - 1;
-      auto& places = attachment.places[at / kRecordPages];
+      auto& places = attachment.places[at / kBlock];
       const std::uint64_t moves = world_.moves_in(tenant.first + at, tenant.first + at + pages);
       if (places.moves != moves) {
         places.moves = moves;
@@ -226,8 +236,8 @@ class SimTracker final : public Tracker {
         add_runs(tenant.first + at, tenant.first + at + pages, places.runs);
       }
       const std::span<const std::uint64_t> there(present.data(), words);
-      writer.append(header, attachment.records + at / kRecordPages, vpn_of(attachment.tenant, at),
-                    kOrder4K, static_cast<std::uint32_t>(pages),
+      writer.append(header, attachment.records + (at - begin) / kRecordPages,
+                    vpn_of(attachment.tenant, at), kOrder4K, static_cast<std::uint32_t>(pages),
                     {there, there, {touched.data(), words}, {clean.data(), words}}, places.runs);
       ++chunk.records;
     }

@@ -32,6 +32,7 @@ struct World {
   bool lose_second_record = false;  // of the first window of each round
   bool stuck = false;               // rounds don't end
   Nanoseconds pass_time{};          // that a pass of a round takes
+  Nanoseconds whole_pass{};         // that a pass over all pages takes, as the tracker tells it
   std::vector<MoveOutcome> script;  // outcomes of the next moves, then kMoved
   std::set<std::size_t> held;       // pages that are always busy
   std::map<std::size_t, unsigned> tries;
@@ -94,11 +95,8 @@ class ScriptedTracker final : public Tracker, public RoundSource {
     if (world_.address_space_gone) return fail(ErrorKind::kNotFound, "gone");
     system_.cpu += scan_cpu;
     sink(records(request.asid, request.epoch, request.window, request.ranges));
-    if (!request.ranges.empty()) return ScanStats{};
-    ++scans;
-    ScanStats stats;
-    stats.entries = world_.node.size();
-    return stats;
+    if (is_look(request.ranges)) return ScanStats{};
+    return told(request.ranges);
   }
 
   bool scans_ranges() const override { return world_.ranges; }
@@ -127,7 +125,7 @@ class ScriptedTracker final : public Tracker, public RoundSource {
       pass.epoch = round_->epoch;
       pass.pass = pass_;
       pass.windows = round_->windows;
-      pass.stats.entries = world_.node.size();
+      if (!is_look(ranges_)) pass.stats = told(ranges_);
       if (world_.lose_second_record && pass_ == 1) {
         RecordReader reader(bytes);
         (void)reader.next();
@@ -140,7 +138,6 @@ class ScriptedTracker final : public Tracker, public RoundSource {
         sink.on_records(asid, bytes);
       }
       if (pass_ == round_->windows) pass.cpu = scan_cpu;
-      if (ranges_.empty()) ++scans;
       sink.on_pass(asid, pass);
       next_pass_ += round_->window + world_.pass_time;
       if (pass_++ == round_->windows) round_.reset();
@@ -149,10 +146,31 @@ class ScriptedTracker final : public Tracker, public RoundSource {
 
   std::vector<Asid> attached;
   std::vector<RoundRequest> requests;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> sections;  // of each pass: from, to
   unsigned scans = 0;
   Nanoseconds scan_cpu{0};
 
  private:
+  /// A few pages, where a section of the address space has many.
+  static bool is_look(std::span<const ScanRange> ranges) {
+    return !ranges.empty() && ranges.front().count < PageCount(512);
+  }
+  ScanStats told(std::span<const ScanRange> ranges) {
+    ++scans;
+    ScanStats stats;
+    stats.entries = world_.node.size();
+    if (!ranges.empty()) {
+      const std::uint64_t first = ranges.front().first.get();
+      sections.emplace_back(first, first + ranges.front().count.get());
+      stats.entries = 0;
+      for (std::size_t i = 0; i < world_.node.size(); ++i)
+        stats.entries += i + 0x1000 >= sections.back().first && i + 0x1000 < sections.back().second;
+    }
+    stats.elapsed =
+        world_.whole_pass * static_cast<int>(stats.entries) / static_cast<int>(world_.node.size());
+    return stats;
+  }
+
   std::vector<std::byte> records(Asid asid, Epoch epoch, Nanoseconds window,
                                  std::span<const ScanRange> ranges) {
     std::vector<std::byte> bytes;
@@ -164,13 +182,19 @@ class ScriptedTracker final : public Tracker, public RoundSource {
     const auto accessed = [&](std::size_t i) {
       return world_.touched ? world_.touched(i) : world_.hot[i];
     };
-    for (const ScanRange& range : ranges) {
-      const std::size_t i = range.first.get() - 0x1000;
-      const EntryObservation entry{world_.node[i], true, true, accessed(i), false};
-      writer.append(header, sequence_++, range.first, kOrder4K, {&entry, 1});
+    if (is_look(ranges)) {
+      for (const ScanRange& range : ranges) {
+        const std::size_t i = range.first.get() - 0x1000;
+        const EntryObservation entry{world_.node[i], true, true, accessed(i), false};
+        writer.append(header, sequence_++, range.first, kOrder4K, {&entry, 1});
+      }
+      return bytes;
     }
-    if (!ranges.empty()) return bytes;
     for (std::size_t at = 0; at < world_.node.size(); at += 512) {
+      const Vpn first(0x1000 + at);
+      if (!ranges.empty() &&
+          (first < ranges.front().first || first >= ranges.front().first + ranges.front().count))
+        continue;
       std::vector<EntryObservation> entries;
       for (std::size_t i = at; i < std::min(at + 512, world_.node.size()); ++i)
         entries.push_back({world_.node[i], true, true, accessed(i), false});
@@ -342,6 +366,98 @@ TEST_F(EngineTest, EachEpochArmsOnceAndCountsItsWindows) {
   EXPECT_EQ(engine_->counters().windows, epochs * 4);
   EXPECT_EQ(engine_->counters().present_page_windows.get(), epochs * 4 * 2048u);
   EXPECT_EQ(engine_->counters().accessed_page_windows.get(), epochs * 4 * 400u);
+}
+
+/// Passes of 25 ms where a window is one of 10: the address space is watched in parts.
+class EngineSectionsTest : public EngineTest {
+ protected:
+  EngineSectionsTest() {
+    world_.ranges = true;
+    world_.whole_pass = 25ms;
+    options_.mode = EngineMode::kObserve;  // so that epochs are as long as asked for
+  }
+  /// All passes of an epoch over one section come one after the other, and each section begins
+  /// where the one before ended.
+  void expect_whole_epochs(std::size_t windows) {
+    ASSERT_GE(tracker_->sections.size(), 2 * (windows + 1));
+    std::uint64_t end = 0;
+    std::size_t at = 0, epochs = 0;
+    while (at + windows < tracker_->sections.size()) {
+      for (std::size_t w = 0; w <= windows; ++w)
+        ASSERT_EQ(tracker_->sections[at + w], tracker_->sections[at]) << at << " + " << w;
+      ASSERT_EQ(tracker_->sections[at].first, end) << at;
+      end = tracker_->sections[at].second;
+      if (end >= (std::uint64_t{1} << 35) - 1) {
+        EXPECT_EQ(end, (std::uint64_t{1} << 35) - 1) << "the module refuses more";
+        end = 0;
+        ++epochs;
+      }
+      at += windows + 1;
+    }
+    EXPECT_GE(epochs, 2u);
+  }
+};
+
+TEST_F(EngineSectionsTest, EachPageIsSeenInEachWindowOnce) {
+  for (const bool rounds : {false, true}) {
+    world_.rounds = rounds;
+    options_.windows_per_epoch = 4;
+    build();
+    run_until(world_.clock + 5s);
+    expect_whole_epochs(4);
+    const EngineCounters& counters = engine_->counters();
+    EXPECT_EQ(counters.windows, counters.epochs * 4) << rounds;
+    EXPECT_EQ(counters.present_page_windows.get(), counters.epochs * 4 * 2048u) << rounds;
+    EXPECT_EQ(counters.accessed_page_windows.get(), counters.epochs * 4 * 400u) << rounds;
+    EXPECT_EQ(counters.corrupt_records, 0u);
+  }
+}
+
+TEST_F(EngineSectionsTest, HotPagesAreFoundAsWithoutThem) {
+  options_.mode = EngineMode::kManage;
+  for (const bool rounds : {false, true}) {
+    const World fresh = world_;
+    world_.rounds = rounds;
+    build();
+    run_until(world_.clock + 4s);
+    EXPECT_FALSE(tracker_->sections.empty());
+    EXPECT_GE(hot_on_fast(), 396u) << "of 400";
+    world_ = fresh;
+  }
+}
+
+TEST_F(EngineSectionsTest, WhatIsMappedLaterIsFoundAndWhatIsUnmappedForgotten) {
+  build();
+  const auto pages = [this] {
+    PageCount all;
+    for (const PageCount tier : engine_->heat().occupancy().per_tier) all += tier;
+    return all.get();
+  };
+  run_until(world_.clock + 3s);
+  ASSERT_FALSE(tracker_->sections.empty());
+  EXPECT_EQ(pages(), 2048u);
+  world_.node.resize(4096, NodeId(1));
+  world_.hot.resize(4096, false);
+  run_until(world_.clock + 3s);
+  EXPECT_EQ(pages(), 4096u);
+  world_.node.resize(1024);
+  world_.hot.resize(1024);
+  run_until(world_.clock + 3s);
+  EXPECT_EQ(pages(), 1024u);
+}
+
+TEST_F(EngineSectionsTest, WhoWantsWholePassesGetsThem) {
+  options_.sections = false;
+  build();
+  run_until(world_.clock + 3s);
+  EXPECT_TRUE(tracker_->sections.empty());
+}
+
+TEST_F(EngineSectionsTest, ShortPassesAreLeftWhole) {
+  world_.whole_pass = 9ms;
+  build();
+  run_until(world_.clock + 3s);
+  EXPECT_TRUE(tracker_->sections.empty());
 }
 
 TEST_F(EngineTest, ObserveMovesNothing) {

@@ -323,6 +323,20 @@ TEST_F(HeatMapTest, ThresholdWhenEverythingFitsOrNothingDoes) {
   EXPECT_EQ(edge.at_or_above, PageCount(4));
 }
 
+TEST_F(HeatMapTest, CutsPartBlocksEvenlyAndNoPage) {
+  EXPECT_TRUE(map_.cuts(kProcess, 4).empty()) << "nothing is known of it";
+  see(Vpn(0), std::vector<EntryObservation>(1024, on_node(0, false)));
+  see(Vpn(512 * 100), std::vector<EntryObservation>(512, on_node(1, true)));
+  see(Vpn(512 * 200), {on_node(1, true)}, true, kOrder2M);
+  EXPECT_TRUE(map_.cuts(kProcess, 1).empty());
+  EXPECT_EQ(map_.cuts(kProcess, 2), std::vector{Vpn(512 * 100)});
+  EXPECT_EQ(map_.cuts(kProcess, 100), (std::vector{Vpn(512), Vpn(512 * 100), Vpn(512 * 200)}));
+  // A page of 1 GiB is on one side.
+  see(Vpn(std::uint64_t{1} << 20), {on_node(1, true)}, true, kOrder1G);
+  see(Vpn(std::uint64_t{1} << 21), {on_node(1, true)}, true, kOrder2M);
+  EXPECT_EQ(map_.cuts(kProcess, 100), std::vector{Vpn(std::uint64_t{1} << 21)});
+}
+
 TEST_F(HeatMapTest, BinsCoverTheBlocksThatExist) {
   see(Vpn(0), std::vector<EntryObservation>(1024, on_node(0, false)));
   see(Vpn(512 * 100), std::vector<EntryObservation>(512, on_node(1, true)));

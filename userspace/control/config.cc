@@ -344,7 +344,11 @@ const std::vector<KeyRule>& rules() {
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.history_max_size = v; }),
        [](const Config& c) { return size_text(c.history_max_size); }},
       {"record", "file", "append all access records to this file; not set: none",
-       reader(read_string, [](Config& c, const std::string& v) { c.record_file = v; }),
+       reader(read_string,
+              [](Config& c, const std::string& v) {
+                c.record_file = v;
+                c.engine.sections = false;
+              }),
        [](const Config& c) { return c.record_file ? quoted(*c.record_file) : ""; }},
       {"record", "max_size", "size of the file from which on nothing more is written to it",
        reader(size_from(Bytes(kPageSize)), [](Config& c, Bytes v) { c.record_max_size = v; }),

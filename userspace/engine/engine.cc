@@ -16,6 +16,11 @@ namespace thermocline {
 namespace {
 
 constexpr Nanoseconds kShortestWindow = std::chrono::milliseconds(1);
+/// Sections of a target at most.
+constexpr std::size_t kMostSections = 256;
+/// TASK_SIZE_MAX of arch/x86/include/asm/page_64_types.h, in pages.
+constexpr Vpn kEndOfFourLevels{(std::uint64_t{1} << (47 - kPageShift)) - 1};
+constexpr Vpn kEndOfFiveLevels{(std::uint64_t{1} << (56 - kPageShift)) - 1};
 /// Time for which the token bucket may save up, at least.
 constexpr Nanoseconds kShortestBurst = std::chrono::milliseconds(100);
 
@@ -161,10 +166,9 @@ Nanoseconds Engine::step(Nanoseconds now) {
         arming_ = false;
       } else {
         ++windows_done_;
-        ++counters_.windows;
       }
       if (windows_done_ >= options_.windows_per_epoch) {
-        phase_ = Phase::kDecide;
+        end_section(now);
         return now;
       }
       heat_.set_window_heat(window_heat(windows_done_, options_.windows_per_epoch));
@@ -174,7 +178,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
     case Phase::kWindow:
       if (now < deadline_) return deadline_;
       for (const auto& [pid, target] : targets_)
-        if (target.attached) scan_queue_.push_back(pid);
+        if (is_watched(target)) scan_queue_.push_back(pid);
       phase_ = Phase::kScan;
       return now;
     case Phase::kRound:
@@ -183,8 +187,7 @@ Nanoseconds Engine::step(Nanoseconds now) {
       if (!rounds_are_over()) give_up_rounds();
       if (phase_ != Phase::kRound) return now;
       windows_done_ = options_.windows_per_epoch;
-      counters_.windows += windows_done_;
-      phase_ = Phase::kDecide;
+      end_section(now);
       return now;
     case Phase::kDecide:
       decide();
@@ -262,11 +265,62 @@ void Engine::begin_epoch(Nanoseconds now) {
   refresh_mappings(now);
   refresh_tiers();
   for (auto& [pid, target] : targets_) {
-    target.told = false;
+    target.sections_told = 0;
     target.touched = PageCount(0);
   }
+  cut_targets();
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
+  section_ = 0;
+  begin_section(now);
+}
 
+bool Engine::may_cut() const {
+  return options_.sections && parts_.tracker->scans_ranges();
+}
+
+void Engine::cut_targets() {
+  for (auto& [pid, target] : targets_) {
+    if (target.in_round) continue;  // it is late, with the sections that it has
+    const Nanoseconds pass = std::exchange(target.scan_time, Nanoseconds(0)) /
+                             static_cast<int>(options_.windows_per_epoch + 1);
+    target.sections.clear();
+    const auto parts = static_cast<std::size_t>(pass / window_ + 1);
+    if (parts < 2 || !may_cut()) continue;
+    Vpn first{0};
+    for (const Vpn cut : heat_.cuts(target.process.asid, std::min(parts, kMostSections))) {
+      target.sections.push_back({first, cut - first});
+      first = cut;
+    }
+    if (target.sections.empty()) continue;
+    // Up to where x86 lets programs map: with five levels of tables only for those that ask.
+    const Vpn end = first < kEndOfFourLevels ? kEndOfFourLevels : kEndOfFiveLevels;
+    target.sections.push_back({first, end - first});
+  }
+}
+
+bool Engine::enter_section(Target& target) {
+  if (!target.attached || section_ >= std::max<std::size_t>(target.sections.size(), 1))
+    return false;
+  target.section = section_;
+  target.pass = Pass{begin_of_section(target), true};
+  return true;
+}
+
+bool Engine::is_watched(const Target& target) const {
+  return target.attached && target.section == section_ &&
+         section_ < std::max<std::size_t>(target.sections.size(), 1);
+}
+
+std::span<const ScanRange> Engine::ranges_of(const Target& target) {
+  if (target.sections.empty()) return {};
+  return std::span(target.sections).subspan(target.section, 1);
+}
+
+Vpn Engine::begin_of_section(const Target& target) {
+  return target.sections.empty() ? Vpn(0) : target.sections[target.section].first;
+}
+
+void Engine::begin_section(Nanoseconds now) {
   windows_done_ = 0;
   if (rounds_ != nullptr) {
     begin_rounds(now);
@@ -274,9 +328,21 @@ void Engine::begin_epoch(Nanoseconds now) {
   }
   arming_ = true;
   scan_queue_.clear();
-  for (const auto& [pid, target] : targets_)
-    if (target.attached) scan_queue_.push_back(pid);
+  for (auto& [pid, target] : targets_)
+    if (enter_section(target)) scan_queue_.push_back(pid);
   phase_ = scan_queue_.empty() ? Phase::kRest : Phase::kScan;
+}
+
+void Engine::end_section(Nanoseconds now) {
+  ++section_;
+  if (std::any_of(targets_.begin(), targets_.end(), [&](const auto& entry) {
+        return entry.second.attached && section_ < entry.second.sections.size();
+      })) {
+    begin_section(now);
+    return;
+  }
+  counters_.windows += windows_done_;
+  phase_ = Phase::kDecide;
 }
 
 Nanoseconds Engine::keep_watch(Nanoseconds now) {
@@ -411,6 +477,9 @@ void Engine::refresh_targets() {
       target.pidfd = std::move(*pidfd);
       target.attached = true;
       target.attach_failed = false;
+      target.sections.clear();
+      target.section = 0;
+      target.scan_time = Nanoseconds(0);
       target.pass = Pass{};
       target.sequence = 0;
       target.maps_hash = 0;
@@ -541,12 +610,13 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
   ScanRequest request;
   request.asid = target.process.asid;
   request.shared = shared_.shares(request.asid);
+  request.ranges = ranges_of(target);
   request.clear = true;
   request.epoch = epoch_;
   if (target.last_clear.count() > 0) request.window = now - target.last_clear;
   target.last_clear = now;
 
-  target.pass = Pass{};
+  target.pass = Pass{begin_of_section(target), true};
   const Result<ScanStats> stats = parts_.tracker->scan(
       request,
       [&](std::span<const std::byte> bytes) { take_records(target, bytes, count, false); });
@@ -554,6 +624,7 @@ void Engine::scan_target(Target& target, Nanoseconds now, bool count) {
   if (stats) {
     counters_.scans += *stats;
     longest_scan_ = std::max(longest_scan_, stats->elapsed);
+    target.scan_time += stats->elapsed;
     end_pass(target, true);
   } else {
     lose(target, stats.error());
@@ -608,7 +679,9 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
 }
 
 void Engine::end_pass(Target& target, bool whole) {
-  constexpr std::uint64_t kEnd = std::uint64_t{1} << (57 - kPageShift);
+  const Vpn end = target.section + 1 < target.sections.size()
+                      ? target.sections[target.section + 1].first
+                      : Vpn(std::uint64_t{1} << (57 - kPageShift));
   // A program that touches nothing now is asleep: its hot set need not have moved.
   if (target.fade_due && target.touched >= kAwake) {
     target.fade_due = false;
@@ -617,11 +690,10 @@ void Engine::end_pass(Target& target, bool whole) {
   }
   const Vpn cursor = target.pass.cursor;
   if (whole && target.pass.intact) {
-    target.told = true;
-    if (cursor.get() < kEnd)
-      shared_.clear_range(target.process.asid, cursor, PageCount(kEnd - cursor.get()));
+    if (target.sections_told == target.section) ++target.sections_told;
+    if (cursor < end) shared_.clear_range(target.process.asid, cursor, end - cursor);
   }
-  target.pass = Pass{};
+  target.pass = Pass{begin_of_section(target), true};
 }
 
 void Engine::lose(Target& target, const Error& why) {
@@ -650,8 +722,9 @@ void Engine::begin_rounds(Nanoseconds now) {
       options_.cpu_budget / static_cast<double>(std::max<std::ptrdiff_t>(attached, 1));
   request.cpu_burst = scaled(options_.cpu_burst, request.cpu_share);
   for (auto& [pid, target] : targets_) {
-    if (!target.attached || (target.in_round && target.late < kMostLate)) continue;
+    if ((target.in_round && target.late < kMostLate) || !enter_section(target)) continue;
     request.asid = target.process.asid;
+    request.ranges = ranges_of(target);
     request.shared = shared_.shares(request.asid);
     target.passes = 0;
     target.in_round = true;
@@ -660,13 +733,13 @@ void Engine::begin_rounds(Nanoseconds now) {
     if (const Status begun = rounds_->begin_round(request); !begun) lose(target, begun.error());
   }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
-  phase_ = rounds_are_over() ? Phase::kRest : Phase::kRound;
+  phase_ = section_ == 0 && rounds_are_over() ? Phase::kRest : Phase::kRound;
   deadline_ = now + window_ * (options_.windows_per_epoch + 1);
   patience_ = deadline_ + kPatientEpochs * options_.epoch;
 }
 
 void Engine::give_up_rounds() {
-  bool any = false;
+  bool any = section_ > 0;
   for (auto& [pid, target] : targets_) {
     if (!target.in_round) {
       any = any || target.attached;
@@ -732,6 +805,7 @@ void Engine::on_pass(Asid asid, const RoundPass& pass) {
   counters_.source_cpu += pass.cpu;
   longest_scan_ = std::max(longest_scan_, pass.stats.elapsed);
   if (pass.epoch != target->round) return;
+  target->scan_time += pass.stats.elapsed;
   target->passes = pass.pass + 1;
   if (pass.pass < pass.windows) return;
   target->in_round = false;
@@ -782,7 +856,9 @@ void Engine::decide() {
   const Nanoseconds cpu = parts_.system.process_cpu_time();
   refresh_tiers();
   const bool complete = std::all_of(targets_.begin(), targets_.end(), [](const auto& entry) {
-    return entry.second.told || !entry.second.attached;
+    const Target& target = entry.second;
+    return !target.attached ||
+           target.sections_told >= std::max<std::size_t>(target.sections.size(), 1);
   });
   counters_.present_page_windows += PageCount(shared_.end_epoch(complete).get() * windows_done_);
   const Occupancy occupancy = heat_.occupancy();
@@ -841,7 +917,9 @@ void Engine::decide() {
   if (options_.window_auto) {
     const auto eighths = std::clamp(plan.advice.window_eighths, 1u, 64u);
     const Nanoseconds longest = options_.epoch / (options_.windows_per_epoch + 1);
-    window_ = std::clamp(window_ * eighths / 8, std::max(kShortestWindow, longest_scan_),
+    // A window is at least as long as a pass, so where passes can't be cut it lasts as long as one.
+    window_ = std::clamp(window_ * eighths / 8,
+                         may_cut() ? kShortestWindow : std::max(kShortestWindow, longest_scan_),
                          std::max({longest, kShortestWindow, longest_scan_}));
   }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;

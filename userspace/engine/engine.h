@@ -58,6 +58,10 @@ struct EngineOptions {
   /// Follow the policy's advice on the window length, between 1 ms and epoch / windows. Default
   /// true.
   bool window_auto = true;
+  /// Watch an address space section by section, each for all windows of an epoch, when a pass over
+  /// the whole would take longer than a window; not with a tracker that can't scan ranges. Whoever
+  /// keeps the records wants whole passes. Default true.
+  bool sections = true;
   /// Windows an epoch, 1..64. Default 8.
   unsigned windows_per_epoch = 8;
   /// Share of one core that tracking and deciding may take, 0.0001..1; kept by stretching the
@@ -248,8 +252,12 @@ class Engine : private RoundSink {
     bool unseen = false;
     PageCount touched;      ///< page-windows of this epoch in which a page was found accessed
     bool fade_due = false;  ///< its hot pages are hardly touched any more
+    /// What an epoch watches one after the other; empty: all of it at once.
+    std::vector<ScanRange> sections;
+    std::size_t section = 0;        ///< that is or was watched last
+    std::size_t sections_told = 0;  ///< as a whole in this epoch, all up to one
+    Nanoseconds scan_time{};        ///< of all passes of this epoch
     Pass pass;
-    bool told = false;            ///< as a whole in this epoch
     std::uint64_t maps_hash = 0;  ///< of its /proc/PID/maps when that was read last; 0 = never
     std::uint64_t maps_turn = 0;  ///< when that was, in order
     bool told_pinned = false;     ///< the log has said that some of its pages can't be moved
@@ -271,6 +279,18 @@ class Engine : private RoundSink {
   };
 
   void begin_epoch(Nanoseconds now);
+  /// Cuts targets into sections, as passes over the whole of each take longer than a window.
+  void cut_targets();
+  void begin_section(Nanoseconds now);
+  /// The windows of a section are over.
+  void end_section(Nanoseconds now);
+  /// It has a part in the section that is watched now, which it then enters.
+  bool enter_section(Target& target);
+  [[nodiscard]] bool is_watched(const Target& target) const;
+  /// Its section, for a scan; none: all.
+  [[nodiscard]] static std::span<const ScanRange> ranges_of(const Target& target);
+  [[nodiscard]] static Vpn begin_of_section(const Target& target);
+  [[nodiscard]] bool may_cut() const;
   /// While the engine rests: looks at a few hot pages now and then. Returns when to come again.
   Nanoseconds keep_watch(Nanoseconds now);
   void begin_look(Nanoseconds now);
@@ -363,7 +383,8 @@ class Engine : private RoundSink {
   Nanoseconds deadline_{};   ///< end of the window that is open, or when the rounds should be over
   Nanoseconds patience_{};   ///< until then a sign of life of a round is waited for
   Nanoseconds window_;
-  unsigned windows_done_ = 0;
+  std::size_t section_ = 0;    ///< that is watched now
+  unsigned windows_done_ = 0;  ///< in this section
   bool arming_ = false;
   bool just_decided_ = false;  ///< the step before was the decision
   std::vector<Pid> scan_queue_;

@@ -1409,6 +1409,26 @@ std::vector<Asid> HeatMap::address_spaces() const {
   return result;
 }
 
+std::vector<Vpn> HeatMap::cuts(Asid asid, std::size_t parts) const {
+  std::vector<Vpn> cuts;
+  const auto found = impl_->spaces.find(asid);
+  if (found == impl_->spaces.end() || parts < 2) return cuts;
+  std::size_t blocks = 0;
+  for (const auto& [number, gib] : found->second.gibs)
+    blocks += gib.is_page ? kGibLeaves : gib.used;
+  const std::size_t each = std::max<std::size_t>((blocks + parts - 1) / parts, 1);
+  std::size_t before = 0, next = each;
+  Impl::for_each(found->second, [&](Vpn vpn, PageOrder order, const HugeEntry*, const Slot*) {
+    if (before >= next) {
+      cuts.push_back(vpn);
+      next = before + each;
+    }
+    before += std::max<std::uint64_t>(order.pages().get() / kBlockPages, 1);
+    return true;
+  });
+  return cuts;
+}
+
 std::vector<HeatBin> HeatMap::bins(Asid asid, std::size_t max_bins) const {
   const auto found = impl_->spaces.find(asid);
   if (found == impl_->spaces.end() || max_bins == 0) return {};

@@ -256,6 +256,9 @@ class HeatMap {
   [[nodiscard]] Occupancy occupancy() const;
   [[nodiscard]] Occupancy occupancy(Asid asid) const;
   [[nodiscard]] std::vector<Asid> address_spaces() const;
+  /// Up to `parts` - 1 addresses that cut an address space into parts of about as many blocks of
+  /// 2 MiB that hold pages; no page lies on both sides of one.
+  [[nodiscard]] std::vector<Vpn> cuts(Asid asid, std::size_t parts) const;
   /// At most `max_bins` bins over the blocks that exist, in address order; each holds the same
   /// number of blocks (the last one maybe fewer) and spans from its first to its last.
   [[nodiscard]] std::vector<HeatBin> bins(Asid asid, std::size_t max_bins) const;
