@@ -234,6 +234,7 @@ json status_json(const Engine& engine) {
                               {"unobservable_pages", target.occupancy.unobservable.get()},
                               {"shared_pages", target.shared.get()},
                               {"pinned_pages", target.pinned.get()},
+                              {"sections", target.sections},
                               {"unseen", target.unseen}});
   return out;
 }

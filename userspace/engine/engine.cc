@@ -1289,7 +1289,8 @@ std::vector<TargetStatus> Engine::targets() const {
     if (!target.attached) continue;
     const Asid asid = target.process.asid;
     result.push_back({target.process, heat_.occupancy(asid), shared_.shared_pages(asid),
-                      pinned[asid], target.unseen});
+                      pinned[asid], std::max<std::size_t>(target.sections.size(), 1),
+                      target.unseen});
   }
   return result;
 }

@@ -128,7 +128,8 @@ struct TargetStatus {
   Occupancy occupancy;  ///< shared pages are in that of one target only
   PageCount shared;     ///< pages in memory that it maps together with other targets
   PageCount pinned;     ///< pages that were busy at every try: a device holds them, or the like
-  bool unseen = false;  ///< uses CPU, but for long no page of it has been found accessed
+  std::size_t sections = 1;  ///< that it is watched in, one after the other
+  bool unseen = false;       ///< uses CPU, but for long no page of it has been found accessed
 };
 
 /// Planned moves, in their order.
