@@ -284,6 +284,7 @@ void Engine::cut_targets() {
     const Nanoseconds pass = std::exchange(target.scan_time, Nanoseconds(0)) /
                              static_cast<int>(options_.windows_per_epoch + 1);
     target.sections.clear();
+    target.section = 0;
     const auto parts = static_cast<std::size_t>(pass / window_ + 1);
     if (parts < 2 || !may_cut()) continue;
     Vpn first{0};
