@@ -40,7 +40,8 @@ struct Machine {
   // The program.
   double threads = 16;
   double think_ns = 100;  ///< of a thread between two misses
-  double mlp = 4;         ///< misses that a thread has under way at a time
+  double mlp = 4;         ///< misses that a thread has under way at a time, at least 1: the
+                          ///< oldest must be back before another one is sent
 
   // The tracker. Errors: share of the touched pages that are seen; windows until a touch is told;
   // pages that are told as one (a power of two, 1..512).
@@ -99,7 +100,10 @@ using Traffic = std::array<double, kMaxTiers>;
 [[nodiscard]] double loaded_latency_ns(const MemoryTier& tier, double bytes_per_second);
 
 /// What all threads together access, when accesses are spread so over the tiers: the rate at which
-///   threads = rate * (think + sum of share * loaded latency / mlp).
+///   threads = rate * (think + stall / mlp)
+/// where the stall is the loaded latency of the fastest tier, and what slower ones add to it. Misses
+/// come back in their order, as from a processor's reorder buffer: a share q of slow ones adds up to
+/// 1 - (1 - q)^mlp of what all of them would, far more than q.
 /// `copying`: bytes a second that moves put on every tier.
 [[nodiscard]] AccessRate throughput(const Machine& machine, const Traffic& traffic,
                                     double copying = 0);
