@@ -101,10 +101,10 @@ using Traffic = std::array<double, kMaxTiers>;
 
 /// What all threads together access, when accesses are spread so over the tiers: the rate at which
 ///   threads = rate * (think + stall / mlp)
-/// where the stall is the loaded latency of the fastest tier, and what slower ones add to it. Misses
-/// come back in their order, as from a processor's reorder buffer: a share q of slow ones adds up to
-/// 1 - (1 - q)^mlp of what all of them would, far more than q.
-/// `copying`: bytes a second that moves put on every tier.
+/// where the stall is the loaded latency of the fastest tier, and what slower ones add to it.
+/// Misses come back in their order, as from a processor's reorder buffer: a share q of slow ones
+/// adds up to 1 - (1 - q)^mlp of what all of them would, far more than q. `copying`: bytes a second
+/// that moves put on every tier.
 [[nodiscard]] AccessRate throughput(const Machine& machine, const Traffic& traffic,
                                     double copying = 0);
 

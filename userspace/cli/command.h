@@ -36,7 +36,7 @@ std::string json_text(const Json& json) {
 
 // One function a verb, called once by main.cc.
 void register_bench(CLI::App& app, Context& context);
-void register_bench_trackers(CLI::App& bench, Context& context);  // called by the one above
+void register_bench_trackers(CLI::App& bench, Context& context);   // called by the one above
 void register_bench_agreement(CLI::App& bench, Context& context);  // as well
 void register_doctor(CLI::App& app, Context& context);
 void register_emulate(CLI::App& app, Context& context);
