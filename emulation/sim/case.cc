@@ -249,6 +249,11 @@ Result<Outcome> run_case(const Case& c, const PolicyRegistry& registry, bool hel
   host.run_until(nanoseconds_of(c.seconds), look);
   const Counted at_last = counted(engine);
   TC_TRY(decided_itself(engine.policy()));
+  if (const std::uint64_t bad = engine.counters().corrupt_records; bad > 0)
+    return fail(ErrorKind::kFailure,
+                "{} records of the simulated tracker were none: its figures are worth nothing; "
+                "please report it",
+                bad);
 
   Outcome outcome;
   judge(before, world.progress(), outcome.hit_ratio, outcome.throughput);

@@ -156,9 +156,11 @@ class SimTracker final : public Tracker {
   struct Attachment {
     std::size_t tenant = 0;
     std::uint64_t records = 0;
-    /// Where pages are, by record: most don't change from window to window.
+    /// Where pages are, by the block that a record begins with: most don't change from window to
+    /// window.
     struct Places {
       std::optional<std::uint64_t> moves;  ///< World::moves_in() when it was so
+      std::uint64_t pages = 0;             ///< of the record: the last one of a section is shorter
       std::vector<NodeRun> runs;
     };
     std::vector<Places> places;
@@ -230,8 +232,9 @@ class SimTracker final : public Tracker {
       if (pages % 64 != 0) present[words - 1] = (std::uint64_t{1} << (pages % 64)) - 1;
       auto& places = attachment.places[at / kBlock];
       const std::uint64_t moves = world_.moves_in(tenant.first + at, tenant.first + at + pages);
-      if (places.moves != moves) {
+      if (places.moves != moves || places.pages != pages) {
         places.moves = moves;
+        places.pages = pages;
         places.runs.clear();
         add_runs(tenant.first + at, tenant.first + at + pages, places.runs);
       }

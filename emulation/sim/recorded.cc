@@ -23,6 +23,8 @@ namespace {
 constexpr unsigned kFewestWindows = 8, kMostWindows = 64;
 constexpr std::size_t kNoSlice = ~std::size_t{0};
 constexpr int kLongest = 3;
+/// Of a recording, and of a phase: each costs a look at all pages.
+constexpr double kLeastSeconds = 0.01;
 
 /// Classes 1 to 255 are rates from kLeastRate on, evenly by their logarithm: off by 5 % at most.
 constexpr double kLeastRate = 1e-4, kMostRate = 1e7;
@@ -151,7 +153,7 @@ class Reading {
       return fail(ErrorKind::kFailure,
                   "has no window of known length: nothing tells how often pages were touched");
     const double longest = kLongest * median(lengths);
-    double last = 0;
+    double last = -std::numeric_limits<double>::infinity();
     begin = std::numeric_limits<double>::infinity();
     for (auto& [asid, space] : spaces) {
       Epoch epoch;
@@ -167,13 +169,14 @@ class Reading {
         slice.watched += pass.window;
         epoch = pass.epoch;
         pass.slice = space.slices.size() - 1;
-        last = begin <= slice.begin ? std::max(last, pass.time) : pass.time;
+        last = std::max(last, pass.time);
         begin = std::min(begin, slice.begin);
       }
     }
     seconds = last - begin;
-    if (!(seconds > 0))
-      return fail(ErrorKind::kFailure, "tells no time: all of its windows end when they begin");
+    if (!(seconds >= kLeastSeconds))
+      return fail(ErrorKind::kFailure, "tells of {:.3g} s only, too little to simulate",
+                  std::max(seconds, 0.0));
     return {};
   }
 
@@ -291,7 +294,8 @@ struct Tape {
     for (const Track& track : tracks)
       for (std::size_t s = 0; s < track.begins.size(); ++s) {
         const double from = s == 0 ? 0 : track.begins[s];
-        const double to = s + 1 < track.begins.size() ? track.begins[s + 1] : seconds;
+        const double to =
+            std::min(seconds, s + 1 < track.begins.size() ? track.begins[s + 1] : seconds);
         all += rate(track.classes[s]) * std::max(0.0, to - from);
       }
     return all / seconds;
@@ -322,9 +326,10 @@ Tape tape_of(Reading& reading) {
     tape.tracks.push_back(std::move(track));
   }
   if (!steps.empty()) {
+    const double step = std::max(median(steps), kLeastSeconds);
     constexpr double kFiner = 4;  // than slices on average, at most
-    tape.phases = static_cast<std::uint64_t>(std::clamp(std::ceil(reading.seconds / median(steps)),
-                                                        1.0, kFiner * static_cast<double>(most)));
+    tape.phases = static_cast<std::uint64_t>(
+        std::clamp(std::floor(reading.seconds / step), 1.0, kFiner * static_cast<double>(most)));
   }
   tape.phase_s = reading.seconds / static_cast<double>(tape.phases);
   return tape;

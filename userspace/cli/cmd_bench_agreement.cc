@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "base/output.h"
@@ -72,7 +73,15 @@ Result<std::vector<LabProblem>> read_lab(const AgreementOptions& o) {
   TC_ASSIGN(const suite::Cells cells,
             suite::read_cells((std::filesystem::path(o.dir) / "cells.jsonl").string()));
   std::map<std::string, std::pair<double, double>> bounds;  // all fast and all slow, seed 1
+  std::set<std::string> settings;
   for (const suite::CellRecord& cell : cells.records) {
+    settings.insert(fmt::format("{}, {}, {}", cell.key.timing, cell.key.mode, cell.key.kernel));
+    if (settings.size() > 1)
+      return fail(
+          ErrorKind::kUsage,
+          "{} has cells of several timing models, modes or kernels ({}); give a folder with "
+          "those of one",
+          o.dir, fmt::join(settings, "; "));
     if (!cell.done || cell.key.seed != 1) continue;
     if (cell.key.system == "all-fast") bounds[cell.key.workload].first = *cell.ops_per_s;
     if (cell.key.system == "all-slow") bounds[cell.key.workload].second = *cell.ops_per_s;

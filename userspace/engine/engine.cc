@@ -279,6 +279,7 @@ bool Engine::may_cut() const {
 }
 
 void Engine::cut_targets() {
+  cut_in_vain_ = false;
   for (auto& [pid, target] : targets_) {
     if (target.in_round) continue;  // it is late, with the sections that it has
     const Nanoseconds pass = std::exchange(target.scan_time, Nanoseconds(0)) /
@@ -292,9 +293,11 @@ void Engine::cut_targets() {
       target.sections.push_back({first, cut - first});
       first = cut;
     }
+    cut_in_vain_ = cut_in_vain_ || target.sections.empty() || parts > kMostSections;
     if (target.sections.empty()) continue;
     // Up to where x86 lets programs map: with five levels of tables only for those that ask.
-    const Vpn end = first < kEndOfFourLevels ? kEndOfFourLevels : kEndOfFiveLevels;
+    const bool asked = heat_.end(target.process.asid) > kEndOfFourLevels + PageCount(1);
+    const Vpn end = asked ? kEndOfFiveLevels : kEndOfFourLevels;
     target.sections.push_back({first, end - first});
   }
 }
@@ -337,7 +340,8 @@ void Engine::begin_section(Nanoseconds now) {
 void Engine::end_section(Nanoseconds now) {
   ++section_;
   if (std::any_of(targets_.begin(), targets_.end(), [&](const auto& entry) {
-        return entry.second.attached && section_ < entry.second.sections.size();
+        const Target& target = entry.second;
+        return target.attached && !target.in_round && section_ < target.sections.size();
       })) {
     begin_section(now);
     return;
@@ -637,7 +641,8 @@ void Engine::take_records(Target& target, std::span<const std::byte> bytes, bool
                           bool numbered) {
   // Looks are not told: they see a few pages, and a trace of them would take the others for gone.
   // The records of a pass come by themselves, so the first tells.
-  if (parts_.hooks.on_records) {
+  // Neither are sections: whoever asks for whole passes gets them from the next epoch on.
+  if (parts_.hooks.on_records && target.sections.empty()) {
     const auto first = RecordReader(bytes).next();
     if (!first || first->epoch != kLookEpoch) parts_.hooks.on_records(bytes);
   }
@@ -722,8 +727,15 @@ void Engine::begin_rounds(Nanoseconds now) {
   request.cpu_share =
       options_.cpu_budget / static_cast<double>(std::max<std::ptrdiff_t>(attached, 1));
   request.cpu_burst = scaled(options_.cpu_burst, request.cpu_share);
+  if (section_ > 0) {
+    // The epoch pays for all its sections, by its length: none waits for the one before.
+    request.cpu_share = 1;
+    request.cpu_burst = options_.cpu_burst;
+  }
   for (auto& [pid, target] : targets_) {
-    if ((target.in_round && target.late < kMostLate) || !enter_section(target)) continue;
+    // One that is late goes on with its section, even when it is asked for anew.
+    if (target.in_round ? section_ > 0 || target.late < kMostLate : !enter_section(target))
+      continue;
     request.asid = target.process.asid;
     request.ranges = ranges_of(target);
     request.shared = shared_.shares(request.asid);
@@ -760,8 +772,10 @@ void Engine::give_up_rounds() {
 }
 
 bool Engine::rounds_are_over() const {
-  return std::none_of(targets_.begin(), targets_.end(),
-                      [](const auto& entry) { return entry.second.in_round; });
+  // One that was late in a section is not waited for in the others.
+  return std::none_of(targets_.begin(), targets_.end(), [this](const auto& entry) {
+    return entry.second.in_round && (section_ == 0 || entry.second.late == 0);
+  });
 }
 
 void Engine::drain(Nanoseconds now) {
@@ -919,9 +933,10 @@ void Engine::decide() {
     const auto eighths = std::clamp(plan.advice.window_eighths, 1u, 64u);
     const Nanoseconds longest = options_.epoch / (options_.windows_per_epoch + 1);
     // A window is at least as long as a pass, so where passes can't be cut it lasts as long as one.
-    window_ = std::clamp(window_ * eighths / 8,
-                         may_cut() ? kShortestWindow : std::max(kShortestWindow, longest_scan_),
-                         std::max({longest, kShortestWindow, longest_scan_}));
+    window_ = std::clamp(
+        window_ * eighths / 8,
+        may_cut() && !cut_in_vain_ ? kShortestWindow : std::max(kShortestWindow, longest_scan_),
+        std::max({longest, kShortestWindow, longest_scan_}));
   }
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
   counters_.tracking_cpu += tracking_cpu_epoch_;

@@ -385,6 +385,7 @@ class Engine : private RoundSink {
   Nanoseconds patience_{};   ///< until then a sign of life of a round is waited for
   Nanoseconds window_;
   std::size_t section_ = 0;    ///< that is watched now
+  bool cut_in_vain_ = false;   ///< passes over a target are longer than a window all the same
   unsigned windows_done_ = 0;  ///< in this section
   bool arming_ = false;
   bool just_decided_ = false;  ///< the step before was the decision

@@ -1409,6 +1409,12 @@ std::vector<Asid> HeatMap::address_spaces() const {
   return result;
 }
 
+Vpn HeatMap::end(Asid asid) const {
+  const auto found = impl_->spaces.find(asid);
+  if (found == impl_->spaces.end() || found->second.gibs.empty()) return Vpn(0);
+  return Vpn((found->second.gibs.rbegin()->first + 1) << kGibShift);
+}
+
 std::vector<Vpn> HeatMap::cuts(Asid asid, std::size_t parts) const {
   std::vector<Vpn> cuts;
   const auto found = impl_->spaces.find(asid);

@@ -256,6 +256,8 @@ class HeatMap {
   [[nodiscard]] Occupancy occupancy() const;
   [[nodiscard]] Occupancy occupancy(Asid asid) const;
   [[nodiscard]] std::vector<Asid> address_spaces() const;
+  /// Nothing that is known of an address space lies there or behind; a multiple of 1 GiB.
+  [[nodiscard]] Vpn end(Asid asid) const;
   /// Up to `parts` - 1 addresses that cut an address space into parts of about as many blocks of
   /// 2 MiB that hold pages; no page lies on both sides of one.
   [[nodiscard]] std::vector<Vpn> cuts(Asid asid, std::size_t parts) const;

@@ -96,6 +96,9 @@ struct Attachment {
   Nanoseconds cpu{};             ///< of the thread, as far as it was told
 };
 
+/// Their records fit the smallest ring.
+constexpr PageCount kFewPages{1024};
+
 class KmodTracker final : public Tracker, public RoundSource {
  public:
   KmodTracker(System& system, const TrackerOptions& options, Module module)
@@ -205,12 +208,13 @@ class KmodTracker final : public Tracker, public RoundSource {
                    std::uint32_t{THERMOCLINE_SCHEDULE_MIN_BUDGET_PPM}, std::uint32_t{1000000});
     schedule.burst_ns = std::min<std::uint64_t>(
         static_cast<std::uint64_t>(request.cpu_burst.count()), THERMOCLINE_SCHEDULE_MAX_NS);
-    // A few ranges fit any ring.
+    // A few pages fit any ring; a section of the address space may be large.
+    const bool few = !request.ranges.empty() &&
+                     (request.ranges.size() > 1 || request.ranges.front().count <= kFewPages);
     const std::uint64_t wanted =
-        request.ranges.empty()
-            ? std::max(ring_bytes(attachment.pid, request),
-                       std::min((attachment.lost ? 2 : 1) * attachment.ring_bytes, kLargestRing))
-            : std::max(attachment.ring_bytes, std::uint64_t{THERMOCLINE_RING_MIN_BYTES});
+        !few ? std::max(ring_bytes(attachment.pid, request),
+                        std::min((attachment.lost ? 2 : 1) * attachment.ring_bytes, kLargestRing))
+             : std::max(attachment.ring_bytes, std::uint64_t{THERMOCLINE_RING_MIN_BYTES});
     if (attachment.rest > 0) --attachment.rest;
     if (attachment.ring && wanted > attachment.ring_bytes && attachment.rest == 0) {
       attachment.ring.reset();
