@@ -28,8 +28,8 @@ prepare_guest() {
   echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
   echo 4096 >/proc/sys/vm/min_free_kbytes
   # Plugged-in memory takes no kernel data: what the kernel itself needs comes from between the fast node's watermarks,
-  # or the OOM killer ends the ballast.
-  echo 50 >/proc/sys/vm/watermark_scale_factor
+  # or the OOM killer ends the ballast. With 50, half a percent, the ring of the module did not always fit.
+  echo 80 >/proc/sys/vm/watermark_scale_factor
   # A boost of the watermarks after fragmentation comes and goes, and takes MiBs of a small node with it.
   echo 0 >/proc/sys/vm/watermark_boost_factor
   echo 0 >/proc/sys/kernel/numa_balancing
