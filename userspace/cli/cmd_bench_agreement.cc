@@ -34,7 +34,7 @@ constexpr std::string_view kOurs = "thermocline:";
 /// is no workload of the simulator that does the same.
 ///
 /// A pass over memory misses less than once a line, as the prefetcher brings in the rest: 28 of 64
-/// lines is what makes passes of the lab's phase-change as long as they are.
+/// lines were fitted to the length of the passes in the lab's phase-change.
 std::string twin_of(std::string_view workload, double seconds) {
   if (workload == "gups-hot") return "hotset:hot=0.1,access=0.9";
   if (workload == "hot-larger") return "hotset:hot=0.6,access=0.9";
@@ -45,20 +45,19 @@ std::string twin_of(std::string_view workload, double seconds) {
   return {};
 }
 
-/// As thermocline.sh sets the daemon up in a cell, and what its work costs on the one CPU of the
-/// guest (docs/performance.md and docs/emulation.md: caches are cold whenever it comes on).
+/// As thermocline.sh sets the daemon up in a cell. What its work costs on the guest's one CPU is
+/// guessed, some four times the defaults, whose caches are warm; it was not measured page by page.
 void set_up(sim::Case& c) {
   c.engine.epoch = std::chrono::milliseconds(200);
   c.engine.window = std::chrono::milliseconds(2);
   c.engine.window_auto = false;
   c.engine.windows_per_epoch = 4;
+  c.engine.cpu_burst = std::chrono::seconds(2);
   c.machine.threads = 1;
   c.machine.scan_idle_ns = 20;
   c.machine.scan_accessed_ns = 60;
   c.machine.move_page_us = 12;
   c.machine.tracking = c.machine.moving = sim::Charge::kProgram;
-  for (const sim::EngineKey& key : sim::engine_keys())
-    if (key.name == "cpu_burst") key.set(c.engine, 2);
 }
 
 struct LabProblem {
