@@ -41,7 +41,9 @@ static long get_info(struct thermocline_info __user *arg)
 			    THERMOCLINE_FEATURE_SHARED |
 			    (thermocline_can_flush() ? THERMOCLINE_FEATURE_FLUSH : 0) |
 			    (IS_ENABLED(CONFIG_PAGE_IDLE_FLAG) ? THERMOCLINE_FEATURE_YOUNG : 0) |
-			    (thermocline_can_prune() ? THERMOCLINE_FEATURE_PRUNE : 0),
+			    (thermocline_can_prune() ? THERMOCLINE_FEATURE_PRUNE |
+							       THERMOCLINE_FEATURE_PRUNE_FIRST :
+						       0),
 		.max_lock_ns = THERMOCLINE_MAX_HOLD_NS,
 		.attachments = atomic_read(&attachments),
 	};
@@ -235,7 +237,11 @@ static long scan(struct thermocline_attachment *att, struct thermocline_scan __u
 
 static bool schedule_is_valid(const struct thermocline_schedule *schedule)
 {
-	if (!flags_are_valid(schedule->flags & ~THERMOCLINE_SCHEDULE_ROUND))
+	if (schedule->flags & ~THERMOCLINE_SCHEDULE_FLAGS_ALL ||
+	    !flags_are_valid(schedule->flags & THERMOCLINE_SCAN_FLAGS_ALL))
+		return false;
+	if (schedule->flags & THERMOCLINE_SCHEDULE_PRUNE_FIRST &&
+	    !(schedule->flags & THERMOCLINE_SCAN_PRUNE))
 		return false;
 	if (schedule->windows > THERMOCLINE_SCHEDULE_MAX_WINDOWS ||
 	    schedule->range_count > THERMOCLINE_SCAN_MAX_RANGES)

@@ -122,10 +122,11 @@ static int run_pass(struct thermocline_thread *thread, u32 pass)
 	/* Nobody else changes these of the ring. */
 	const u64 dropped_records = ring->dropped_records, dropped_bytes = ring->dropped_bytes;
 	const u64 began = ktime_get_ns();
+	/* The first pass tells what "as last told" in the others refers to, unless an earlier round did. */
+	const bool whole = !pass && !(schedule->flags & THERMOCLINE_SCHEDULE_PRUNE_FIRST);
 	struct thermocline_scan scan = {
-		/* The first pass tells what "as last told" in the others refers to. */
 		.flags = schedule->flags & THERMOCLINE_SCAN_FLAGS_ALL &
-			 ~(pass ? 0 : THERMOCLINE_SCAN_PRUNE),
+			 ~(whole ? THERMOCLINE_SCAN_PRUNE : 0),
 		.range_count = schedule->range_count,
 		.epoch = thread->epoch,
 	};

@@ -161,6 +161,8 @@ struct thermocline_info {
 #define THERMOCLINE_FEATURE_CONTINUOUS (1ull << 4)
 /** A scan can read pages of shared areas that are mapped more than once: THERMOCLINE_SCAN_SHARED. */
 #define THERMOCLINE_FEATURE_SHARED (1ull << 5)
+/** A round's first pass can prune, too: THERMOCLINE_SCHEDULE_PRUNE_FIRST. Told where PRUNE is. */
+#define THERMOCLINE_FEATURE_PRUNE_FIRST (1ull << 6)
 
 /**
  * struct thermocline_attach - bind this open file to one address space
@@ -317,9 +319,17 @@ struct thermocline_scan {
  * goes to a ring that is mapped with mmap(2).
  */
 
-/** struct thermocline_schedule.flags, besides THERMOCLINE_SCAN_*: begin a round now. */
+/* struct thermocline_schedule.flags, besides THERMOCLINE_SCAN_* */
+/** Begin a round now. */
 #define THERMOCLINE_SCHEDULE_ROUND (1u << 16)
-#define THERMOCLINE_SCHEDULE_FLAGS_ALL (THERMOCLINE_SCAN_FLAGS_ALL | THERMOCLINE_SCHEDULE_ROUND)
+/**
+ * A round's first pass prunes like its others, so memory that stays idle from round to round isn't read
+ * at all. Only together with THERMOCLINE_SCAN_PRUNE, and where THERMOCLINE_FEATURE_PRUNE_FIRST is told. A
+ * round without it, every so often, finds what pruned passes miss (see THERMOCLINE_SCAN_PRUNE).
+ */
+#define THERMOCLINE_SCHEDULE_PRUNE_FIRST (1u << 17)
+#define THERMOCLINE_SCHEDULE_FLAGS_ALL                                                             \
+	(THERMOCLINE_SCAN_FLAGS_ALL | THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCHEDULE_PRUNE_FIRST)
 
 #define THERMOCLINE_SCHEDULE_MAX_WINDOWS 64u
 #define THERMOCLINE_SCHEDULE_MIN_WINDOW_NS 100000ull /* 100 us */
@@ -329,8 +339,8 @@ struct thermocline_scan {
 
 /**
  * struct thermocline_schedule - what the thread of an attachment does
- * @flags: in: THERMOCLINE_SCAN_*, for every pass (THERMOCLINE_SCAN_PRUNE: for all but a round's first),
- *	and THERMOCLINE_SCHEDULE_ROUND
+ * @flags: in: THERMOCLINE_SCAN_*, for every pass (THERMOCLINE_SCAN_PRUNE: for all but a round's first,
+ *	unless THERMOCLINE_SCHEDULE_PRUNE_FIRST is there as well), and THERMOCLINE_SCHEDULE_*
  * @windows: in: passes of a round after its first, 0..THERMOCLINE_SCHEDULE_MAX_WINDOWS
  * @window_ns: in: from the end of a pass to the begin of the next one of its round;
  *	THERMOCLINE_SCHEDULE_MIN_WINDOW_NS..MAX_NS, or 0 when @windows is 0

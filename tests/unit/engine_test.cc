@@ -7,6 +7,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 
 #include "tracking/rounds.h"
 
@@ -424,6 +425,35 @@ TEST_F(EngineSectionsTest, HotPagesAreFoundAsWithoutThem) {
     EXPECT_GE(hot_on_fast(), 396u) << "of 400";
     world_ = fresh;
   }
+}
+
+TEST_F(EngineSectionsTest, IdleMemoryIsLookedAtNowAndThen) {
+  world_.rounds = true;
+  for (const Nanoseconds pass : {Nanoseconds(1ms), Nanoseconds(25ms)}) {
+    world_.whole_pass = pass;
+    build();
+    run_until(world_.clock + 30s);
+    EXPECT_EQ(tracker_->sections.empty(), pass < 10ms);
+    std::map<Epoch, std::set<bool>> whole;  // by epoch, of its rounds
+    for (const RoundRequest& request : tracker_->requests)
+      whole[request.epoch].insert(request.whole);
+    ASSERT_GE(whole.size(), 20u);
+    unsigned n = 0;
+    for (const auto& [epoch, is_whole] : whole)
+      EXPECT_THAT(is_whole, testing::ElementsAre(n++ % 8 == 0)) << "epoch " << epoch.get();
+  }
+}
+
+TEST_F(EngineSectionsTest, AfterALossAllIsLookedAt) {
+  world_.rounds = true;
+  world_.whole_pass = 1ms;
+  build();
+  run_until(world_.clock + 5s);
+  ASSERT_FALSE(tracker_->requests.back().whole);
+  world_.lose_second_record = true;
+  const std::size_t before = tracker_->requests.size();
+  while (tracker_->requests.size() < before + 2) run_until(world_.clock + 100ms);
+  EXPECT_TRUE(tracker_->requests.back().whole);
 }
 
 TEST_F(EngineSectionsTest, WhatIsMappedLaterIsFoundAndWhatIsUnmappedForgotten) {

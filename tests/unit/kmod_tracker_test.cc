@@ -347,6 +347,24 @@ TEST_F(KmodRoundsTest, PrunesOnlyWhereTheModuleCanAndTheUserWants) {
   EXPECT_EQ(module_.schedules.back().flags & THERMOCLINE_SCAN_PRUNE, 0u);
 }
 
+TEST_F(KmodRoundsTest, TheFirstPassPrunesWhereThatMissesNothing) {
+  using Flush = TrackerOptions::Flush;
+  const auto prunes_first = [&](bool whole, Flush flush = Flush::kAuto) {
+    TrackerOptions options;
+    options.flush = flush;
+    make(options);
+    RoundRequest asked = request();
+    asked.whole = whole;
+    EXPECT_TRUE(rounds().begin_round(asked));
+    return (module_.schedules.back().flags & THERMOCLINE_SCHEDULE_PRUNE_FIRST) != 0;
+  };
+  EXPECT_FALSE(prunes_first(false)) << "an older module";
+  module_.info.features |= THERMOCLINE_FEATURE_PRUNE_FIRST;
+  EXPECT_TRUE(prunes_first(false));
+  EXPECT_FALSE(prunes_first(true));
+  EXPECT_FALSE(prunes_first(false, Flush::kOff)) << "cached upper-level entries hide touches";
+}
+
 TEST_F(KmodRoundsTest, FlushesUnlessToldNotToOrNotAble) {
   using Flush = TrackerOptions::Flush;
   const auto flushes = [&](Flush flush) {

@@ -66,6 +66,10 @@ constexpr unsigned kLookAgainAfter = 8;
 /// A program that touches so many pages in the first windows of an epoch is not asleep.
 constexpr PageCount kAwake{64};
 
+/// A source that watches by itself looks at memory in which nothing is touched once in so many
+/// epochs.
+constexpr unsigned kEpochsAWhole = 8;
+
 /// Looks while the engine rests take one in so many parts of the budget, and come no more often
 /// than this, and once in so many windows.
 constexpr int kLookShare = 8;
@@ -265,6 +269,7 @@ void Engine::begin_epoch(Nanoseconds now) {
   refresh_mappings(now);
   refresh_tiers();
   for (auto& [pid, target] : targets_) {
+    choose_reach(target);
     target.sections_told = 0;
     target.touched = PageCount(0);
   }
@@ -272,6 +277,18 @@ void Engine::begin_epoch(Nanoseconds now) {
   tracking_cpu_epoch_ += parts_.system.process_cpu_time() - cpu;
   section_ = 0;
   begin_section(now);
+}
+
+bool Engine::was_told(const Target& target) {
+  return target.sections_told >= std::max<std::size_t>(target.sections.size(), 1);
+}
+
+void Engine::choose_reach(Target& target) {
+  if (!was_told(target)) target.known = false;
+  target.whole = !target.known || ++target.part_epochs >= kEpochsAWhole;
+  if (!target.whole) return;
+  target.known = true;  // until something is lost
+  target.part_epochs = 0;
 }
 
 bool Engine::may_cut() const {
@@ -485,6 +502,7 @@ void Engine::refresh_targets() {
       target.sections.clear();
       target.section = 0;
       target.scan_time = Nanoseconds(0);
+      target.known = false;
       target.pass = Pass{};
       target.sequence = 0;
       target.maps_hash = 0;
@@ -698,6 +716,8 @@ void Engine::end_pass(Target& target, bool whole) {
   if (whole && target.pass.intact) {
     if (target.sections_told == target.section) ++target.sections_told;
     if (cursor < end) shared_.clear_range(target.process.asid, cursor, end - cursor);
+  } else {
+    target.known = false;
   }
   target.pass = Pass{begin_of_section(target), true};
 }
@@ -739,6 +759,7 @@ void Engine::begin_rounds(Nanoseconds now) {
     request.asid = target.process.asid;
     request.ranges = ranges_of(target);
     request.shared = shared_.shares(request.asid);
+    request.whole = target.whole;
     target.passes = 0;
     target.in_round = true;
     target.round = epoch_;
@@ -872,8 +893,7 @@ void Engine::decide() {
   refresh_tiers();
   const bool complete = std::all_of(targets_.begin(), targets_.end(), [](const auto& entry) {
     const Target& target = entry.second;
-    return !target.attached ||
-           target.sections_told >= std::max<std::size_t>(target.sections.size(), 1);
+    return !target.attached || was_told(target);
   });
   counters_.present_page_windows += PageCount(shared_.end_epoch(complete).get() * windows_done_);
   const Occupancy occupancy = heat_.occupancy();

@@ -258,6 +258,9 @@ class Engine : private RoundSink {
     std::size_t section = 0;        ///< that is or was watched last
     std::size_t sections_told = 0;  ///< as a whole in this epoch, all up to one
     Nanoseconds scan_time{};        ///< of all passes of this epoch
+    bool known = false;        ///< all of it was looked at in some epoch, and no record lost since
+    unsigned part_epochs = 0;  ///< since then, in which idle memory was left out
+    bool whole = true;         ///< the rounds of this epoch look at all of it
     Pass pass;
     std::uint64_t maps_hash = 0;  ///< of its /proc/PID/maps when that was read last; 0 = never
     std::uint64_t maps_turn = 0;  ///< when that was, in order
@@ -280,6 +283,10 @@ class Engine : private RoundSink {
   };
 
   void begin_epoch(Nanoseconds now);
+  /// In this epoch, as a whole.
+  [[nodiscard]] static bool was_told(const Target& target);
+  /// Whether this epoch looks at all of it, or only where something was touched.
+  static void choose_reach(Target& target);
   /// Cuts targets into sections, as passes over the whole of each take longer than a window.
   void cut_targets();
   void begin_section(Nanoseconds now);

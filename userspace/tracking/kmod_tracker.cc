@@ -107,6 +107,9 @@ class KmodTracker final : public Tracker, public RoundSource {
         module_(std::move(module.fd)),
         can_flush_((module.features & THERMOCLINE_FEATURE_FLUSH) != 0),
         can_prune_((module.features & THERMOCLINE_FEATURE_PRUNE) != 0),
+        prune_first_flag_((module.features & THERMOCLINE_FEATURE_PRUNE_FIRST) != 0
+                              ? THERMOCLINE_SCHEDULE_PRUNE_FIRST
+                              : 0u),
         shared_flag_((module.features & THERMOCLINE_FEATURE_SHARED) != 0 ? THERMOCLINE_SCAN_SHARED
                                                                          : 0u),
         buffer_(kBufferBytes / sizeof(std::uint64_t)) {
@@ -189,14 +192,16 @@ class KmodTracker final : public Tracker, public RoundSource {
     Attachment& attachment = *found;
     thermocline_schedule schedule{};
     // The thread scans without a change of address space, so translations that the target's CPU has
-    // cached would stay, and hide what is touched most: it flushes unless told not to. A round's
-    // first pass looks at everything, so what pruning misses is found an epoch later.
-    schedule.flags =
-        THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR |
-        (options_.flush != TrackerOptions::Flush::kOff && can_flush_ ? THERMOCLINE_SCAN_FLUSH
-                                                                     : 0u) |
-        (options_.prune && can_prune_ ? THERMOCLINE_SCAN_PRUNE : 0u) |
-        (request.shared ? shared_flag_ : 0u);
+    // cached would stay, and hide what is touched most: it flushes unless told not to. Without
+    // that, a CPU that has an upper-level entry cached hides a whole block: then each round looks
+    // at all.
+    const bool flushes = options_.flush != TrackerOptions::Flush::kOff && can_flush_;
+    const bool prunes = options_.prune && can_prune_;
+    schedule.flags = THERMOCLINE_SCHEDULE_ROUND | THERMOCLINE_SCAN_CLEAR |
+                     (flushes ? THERMOCLINE_SCAN_FLUSH : 0u) |
+                     (prunes ? THERMOCLINE_SCAN_PRUNE : 0u) |
+                     (prunes && flushes && !request.whole ? prune_first_flag_ : 0u) |
+                     (request.shared ? shared_flag_ : 0u);
     TC_TRY(set_ranges(request.ranges));
     schedule.range_count = static_cast<std::uint32_t>(ranges_.size());
     schedule.ranges = user_pointer(ranges_.data());
@@ -319,6 +324,7 @@ class KmodTracker final : public Tracker, public RoundSource {
   UniqueFd module_;  // keeps the module in place while there is nothing to attach to
   bool can_flush_;
   bool can_prune_;
+  std::uint32_t prune_first_flag_;
   std::uint32_t shared_flag_;
   UniqueFd ready_;  // epoll of all attachments; none without continuous mode
   Attachments<Attachment> attachments_;

@@ -19,7 +19,10 @@ struct RoundRequest {
   Epoch epoch;
   /// Sorted, not overlapping; empty = the whole address space. Valid in the call.
   std::span<const ScanRange> ranges;
-  bool shared = false;   ///< see ScanRequest
+  bool shared = false;  ///< see ScanRequest
+  /// The first pass looks at everything. If not, a source may leave out what nothing was touched in
+  /// since its last round, and tell it as idle: where pages lie there is then as last told.
+  bool whole = true;
   unsigned windows = 1;  ///< 1..64
   Nanoseconds window{};  ///< from the end of a pass to the begin of the next, 100 us..1 h
   /// Share of one core that the source may take for this address space, 0.0001..1, and what it may

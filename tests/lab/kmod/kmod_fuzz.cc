@@ -47,6 +47,8 @@ constexpr std::uint64_t kEndPage = 0x7ffffffff000ull / kPage;  // TASK_SIZE_MAX 
 constexpr unsigned kThreads = 4;
 constexpr unsigned kTargets = 3;
 constexpr std::uint64_t kTargetBytes = 4 << 20;
+/// Where targets have that memory, most of the time.
+constexpr std::uint64_t kTargetBase = 1ull << 44;
 constexpr std::size_t kFiles = 6;
 constexpr std::uint64_t kUndisturbed = 30;  ///< calls between two attempts to unload the module
 constexpr int kFirstShared = 500;           ///< number of a shared file, at least
@@ -116,6 +118,7 @@ constexpr const char* kMet[] = {
     "start: ESRCH, the process is gone",
     "schedule: EFAULT, the ranges",
     "schedule: EINVAL, a burst of no budget",
+    "schedule: EINVAL, a first pass pruned alone",
     "schedule: EINVAL, a flush without clearing",
     "schedule: EINVAL, a long burst",
     "schedule: EINVAL, a long period",
@@ -193,6 +196,11 @@ class Counters {
 Counters counters;
 std::atomic<std::uint64_t> calls{0}, walks{0};
 
+/// Whether a scan that succeeded came to anything but holes.
+bool saw_something(const thermocline_scan& call) {
+  return call.entries > 0 || call.idle_pages > 0 || call.skipped_pages > 0;
+}
+
 std::uint64_t pointer(const void* p) {
   return reinterpret_cast<std::uintptr_t>(p);
 }
@@ -222,8 +230,9 @@ bool allow_starving() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::mt19937 random(seed);
   for (unsigned n = 0; n < 40; ++n) {
-    char* const p = static_cast<char*>(
-        mmap(nullptr, kTargetBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    char* const p =
+        static_cast<char*>(mmap(reinterpret_cast<void*>(kTargetBase), kTargetBytes,
+                                PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (p == MAP_FAILED) _exit(1);
     if (random() % 2) madvise(p, kTargetBytes, MADV_HUGEPAGE);
     for (std::uint64_t i = 0; i < kTargetBytes; i += kPage * (1 + random() % 4)) p[i] = 1;
@@ -344,22 +353,22 @@ class Fuzzer {
     const auto choice = below(100);
     if (choice < 8) {
       open_file();
-    } else if (choice < 10) {
+    } else if (choice < 9) {
       attach_to(file());
-    } else if (choice < 15) {
+    } else if (choice < 12) {
       broken_attach();
-    } else if (choice < 24) {
+    } else if (choice < 18) {
       broken_scan();
-    } else if (choice < 27) {
+    } else if (choice < 20) {
       others();
-    } else if (choice < 28) {
+    } else if (choice < 21) {
       killed_in_a_scan();
-    } else if (choice < 29) {
+    } else if (choice < 22) {
       if (starve_ && below(4) == 0)
         without_memory();
       else
         two_attachments();
-    } else if (choice < 38) {
+    } else if (choice < 30) {
       ring();
     } else {
       scan();
@@ -493,10 +502,11 @@ class Fuzzer {
     expect(branch, control(own.get(), THERMOCLINE_IOC_ATTACH, argument), wanted);
   }
 
-  /// As many as fit of ranges anywhere.
+  /// As many as fit of ranges, most of them from where targets have memory.
   void fill_ranges() {
     ranges_.clear();
-    std::uint64_t at = below(2) ? below(1 << 20) : 0x7f0000000ull + below(1 << 26);
+    std::uint64_t at = kTargetBase / kPage - 200 + below(kTargetBytes / kPage);
+    if (below(8) == 0) at = below(2) ? below(1 << 20) : 0x7f0000000ull + below(1 << 26);
     const std::uint64_t wanted = 1 + below(below(20) == 0 ? THERMOCLINE_SCAN_MAX_RANGES : 40);
     while (ranges_.size() < wanted) {
       const std::uint64_t count = 1 + below(below(2) ? 600 : 3000000);
@@ -510,21 +520,24 @@ class Fuzzer {
   thermocline_scan some_scan() {
     static constexpr std::array<std::size_t, 4> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 8192, 65536,
                                                          1 << 18};
-    static constexpr std::array<std::uint32_t, 5> kFlags{
-        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+    static constexpr std::array<std::uint32_t, 6> kFlags{
+        0,
+        THERMOCLINE_SCAN_CLEAR,
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
         THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE,
-        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_SHARED};
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_SHARED,
+        THERMOCLINE_SCAN_FLAGS_ALL};
     buffer_.resize(kBuffers[below(kBuffers.size())] / 8);
     thermocline_scan call = valid_scan(buffer_);
     call.flags = kFlags[below(kFlags.size())];
-    if (below(3) != 0) {
+    if (below(2) != 0) {
       fill_ranges();
       call.ranges = pointer(ranges_.data());
       call.range_count = static_cast<std::uint32_t>(ranges_.size());
     }
     call.epoch = random_();
     call.window_ns = below(2) ? 0 : random_();
-    if (below(4) == 0) call.resume_page = below(kEndPage);
+    if (below(8) == 0) call.resume_page = below(kEndPage);
     return call;
   }
 
@@ -535,7 +548,7 @@ class Fuzzer {
     for (unsigned n = 0; n < 4; ++n) {  // a pass is rarely wanted whole
       if (n != 0) ++calls;
       const int error = control(fd, THERMOCLINE_IOC_SCAN, &call);
-      walks += error == 0 || error == ESRCH;
+      walks += error == 0 && saw_something(call);
       switch (error) {
         case 0:
           counters.met("scan");
@@ -545,6 +558,7 @@ class Fuzzer {
           break;
         case ESRCH:
           counters.met("scan: ESRCH, the process is gone");
+          open_file();
           return;
         case ENOTCONN:
           counters.met("scan: ENOTCONN");
@@ -575,7 +589,7 @@ class Fuzzer {
     std::thread thief([at] { munmap(at, kBytes); });
     const int error = control(file(), THERMOCLINE_IOC_SCAN, &call);
     thief.join();
-    if (error == 0 || error == ESRCH || error == EFAULT) ++walks;
+    if (error == EFAULT || (error == 0 && saw_something(call))) ++walks;
     if (error == EFAULT)
       counters.met("scan: EFAULT, the buffer was unmapped meanwhile");
     else if (error == 0)
@@ -689,9 +703,14 @@ class Fuzzer {
 
   thermocline_schedule some_schedule() {
     thermocline_schedule schedule{};
-    static constexpr std::array<std::uint32_t, 4> kFlags{
-        0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
-        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_SHARED};
+    // The last two are what the daemon asks for.
+    static constexpr std::array<std::uint32_t, 6> kFlags{
+        0,
+        THERMOCLINE_SCAN_CLEAR,
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+        THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_SHARED,
+        THERMOCLINE_SCAN_FLAGS_ALL,
+        THERMOCLINE_SCAN_FLAGS_ALL | THERMOCLINE_SCHEDULE_PRUNE_FIRST};
     schedule.flags = kFlags[below(kFlags.size())] | (below(2) ? THERMOCLINE_SCHEDULE_ROUND : 0);
     schedule.windows = static_cast<std::uint32_t>(below(3));
     schedule.window_ns = schedule.windows == 0 ? 0 : 100'000 + below(1'000'000);
@@ -709,9 +728,9 @@ class Fuzzer {
 
   /// Breaks a schedule that is not for a live thread; which branch that is for.
   const char* spoil(thermocline_schedule& schedule) {
-    switch (below(18)) {
+    switch (below(19)) {
       case 0:
-        schedule.flags |= 1u << (17 + below(15));
+        schedule.flags |= 1u << (18 + below(14));
         return "schedule: EINVAL, flags";
       case 1:
         schedule.flags = below(2) ? THERMOCLINE_SCAN_FLUSH : THERMOCLINE_SCAN_PRUNE;
@@ -769,6 +788,10 @@ class Fuzzer {
         schedule.ranges = pointer(ranges_.data());
         schedule.range_count = 2;
         return "schedule: EINVAL, ranges that overlap";
+      case 17:
+        schedule.flags &= ~THERMOCLINE_SCAN_PRUNE;
+        schedule.flags |= THERMOCLINE_SCHEDULE_PRUNE_FIRST;
+        return "schedule: EINVAL, a first pass pruned alone";
       default:
         schedule.ranges = pointer(none_);
         schedule.range_count = 1;
@@ -1037,6 +1060,7 @@ class Fuzzer {
     thermocline_scan call = some_scan();
     using Clock = std::chrono::steady_clock;
     struct Timed {
+      bool saw = false;
       int error = 0;
       Clock::time_point begin, end;
     };
@@ -1045,6 +1069,7 @@ class Fuzzer {
       result.begin = Clock::now();
       result.error = control(fd, THERMOCLINE_IOC_SCAN, &asked);
       result.end = Clock::now();
+      result.saw = saw_something(asked);
       return result;
     };
     Timed theirs;
@@ -1058,7 +1083,7 @@ class Fuzzer {
     beside.join();
     ++calls;  // the second of the two
     for (const Timed& each : {own, theirs}) {
-      walks += each.error == 0 || each.error == ESRCH;
+      walks += each.error == 0 && each.saw;
       if (each.error != 0 && each.error != ESRCH)
         complain("a scan beside another: %s", std::strerror(each.error));
     }

@@ -51,7 +51,8 @@ TEST_F(Kmod, InfoCountsAttachments) {
   EXPECT_EQ(info.record_version, THERMOCLINE_RECORD_VERSION);
   EXPECT_EQ(info.features & ~THERMOCLINE_FEATURE_YOUNG,
             THERMOCLINE_FEATURE_SCAN | THERMOCLINE_FEATURE_FLUSH | THERMOCLINE_FEATURE_PRUNE |
-                THERMOCLINE_FEATURE_CONTINUOUS | THERMOCLINE_FEATURE_SHARED);
+                THERMOCLINE_FEATURE_PRUNE_FIRST | THERMOCLINE_FEATURE_CONTINUOUS |
+                THERMOCLINE_FEATURE_SHARED);
   EXPECT_GT(info.max_lock_ns, 0u);
   EXPECT_EQ(info.attachments, 0u) << "an open file is not an attachment";
   {

@@ -194,12 +194,13 @@ std::vector<Range> random_ranges(std::mt19937& random) {
 }
 
 void scan_target(const Device& device, std::mt19937& random, bool own_sequence) {
-  constexpr std::array<std::uint32_t, 4> kFlags{0, THERMOCLINE_SCAN_CLEAR,
-                                                THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
-                                                THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE};
+  constexpr std::array<std::uint32_t, 5> kFlags{
+      0, THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+      THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_PRUNE, THERMOCLINE_SCAN_FLAGS_ALL};
   constexpr std::array<std::size_t, 3> kBuffers{THERMOCLINE_SCAN_MIN_BUFFER, 64 << 10, 1 << 20};
   const auto ranges = random() % 3 == 0 ? random_ranges(random) : std::vector<Range>{};
-  const Pass pass = device.scan(kFlags[random() % 4], ranges, kBuffers[random() % 3], 0, false);
+  const Pass pass =
+      device.scan(kFlags[random() % kFlags.size()], ranges, kBuffers[random() % 3], 0, false);
   ++totals.scans;
   totals.records += pass.records;
   if (pass.error == ESRCH)
@@ -213,7 +214,11 @@ void scan_target(const Device& device, std::mt19937& random, bool own_sequence) 
 /// Lets the module's thread scan for a moment; ends it in one of the ways there are.
 void follow_target(const Device& device, std::mt19937& random) {
   thermocline_start start = valid_start();
-  if (random() % 2) start.schedule.flags = THERMOCLINE_SCAN_CLEAR;
+  // The last two are what the daemon asks for.
+  constexpr std::array<std::uint32_t, 4> kFlags{
+      THERMOCLINE_SCAN_CLEAR, THERMOCLINE_SCAN_CLEAR | THERMOCLINE_SCAN_FLUSH,
+      THERMOCLINE_SCAN_FLAGS_ALL, THERMOCLINE_SCAN_FLAGS_ALL | THERMOCLINE_SCHEDULE_PRUNE_FIRST};
+  start.schedule.flags = kFlags[random() % kFlags.size()];
   if (random() % 2) start.schedule.period_ns = 1'000'000;
   start.schedule.windows = static_cast<std::uint32_t>(random() % 4);
   start.schedule.window_ns = start.schedule.windows != 0 ? 200'000 : 0;

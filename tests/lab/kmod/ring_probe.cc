@@ -196,6 +196,45 @@ TEST_F(KmodRing, WindowsOfARound) {
   }
 }
 
+/// As the daemon asks for them: all flags, and idle memory is read in some rounds only.
+TEST_F(KmodRing, RoundsReadWhatIsInUse) {
+  thermocline_info info{};
+  ASSERT_EQ(device_.control(THERMOCLINE_IOC_INFO, &info), 0);
+  ASSERT_NE(info.features & THERMOCLINE_FEATURE_PRUNE_FIRST, 0u);
+  const Region region(64 << 20);
+  region.write_all();
+  thermocline_start start = valid_start();
+  start.schedule.flags = THERMOCLINE_SCAN_FLAGS_ALL;
+  begin(start, region.range());
+  const auto pass = [&](bool prune_first) {
+    schedule_.flags =
+        THERMOCLINE_SCAN_FLAGS_ALL | (prune_first ? THERMOCLINE_SCHEDULE_PRUNE_FIRST : 0u);
+    std::vector<RingPass> passes = round();
+    EXPECT_EQ(passes.size(), 1u);
+    return passes.empty() ? RingPass{} : std::move(passes[0]);
+  };
+  EXPECT_EQ(accessed(pass(false), region).size(), region.pages());
+  EXPECT_EQ(pass(false).mark.entries, region.pages()) << "told whole again";
+  EXPECT_EQ(pass(true).mark.entries, region.pages()) << "nothing known of the upper entries yet";
+  std::mt19937_64 random(3);
+  for (unsigned n = 0; n < 20; ++n) {
+    EXPECT_EQ(pass(true).mark.entries, 0u) << "round " << n;
+    std::set<std::uint64_t> touched, blocks;
+    for (std::uint64_t count = 1 + random() % 20; count > 0; --count) {
+      const std::uint64_t i = random() % region.pages();
+      touched.insert(i);
+      blocks.insert(i / 512);
+      random() % 2 ? region.read(i) : region.write(i);
+    }
+    const bool whole = n % 4 == 0;
+    const RingPass found = pass(!whole);
+    EXPECT_EQ(accessed(found, region), touched) << "round " << n;
+    EXPECT_EQ(found.mark.entries, whole ? region.pages() : blocks.size() * 512);
+    // A block that was in use is read once more before it is left out.
+    EXPECT_EQ(pass(true).mark.entries, blocks.size() * 512) << "round " << n;
+  }
+}
+
 TEST_F(KmodRing, PeriodicRoundsCountTheirEpochs) {
   const Region region(4 << 20);
   region.write_all();
@@ -537,6 +576,7 @@ TEST_F(KmodRing, StartRefusals) {
       [](S& s) { s.reserved[3] = 1; },
       [](S& s) { s.schedule.flags |= 1u << 31; },
       [](S& s) { s.schedule.flags = THERMOCLINE_SCAN_FLUSH; },
+      [](S& s) { s.schedule.flags |= THERMOCLINE_SCHEDULE_PRUNE_FIRST; },
       [](S& s) { s.schedule.windows = THERMOCLINE_SCHEDULE_MAX_WINDOWS + 1; },
       [](S& s) { s.schedule.windows = 1; },
       [](S& s) { s.schedule.window_ns = 1'000'000; },
