@@ -507,6 +507,12 @@ static __always_inline void begin_stretch(struct walk *w, struct stretch *s, pte
 	}
 }
 
+/* The lowest bit of each byte, together in one: the product has that of byte i at bit 56 + i, and no carries. */
+static __always_inline u64 lowest_bits(u64 bytes)
+{
+	return (bytes & 0x0101010101010101ull) * 0x0102040810204080ull >> 56;
+}
+
 /*
  * A cache line of entries that are all of the stretch: their bits, or false if they aren't. Memory is
  * mostly touched, or not, by the line; so is it written. That is told at once.
@@ -529,14 +535,14 @@ static __always_inline bool read_line(pte_t *line, const struct kind *kind, u64 
 		*dirty = all & _PAGE_DIRTY ? LINE_BITS : 0;
 		return true;
 	}
-	*accessed = 0;
-	*dirty = 0;
+	/* Both bits are in an entry's lowest byte. */
+	BUILD_BUG_ON(TOLD_BITS > U8_MAX);
+	value = 0;
 #pragma GCC unroll 8
-	for (i = LINE; i-- > 0;) {
-		value = native_pte_val(ptep_get(line + i));
-		*accessed = *accessed << 1 | (value >> _PAGE_BIT_ACCESSED & 1);
-		*dirty = *dirty << 1 | (value >> _PAGE_BIT_DIRTY & 1);
-	}
+	for (i = LINE; i-- > 0;)
+		value = value << BITS_PER_BYTE | READ_ONCE(*(const u8 *)(line + i));
+	*accessed = lowest_bits(value >> _PAGE_BIT_ACCESSED);
+	*dirty = lowest_bits(value >> _PAGE_BIT_DIRTY);
 	return true;
 }
 
