@@ -341,6 +341,11 @@ TrackerFactory kmod_tracker_factory() {
   factory.abilities.one_pass = true;
   factory.abilities.clears_ranges = true;
   factory.abilities.knows_nodes = true;
+  // Of docs/performance.md, all accessed: 3.5 ns to read an entry, 13.8 ns to clear it as well.
+  factory.abilities.cost = ScanCost{std::chrono::microseconds(920), std::chrono::microseconds(2700),
+                                    "modelled (memory 100 ns away, Linux 6.12), all pages touched; "
+                                    "of pages that weren't, 870 us in all: kmod-instructions in "
+                                    "docs/performance.md"};
   factory.abilities.privilege = "CAP_SYS_ADMIN and the module";
   factory.abilities.cannot_see =
       "what a second MMU touches (a KVM guest, a device), hugetlbfs, and read() or write() of "

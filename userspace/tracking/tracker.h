@@ -109,7 +109,7 @@ struct TrackerOptions {
 struct ScanCost {
   Nanoseconds read_per_gib{};
   Nanoseconds clear_per_gib{};  ///< on top of reading
-  std::string source;           ///< "measured on ...": costs differ between machines
+  std::string source;           ///< "measured on ...", "modelled ...": costs differ between machines
 };
 
 /// What a source can and can't tell, wherever it runs. The compliance suite holds it to this.
@@ -132,7 +132,7 @@ struct TrackerAbilities {
   bool clears_ranges = false;
   bool knows_nodes = false;  ///< records tell each present page's node
   Marks marks = Marks::kAccessed;
-  std::optional<ScanCost> cost;  ///< nullopt: not measured on hardware
+  std::optional<ScanCost> cost;  ///< nullopt: neither measured on hardware nor modelled
   std::string privilege;         ///< what it needs of the user and the machine
   std::string cannot_see;        ///< what stays unknown or unseen, for a person
 };
