@@ -71,8 +71,10 @@ unpack_source() {
   }
   archive=$work/deb/usr/src/$top.tar.xz
   mkdir "$work/half"
+  # Of other architectures only what describes their options: crypto/Kconfig names those files.
   run_logged "unpacking" "$work/unpack.log" tar -xf "$archive" -C "$work/half" --strip-components=1 --anchored --wildcards \
-    --exclude="$top/arch/[!x]*/*" --exclude="$top/arch/xtensa/*" --exclude="$top/Documentation/*/*" --exclude="$top/tools/testing" \
+    --exclude="$top/arch/[!x]*.[chS]" --exclude="$top/arch/[!x]*/boot/*" --exclude="$top/arch/[!x]*/configs/*" \
+    --exclude="$top/arch/xtensa/*.[chS]" --exclude="$top/Documentation/*/*" --exclude="$top/tools/testing" \
     --exclude="$top/drivers/gpu/*.[ch]" --exclude="$top/drivers/net/*.[ch]" --exclude="$top/drivers/media/*.[ch]" \
     --exclude="$top/drivers/staging/*.[ch]" --exclude="$top/sound/*.[ch]" || {
     show_end "$work/unpack.log"

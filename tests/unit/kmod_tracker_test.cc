@@ -57,6 +57,7 @@ class ScriptedModule : public System {
       attached = *static_cast<thermocline_attach*>(argument);
       return attach_rc;
     }
+    if (request == THERMOCLINE_IOC_STATS) return -ENOTTY;
     auto& scan = *static_cast<thermocline_scan*>(argument);
     scans.push_back(scan);
     if (answers.empty()) return -EIO;
@@ -245,6 +246,7 @@ class ContinuousModule : public ScriptedModule {
       case THERMOCLINE_IOC_STATS:
         *static_cast<thermocline_stats*>(argument) = {};
         static_cast<thermocline_stats*>(argument)->cpu_ns = cpu_ns;
+        static_cast<thermocline_stats*>(argument)->holds[12] = holds;
         return 0;
       default:
         return ScriptedModule::ioctl(fd, request, argument);
@@ -262,7 +264,7 @@ class ContinuousModule : public ScriptedModule {
   }
   void publish(const thermocline_mark& mark) { publish(std::as_bytes(std::span(&mark, 1))); }
 
-  std::uint64_t resident_pages = 1, ring_bytes = 0, cpu_ns = 0;
+  std::uint64_t resident_pages = 1, ring_bytes = 0, cpu_ns = 0, holds = 0;
   std::uint64_t room = ~std::uint64_t{0};  ///< the largest ring that there is memory for
   std::vector<thermocline_schedule> schedules;
   int starts = 0, stops = 0, round_rc = 0, device = -1;
@@ -419,14 +421,19 @@ TEST_F(KmodRoundsTest, HandsOnRecordsPassesAndTheThreadsTime) {
   EXPECT_EQ(passes_[0].stats.longest_lock, Nanoseconds(77));
   EXPECT_EQ(passes_[0].cpu, Nanoseconds(0)) << "told with the last pass of a round";
   module_.cpu_ns = 1000;
+  module_.holds = 7;
   module_.publish(mark_of(1, 1));
   rounds().drain(*this);
   module_.cpu_ns = 1500;
+  module_.holds = 9;
   module_.publish(mark_of(1, 1));
   rounds().drain(*this);
   ASSERT_EQ(passes_.size(), 3u);
   EXPECT_EQ(passes_[1].cpu, Nanoseconds(1000));
   EXPECT_EQ(passes_[2].cpu, Nanoseconds(500)) << "what came to it since";
+  EXPECT_EQ(passes_[0].stats.lock_holds[12], 0u);
+  EXPECT_EQ(passes_[1].stats.lock_holds[12], 7u);
+  EXPECT_EQ(passes_[2].stats.lock_holds[12], 2u);
   EXPECT_TRUE(gone_.empty());
 }
 

@@ -176,6 +176,7 @@ json counters_json(const Engine& engine) {
   out["scan_skipped_pages"] = c.scans.skipped.get();
   out["scan_errors"] = c.scan_errors;
   out["longest_lock_ns"] = c.scans.longest_lock.count();
+  out["lock_holds"] = c.scans.lock_holds;
   out["corrupt_records"] = c.corrupt_records;
   out["lost_records"] = c.lost_records;
   out["tracking_cpu_ns"] = c.tracking_cpu.count();

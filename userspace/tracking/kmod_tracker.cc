@@ -84,6 +84,9 @@ ScanStats stats_of(const thermocline_mark& mark) {
   return stats;
 }
 
+using LockHolds = decltype(ScanStats::lock_holds);
+static_assert(std::tuple_size_v<LockHolds> == THERMOCLINE_STATS_HOLDS);
+
 /// One address space: a file of the module's, and its thread's ring once a round was asked for.
 struct Attachment {
   UniqueFd fd;
@@ -94,6 +97,7 @@ struct Attachment {
   unsigned rest = 0;             ///< rounds before another try for a larger one
   bool lost = false;             ///< records, since the ring was made
   Nanoseconds cpu{};             ///< of the thread, as far as it was told
+  LockHolds lock_holds{};        ///< so
 };
 
 /// Their records fit the smallest ring.
@@ -180,6 +184,7 @@ class KmodTracker final : public Tracker, public RoundSource {
       if (call.bytes > 0)
         sink(std::as_bytes(std::span(buffer_)).first(static_cast<std::size_t>(call.bytes)));
     } while (call.resume_page != 0);
+    stats.lock_holds = news(*attachment).lock_holds;
     return stats;
   }
 
@@ -303,20 +308,30 @@ class KmodTracker final : public Tracker, public RoundSource {
           pass.windows = mark.windows;
           pass.lost_records = mark.dropped_records;
           pass.stats = stats_of(mark);
-          if (mark.pass == mark.windows) pass.cpu = new_cpu_time(attachment);
+          if (mark.pass == mark.windows) {
+            const News since = news(attachment);
+            pass.cpu = since.cpu;
+            pass.stats.lock_holds = since.lock_holds;
+          }
           attachment.lost = attachment.lost || mark.dropped_records > 0;
           sink.on_pass(asid, pass);
         });
     if (!drained) sink.on_gone(asid, drained.error());
   }
 
-  /// What the thread has taken since this was asked last.
-  Nanoseconds new_cpu_time(Attachment& attachment) {
+  struct News {
+    Nanoseconds cpu{};  ///< of the thread
+    LockHolds lock_holds{};
+  };
+  /// What has come to it since this was asked last.
+  News news(Attachment& attachment) {
     thermocline_stats stats{};
     if (system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STATS, &stats) < 0) return {};
-    const Nanoseconds before = attachment.cpu;
-    attachment.cpu = Nanoseconds(static_cast<std::int64_t>(stats.cpu_ns));
-    return attachment.cpu - before;
+    News news{Nanoseconds(static_cast<std::int64_t>(stats.cpu_ns)) - attachment.cpu, {}};
+    attachment.cpu += news.cpu;
+    for (std::size_t i = 0; i < news.lock_holds.size(); ++i)
+      news.lock_holds[i] = stats.holds[i] - std::exchange(attachment.lock_holds[i], stats.holds[i]);
+    return news;
   }
 
   System& system_;

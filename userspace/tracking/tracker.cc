@@ -23,6 +23,7 @@ ScanStats& ScanStats::operator+=(const ScanStats& o) {
   skipped += o.skipped;
   elapsed += o.elapsed;
   longest_lock = std::max(longest_lock, o.longest_lock);
+  for (std::size_t i = 0; i < lock_holds.size(); ++i) lock_holds[i] += o.lock_holds[i];
   return *this;
 }
 

@@ -4,6 +4,7 @@
 // decides nothing. Called by the engine, from one thread.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -47,6 +48,9 @@ struct ScanStats {
   PageCount skipped;           ///< pages the source can't look at
   Nanoseconds elapsed{};       ///< time inside the source
   Nanoseconds longest_lock{};  ///< longest hold of the target's mmap lock; 0 = takes none
+  /// Holds of it: [i] lasted 2^i ns or more and less than twice that, the last also longer. All 0 =
+  /// not known.
+  std::array<std::uint64_t, 32> lock_holds{};
   ScanStats& operator+=(const ScanStats& o);
 };
 
