@@ -113,7 +113,7 @@ struct TrackerOptions {
 struct ScanCost {
   Nanoseconds read_per_gib{};
   Nanoseconds clear_per_gib{};  ///< on top of reading
-  std::string source;           ///< "measured on ...", "modelled ...": costs differ between machines
+  std::string source;  ///< "measured on ...", "modelled ...": costs differ between machines
 };
 
 /// What a source can and can't tell, wherever it runs. The compliance suite holds it to this.
