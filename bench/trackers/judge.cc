@@ -14,8 +14,6 @@ namespace thermocline::trackers {
 namespace {
 
 constexpr double kReached = 0.9;
-constexpr double kPagesOf64Gib = 1 << 24;
-constexpr double kOnePercent = 0.01;
 
 std::vector<double> ranks_of(std::span<const double> values) {
   std::vector<std::size_t> order(values.size());
@@ -70,6 +68,17 @@ Overlap overlap_of(const std::vector<bool>& held, const std::vector<bool>& hot) 
     o.hot += hot[i];
   }
   return o;
+}
+
+/// What the run says of 64 GiB (judge.h). `epoch_cpu_ns`: CPU time of an epoch of the run.
+void scale(const Watch& watch, double epoch_cpu_ns, Judgement& j) {
+  if (watch.cost.entries == 0) return;
+  j.epoch_ns_per_page = epoch_cpu_ns / static_cast<double>(watch.pages());
+  j.epoch_64gib_s = *j.epoch_ns_per_page * static_cast<double>(k64GibPages) / 1e9 / kOnePercent;
+  if (!watch.scans_ranges) return;
+  j.recall_64gib = j.recall;
+  j.precision_64gib = j.precision;
+  if (j.delay_epochs) j.delay_64gib_s = *j.delay_epochs * *j.epoch_64gib_s;
 }
 
 }  // namespace
@@ -140,6 +149,7 @@ Result<Judgement> judge(const Watch& watch, const suite::Truth& truth, std::uint
     j.recall = recall / static_cast<double>(truth.end_ns - settled);
   if (with_some != 0) j.precision = precision / with_some;
   if (found) j.delay_s = static_cast<double>(found_ns - phase) / 1e9;
+  if (found && watched) j.delay_epochs = found_epochs;
   if (first != nullptr && last->at_ns > first->at_ns) {
     const auto grown = [&](std::uint64_t Watch::Look::*field) {
       return static_cast<double>(last->*field) - static_cast<double>(first->*field);
@@ -148,9 +158,7 @@ Result<Judgement> judge(const Watch& watch, const suite::Truth& truth, std::uint
     j.cpu_share = std::clamp(
         (time - grown(&Watch::Look::target_cpu_ns) - grown(&Watch::Look::own_cpu_ns)) / time, 0.0,
         1.0);
-    if (watched && found)
-      j.delay_64gib_s = found_epochs * *j.cpu_share * time / 1e9 / (epochs - 1) /
-                        static_cast<double>(watch.pages()) * kPagesOf64Gib / kOnePercent;
+    if (watched) scale(watch, grown(&Watch::Look::tracking_cpu_ns) / (epochs - 1), j);
   }
   if (!watch.heat.empty())
     j.rank_correlation =

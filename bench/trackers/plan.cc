@@ -26,24 +26,39 @@ Result<std::vector<std::string>> choose_or_all(const std::vector<std::string>& a
 
 const std::vector<Pattern>& patterns() {
   static const std::vector<Pattern> kPatterns = {
-      {"90-10", "90 % of the updates to 10 % of the 4 KiB pages, anywhere", "gups-hot", 2, {}},
+      {"90-10", "90 % of the updates to 10 % of the 4 KiB pages, anywhere", "gups-hot", 4, {}},
       {"90-10-thp",
        "the same with huge pages, whole ones hot or cold",
        "gups-hot",
-       2,
+       4,
        {"hot_unit=512"},
        true},
-      {"zipf", "keys of a store by a Zipf law, YCSB B", "ycsb-b", 2, {}},
+      {"zipf", "keys of a store by a Zipf law, YCSB B", "ycsb-b", 4, {}},
       {"moving", "as 90-10; the hot set moves once, all at once", "gups-moving", 3, {"phases=2"}},
       {"scan", "all memory in turn, then a tenth of it", "scan-then-loop", 3, {}},
   };
   return kPatterns;
 }
 
+std::vector<std::string> sources_of(const std::string& tracker) {
+  std::vector<std::string> names;
+  for (const std::string_view name : split(tracker, '+')) names.emplace_back(name);
+  return names;
+}
+
 Result<std::vector<PlannedRun>> plan_runs(const TrackersOptions& o,
                                           const std::vector<std::string>& known) {
   std::vector<std::string> names{kNone}, of_patterns;
   names.insert(names.end(), known.begin(), known.end());
+  for (const std::string& asked : o.trackers) {
+    const std::vector<std::string> sources = sources_of(asked);
+    if (sources.size() < 2) continue;
+    if (sources.size() > 2)
+      return fail(ErrorKind::kUsage, "two trackers can be combined, not {} (\"{}\")",
+                  sources.size(), printable(asked));
+    TC_TRY(choose_or_all(known, sources, "tracker"));
+    if (std::find(names.begin(), names.end(), asked) == names.end()) names.push_back(asked);
+  }
   for (const Pattern& p : patterns()) of_patterns.push_back(p.name);
   TC_ASSIGN(const auto trackers, choose_or_all(names, o.trackers, "tracker"));
   TC_ASSIGN(const auto chosen, choose_or_all(of_patterns, o.patterns, "pattern"));

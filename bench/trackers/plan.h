@@ -26,8 +26,11 @@ struct Pattern {
 /// Stands for no tracker: what the program gets by itself.
 inline constexpr const char* kNone = "none";
 
+/// "damon+written": damon and written. Of any other name, that name alone.
+[[nodiscard]] std::vector<std::string> sources_of(const std::string& tracker);
+
 struct TrackersOptions {
-  std::vector<std::string> trackers;  ///< empty: all, and kNone
+  std::vector<std::string> trackers;  ///< empty: all, and kNone; "damon+written": two combined
   std::vector<std::string> patterns;  ///< empty: all
   std::vector<double> budgets{0.03};  ///< shares of one processor
   std::string kernel = "6.12";

@@ -15,23 +15,29 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 /// The figures by name, in the order of the documents.
-constexpr std::array<std::pair<const char*, std::optional<double> Judgement::*>, 8> kFigures{{
+constexpr std::array<std::pair<const char*, std::optional<double> Judgement::*>, 13> kFigures{{
     {"recall", &Judgement::recall},
     {"precision", &Judgement::precision},
     {"rank_correlation", &Judgement::rank_correlation},
     {"delay_s", &Judgement::delay_s},
-    {"delay_64gib_s", &Judgement::delay_64gib_s},
+    {"delay_epochs", &Judgement::delay_epochs},
     {"cpu_share", &Judgement::cpu_share},
     {"instr_per_entry", &Judgement::instr_per_entry},
     {"ns_per_entry", &Judgement::ns_per_entry},
+    {"epoch_ns_per_page", &Judgement::epoch_ns_per_page},
+    {"epoch_64gib_s", &Judgement::epoch_64gib_s},
+    {"delay_64gib_s", &Judgement::delay_64gib_s},
+    {"recall_64gib", &Judgement::recall_64gib},
+    {"precision_64gib", &Judgement::precision_64gib},
 }};
-constexpr std::array<std::pair<const char*, std::string Row::*>, 7> kTexts{{
+constexpr std::array<std::pair<const char*, std::string Row::*>, 8> kTexts{{
     {"tracker", &Row::tracker},
     {"pattern", &Row::pattern},
     {"kernel", &Row::kernel},
     {"timing", &Row::timing},
     {"setting", &Row::setting},
     {"error", &Row::error},
+    {"unsupported", &Row::unsupported},
     {"version", &Row::version},
 }};
 
@@ -41,7 +47,8 @@ Json number(const std::optional<double>& value) {
 
 bool read(const Json& json, const char* key, std::optional<double>& value) {
   const auto at = json.find(key);
-  if (at == json.end() || !(at->is_number() || at->is_null())) return false;
+  if (at == json.end()) return true;
+  if (!(at->is_number() || at->is_null())) return false;
   if (at->is_number()) value = at->get<double>();
   return true;
 }
@@ -50,9 +57,11 @@ bool read(const Json& json, Row& row) {
   if (!json.is_object()) return false;
   for (const auto& [key, member] : kTexts) {
     const auto at = json.find(key);
-    if (at == json.end() || !at->is_string()) return false;
+    if (at == json.end()) continue;
+    if (!at->is_string()) return false;
     row.*member = at->get<std::string>();
   }
+  if (row.tracker.empty() || row.pattern.empty()) return false;
   for (const auto& [key, member] : kFigures)
     if (!read(json, key, row.result.*member)) return false;
   std::optional<double> budget;
@@ -87,6 +96,7 @@ Json to_json(const Row& row) {
   json["footprint_bytes"] = row.footprint.get();
   json["seed"] = row.seed;
   json["setting"] = row.setting;
+  json["unsupported"] = row.unsupported;
   json["error"] = row.error;
   json["version"] = row.version;
   return json;

@@ -22,7 +22,10 @@ struct Row {
   std::uint64_t seed = 1;
   std::string setting;  ///< what else the figures depend on: the scripts and how a pattern is run
 
-  std::string error;  ///< empty: done
+  std::string error;  ///< empty: done, or not there
+  /// Why the tracker doesn't work in this guest, in its own words; then there are no figures.
+  /// Empty: it does.
+  std::string unsupported;
   Judgement result;
   std::optional<double> ops_per_s;  ///< of the program
   std::string version;
@@ -33,8 +36,8 @@ struct Row {
 
 /// Stable keys; null where there is no figure.
 [[nodiscard]] nlohmann::ordered_json to_json(const Row& row);
-/// Lines of to_json(); an older line of the same run is left out. kCorrupt with its number for a
-/// line that is none.
+/// Lines of to_json(); an older line of the same run is left out. Keys that an older build did not
+/// write are empty. kCorrupt with its number for a line that is none.
 [[nodiscard]] Result<std::vector<Row>> parse_rows(std::string_view text);
 
 }  // namespace thermocline::trackers

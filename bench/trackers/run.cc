@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -30,6 +31,15 @@ constexpr Bytes kSpare{std::uint64_t{192} << 20};
 
 std::string seconds_since(Clock::time_point start) {
   return fmt::format("{:.0f} s", std::chrono::duration<double>(Clock::now() - start).count());
+}
+
+/// What tracker_watch said, without the names before it.
+std::string reason_of(std::string_view section) {
+  constexpr std::string_view kName = "tracker_watch: ";
+  const std::size_t at = section.find(kName);
+  if (at == std::string_view::npos) return "no reason was told";
+  section.remove_prefix(at + kName.size());
+  return printable(section.substr(0, section.find('\n')));
 }
 
 class Runner {
@@ -63,6 +73,8 @@ class Runner {
       const auto done = std::find_if(there.begin(), there.end(), [&](const Row& r) {
         return r.error.empty() && r.same_run(row) && r.version == row.version;
       });
+      if (done != there.end() && !done->unsupported.empty())
+        not_there_[row.tracker] = done->unsupported;
       rows_.push_back(done == there.end() ? std::move(row) : *done);
       is_done_.push_back(done != there.end());
     }
@@ -141,6 +153,7 @@ class Runner {
                                         "tracker",
                                         run.tracker,
                                         "0",
+                                        "-",
                                         run.pattern.workload,
                                         "--footprint",
                                         suite::mib(o.footprint),
@@ -157,14 +170,24 @@ class Runner {
     return words;
   }
 
+  /// Empty: it is, or nobody has looked yet.
+  [[nodiscard]] std::string not_there(const std::string& tracker) {
+    const std::lock_guard guard(mutex_);
+    const auto at = not_there_.find(tracker);
+    return at == not_there_.end() ? "" : at->second;
+  }
+
   void work() {
     for (std::size_t i = next_++; i < runs_.size(); i = next_++) {
       if (is_done_[i]) continue;
       const auto begin = Clock::now();
       Row row = row_of(runs_[i]);
-      if (const Status status = one(runs_[i], row); !status) row.error = status.error().message;
+      row.unsupported = not_there(row.tracker);
+      if (row.unsupported.empty())
+        if (const Status status = one(runs_[i], row); !status) row.error = status.error().message;
       const std::lock_guard guard(mutex_);
       rows_[i] = row;
+      if (!row.unsupported.empty()) not_there_[row.tracker] = row.unsupported;
       log_ << to_json(row).dump() << "\n" << std::flush;
       --left_;
       const double each = std::chrono::duration<double>(Clock::now() - started_).count() /
@@ -175,9 +198,11 @@ class Runner {
       setting_.say(fmt::format(
           "{}/{} {} {}{}: {} ({}); some {:.0f} min left", all_ - left_, all_, row.tracker,
           row.pattern, row.budget == 0 ? "" : fmt::format(" at {:g} %", 100 * row.budget),
-          row.error.empty() ? fmt::format("recall {}, precision {}", percent(row.result.recall),
-                                          percent(row.result.precision))
-                            : "failed: " + row.error,
+          !row.error.empty() ? "failed: " + row.error
+          : !row.unsupported.empty()
+              ? "not there: " + row.unsupported
+              : fmt::format("recall {}, precision {}", percent(row.result.recall),
+                            percent(row.result.precision)),
           seconds_since(begin), std::ceil(each * static_cast<double>(left_) / 60)));
     }
   }
@@ -192,12 +217,16 @@ class Runner {
     if (ec) return fail_errno(ec.value(), "can't make " + dir.string());
     TC_ASSIGN(const lab::ProgramOutput output, lab::run_program(command(run, dir)));
     TC_TRY(lab::write_whole(dir / "log", output.text));
+    const suite::Sections sections = suite::sections_of(output.text);
+    if (const auto why = sections.find("not there"); why != sections.end()) {
+      row.unsupported = reason_of(why->second);
+      return {};
+    }
     if (output.exit_code != 0) {
       std::string_view why = trim(output.text);
       why = why.substr(why.rfind('\n') + 1);
       return fail(ErrorKind::kFailure, "{} (look at {})", printable(why), (dir / "log").string());
     }
-    const suite::Sections sections = suite::sections_of(output.text);
     const auto at = sections.find("workload");
     const Json workload = at == sections.end() ? Json() : Json::parse(at->second, nullptr, false);
     if (!workload.is_object() || !workload.value("verified", false) ||
@@ -224,8 +253,9 @@ class Runner {
   std::vector<bool> is_done_;
   std::ofstream log_;
   std::atomic<std::size_t> next_{0};
-  std::mutex mutex_;  ///< of rows_, log_ and left_
+  std::mutex mutex_;  ///< of rows_, log_, left_ and not_there_
   std::size_t all_ = 0, left_ = 0;
+  std::map<std::string, std::string> not_there_;  ///< by tracker: why it isn't
 };
 
 }  // namespace

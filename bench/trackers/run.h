@@ -26,7 +26,8 @@ struct RunSetting {
 };
 
 /// The rows of `runs`, in their order; those that the folder holds are not run again, failed ones
-/// are. A run that fails becomes a row with its reason, and the others go on. kUsage when the
+/// are. A run that fails becomes a row with its reason, and the others go on; so does one whose
+/// tracker doesn't work in the guest, which is then not run with other patterns. kUsage when the
 /// folder can't be written; kCorrupt when what is there is no result.
 [[nodiscard]] Result<std::vector<Row>> run_trackers(const std::vector<PlannedRun>& runs,
                                                     const RunSetting& setting);

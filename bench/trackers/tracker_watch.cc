@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tracker_watch: lets the engine watch one process through one tracker, moves nothing, and writes
 // down after each epoch which pages it holds for hot (watch_file.h). Runs in a guest, beside the
-// workload that `thermocline bench trackers` judges it by.
+// workload that `thermocline bench trackers` judges it by. With --probe it only tells whether the
+// tracker works there: exit code 77 if not.
 #include <fmt/core.h>
 #include <poll.h>
 #include <time.h>
@@ -14,6 +15,7 @@
 #include "base/output.h"
 #include "base/text.h"
 #include "bench/trackers/hot_pages.h"
+#include "bench/trackers/plan.h"
 #include "bench/trackers/watch_file.h"
 #include "bench/workloads/command_line.h"
 #include "bench/workloads/common.h"
@@ -31,6 +33,7 @@ struct Options {
   std::string tracker, out, ready_file;
   int pid = 0;
   double hot = 0.1, budget = 0.05;
+  bool probe = false;
 };
 
 // For a small and therefore hot guest, as in bench/suite/guest/thermocline.sh.
@@ -56,9 +59,20 @@ std::uint64_t cpu_ns(const System& system, int pid) {
   return parse_u64(split(*text, ' ')[0]).value_or(0);
 }
 
+/// As make_tracker(), but "damon+written" is the two combined. What the machine doesn't allow is as
+/// good as not there (kUnsupported).
+Result<std::unique_ptr<Tracker>> tracker_of(System& system, const std::string& name) {
+  TrackerOptions options;
+  options.sources = sources_of(name);
+  auto tracker = make_tracker(system, options.sources.size() > 1 ? "combine" : name, options);
+  if (!tracker && tracker.error().kind == ErrorKind::kPermission)
+    tracker.error().kind = ErrorKind::kUnsupported;
+  return tracker;
+}
+
 /// Two passes over the program at rest, marked for the model to count what they take.
 Result<Watch::Cost> cost_of(System& system, const Options& o, const ProcessIdentity& process) {
-  TC_ASSIGN(const auto tracker, make_tracker(system, o.tracker, {}));
+  TC_ASSIGN(const auto tracker, tracker_of(system, o.tracker));
   TC_TRY(tracker->attach(process));
   ScanRequest request;
   request.asid = process.asid;
@@ -87,9 +101,10 @@ class Watcher {
     TC_ASSIGN(watch_.regions, regions_of(system_, options_.pid));
     room_ = static_cast<std::uint64_t>(
         std::llround(options_.hot * static_cast<double>(watch_.pages())));
-    if (options_.tracker == "none") return {};
+    if (options_.tracker == kNone) return {};
     TC_ASSIGN(watch_.cost, cost_of(system_, options_, process_));
-    TC_ASSIGN(auto tracker, make_tracker(system_, options_.tracker, {}));
+    TC_ASSIGN(auto tracker, tracker_of(system_, options_.tracker));
+    watch_.scans_ranges = tracker->scans_ranges();
     PolicyRegistry registry;
     register_builtin_policies(registry);
     TC_ASSIGN(auto policy, registry.make("auto", {}, 1));
@@ -159,6 +174,7 @@ class Watcher {
     look.target_cpu_ns = cpu_ns(system_, options_.pid);
     look.own_cpu_ns = own_cpu_ns_;
     if (engine_) {
+      look.tracking_cpu_ns = static_cast<std::uint64_t>(engine_->counters().tracking_cpu.count());
       std::vector<std::uint8_t> now = heat();
       look.hot = hot_pages(now, room_);
       // The engine forgets a program that has ended: what counts is the last that it knew.
@@ -180,17 +196,23 @@ class Watcher {
 Result<int> run(int argc, char** argv) {
   CLI::App app("watches a process through one tracker and writes down what it holds for hot");
   Options o;
-  app.add_option("--tracker", o.tracker, "its name, or none")->required();
-  app.add_option("--pid", o.pid, "the process to watch")->required();
-  app.add_option("--out", o.out, "file to write at the end")->required();
+  app.add_option("--tracker", o.tracker, "its name, two joined by +, or none")->required();
+  app.add_option("--pid", o.pid, "the process to watch");
+  app.add_option("--out", o.out, "file to write at the end");
+  app.add_flag("--probe", o.probe, "only look whether the tracker works here");
   app.add_option("--ready-file", o.ready_file, "is made when the watching begins");
   app.add_option("--hot", o.hot, "share of the pages that there is room for")
       ->check(CLI::Range(0.001, 1.0));
   app.add_option("--budget", o.budget, "share of one processor")->check(CLI::Range(0.0001, 1.0));
   TC_ASSIGN(const bool go, workloads::understand(app, "tracker_watch", argc, argv));
   if (!go) return 0;
-  workloads::catch_stop_signals();
   const auto system = make_real_system();
+  if (o.probe) {
+    if (o.tracker != kNone) TC_TRY(tracker_of(*system, o.tracker));
+    return 0;
+  }
+  if (o.pid == 0 || o.out.empty()) return fail(ErrorKind::kUsage, "give --pid and --out");
+  workloads::catch_stop_signals();
   TC_ASSIGN(const ProcessIdentity process, identify_process(*system, Pid(o.pid)));
   Watcher watcher(*system, o, process);
   TC_TRY(watcher.start());

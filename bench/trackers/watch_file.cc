@@ -73,8 +73,10 @@ std::string to_text(const Watch& watch) {
     looks.push_back({{"at_ns", l.at_ns},
                      {"target_cpu_ns", l.target_cpu_ns},
                      {"own_cpu_ns", l.own_cpu_ns},
+                     {"tracking_cpu_ns", l.tracking_cpu_ns},
                      {"hot", hex(packed(l.hot))}});
   const Json json = {{"tracker", watch.tracker},
+                     {"scans_ranges", watch.scans_ranges},
                      {"regions", std::move(regions)},
                      {"looks", std::move(looks)},
                      {"cost", {{"entries", watch.cost.entries}, {"cpu_ns", watch.cost.cpu_ns}}},
@@ -85,11 +87,13 @@ std::string to_text(const Watch& watch) {
 Result<Watch> parse_watch(std::string_view text) {
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return broken("no JSON object");
-  for (const char* key : {"tracker", "regions", "looks", "cost", "heat"})
+  for (const char* key : {"tracker", "scans_ranges", "regions", "looks", "cost", "heat"})
     if (!json.contains(key)) return broken(key);
   Watch watch;
   if (!json["tracker"].is_string()) return broken("tracker");
   watch.tracker = json["tracker"].get<std::string>();
+  if (!json["scans_ranges"].is_boolean()) return broken("scans_ranges");
+  watch.scans_ranges = json["scans_ranges"].get<bool>();
   if (!json["regions"].is_array()) return broken("regions");
   std::uint64_t pages = 0;
   for (const Json& r : json["regions"]) {
@@ -112,7 +116,7 @@ Result<Watch> parse_watch(std::string_view text) {
     Watch::Look look;
     if (!l.is_object() || !read(l, "at_ns", look.at_ns) ||
         !read(l, "target_cpu_ns", look.target_cpu_ns) || !read(l, "own_cpu_ns", look.own_cpu_ns) ||
-        !l.contains("hot"))
+        !read(l, "tracking_cpu_ns", look.tracking_cpu_ns) || !l.contains("hot"))
       return broken("looks");
     const auto bits = bytes_of(l["hot"]);
     if (!bits || (!bits->empty() && bits->size() != (pages + 7) / 8)) return broken("hot");

@@ -24,7 +24,9 @@ struct Watch {
     std::uint64_t at_ns = 0;
     std::uint64_t target_cpu_ns = 0;  ///< of the program that is watched
     std::uint64_t own_cpu_ns = 0;     ///< of looking, which no tracker needs
-    std::vector<bool> hot;            ///< by page, over all regions; empty: no tracker
+    /// Of all epochs so far, as the engine counts it against its budget; 0: no tracker.
+    std::uint64_t tracking_cpu_ns = 0;
+    std::vector<bool> hot;  ///< by page, over all regions; empty: no tracker
   };
   /// Two passes over the program at rest: one that finds everything touched, one nothing.
   struct Cost {
@@ -32,6 +34,8 @@ struct Watch {
     std::uint64_t cpu_ns = 0;
   };
   std::string tracker;
+  /// It scans ranges, so that the engine can watch a large address space section by section.
+  bool scans_ranges = false;
   std::vector<Region> regions;
   std::vector<Look> looks;
   Cost cost;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "bench/trackers/hot_pages.h"
@@ -37,9 +38,9 @@ std::vector<bool> pages(std::uint64_t first, std::uint64_t count) {
   return hot;
 }
 
-Watch::Look look(double at_s, std::vector<bool> hot, double cpu_s = 0) {
-  const auto ns = [](double s) { return static_cast<std::uint64_t>(s * 1e9); };
-  return {kStart + ns(at_s), ns(cpu_s), 0, std::move(hot)};
+Watch::Look look(double at_s, std::vector<bool> hot, double cpu_s = 0, double tracking_s = 0) {
+  const auto ns = [](double s) { return static_cast<std::uint64_t>(std::llround(s * 1e9)); };
+  return {kStart + ns(at_s), ns(cpu_s), 0, ns(tracking_s), std::move(hot)};
 }
 
 Watch watch(std::vector<Watch::Look> looks) {
@@ -103,16 +104,62 @@ TEST(TrackerJudge, WhatTheProgramDidNotGetIsTheTrackersButForTheLooking) {
   EXPECT_NEAR(*judged(w).cpu_share, (2.0 - 1.5 - 0.1) / 2, 1e-9);
 }
 
-TEST(TrackerJudge, TheDelayOf64GibIsOfAsManyEpochsEachAsDearAPage) {
-  // Four epochs in 2 s, which took 0.2 s of CPU time: 0.5 ms a page and epoch. Two of them found
-  // it.
-  Watch w = watch({look(0.8, {}, 7.0), look(1.1, pages(0, 8), 7.27), look(1.5, pages(0, 10), 7.6),
-                   look(2.0, pages(0, 10), 8.0), look(2.8, pages(0, 10), 8.8)});
+/// The first look in the run, and four epochs, which took 4 us of CPU time for 100 pages: 10 ns a
+/// page and epoch. The second that ended in the phase found what is hot.
+Watch watch_of_four_epochs() {
+  Watch w = watch({look(-0.2, {}, 6.0, 9e-6), look(0.8, {}, 7.0, 10e-6),
+                   look(1.1, pages(0, 8), 7.2, 12e-6), look(1.5, pages(0, 10), 7.5, 12.5e-6),
+                   look(2.0, pages(0, 10), 8.0, 13e-6), look(2.8, pages(0, 10), 8.8, 14e-6)});
+  w.cost.entries = 200;
+  w.scans_ranges = true;
+  return w;
+}
+
+TEST(TrackerJudge, AnEpochCostsWhatTheEngineCountsByThePage) {
+  const Judgement j = judged(watch_of_four_epochs());
+  EXPECT_NEAR(*j.epoch_ns_per_page, 10, 1e-9);
+  // 16,777,216 pages of 10 ns are 0.16777216 s of CPU time, and that is 1 % of 16.777216 s.
+  EXPECT_NEAR(*j.epoch_64gib_s, 16.777216, 1e-9);
+}
+
+TEST(TrackerJudge, After64GibsWorthOfAsManyEpochsAsMuchIsFound) {
+  const Judgement j = judged(watch_of_four_epochs());
+  EXPECT_EQ(j.delay_epochs, 2.0);
+  EXPECT_NEAR(*j.delay_s, 0.5, 1e-9);
+  EXPECT_NEAR(*j.delay_64gib_s, 33.554432, 1e-9);
+  EXPECT_EQ(j.recall_64gib, 1.0);
+  EXPECT_EQ(j.recall_64gib, j.recall);
+  EXPECT_EQ(j.precision_64gib, j.precision);
+}
+
+TEST(TrackerJudge, WhatIsNeverFoundHasNoDelayAtAnySize) {
+  Watch w = watch_of_four_epochs();
+  for (Watch::Look& look : w.looks) look.hot = pages(0, 8);
   const Judgement j = judged(w);
-  EXPECT_NEAR(*j.cpu_share, 0.1, 1e-9);
-  EXPECT_NEAR(*j.delay_64gib_s, 2 * 0.0005 * (1 << 24) / 0.01, 1e-3);
+  EXPECT_FALSE(j.delay_epochs);
+  EXPECT_FALSE(j.delay_64gib_s);
+  EXPECT_EQ(j.recall_64gib, 0.8);
+}
+
+TEST(TrackerJudge, LongerWindowsAreOtherEvidenceSoNothingButTheCostIsScaled) {
+  Watch w = watch_of_four_epochs();
+  w.scans_ranges = false;
+  const Judgement j = judged(w);
+  EXPECT_TRUE(j.epoch_64gib_s);
+  EXPECT_FALSE(j.recall_64gib);
+  EXPECT_FALSE(j.precision_64gib);
+  EXPECT_FALSE(j.delay_64gib_s);
+}
+
+TEST(TrackerJudge, CostThatHasNothingToDoWithPagesIsNotScaled) {
+  Watch w = watch_of_four_epochs();
+  w.cost.entries = 0;
+  EXPECT_FALSE(judged(w).epoch_ns_per_page);
+  EXPECT_FALSE(judged(w).epoch_64gib_s);
+  w = watch_of_four_epochs();
   w.tracker = kNone;
-  EXPECT_FALSE(judged(w).delay_64gib_s) << "there was none";
+  EXPECT_FALSE(judged(w).epoch_64gib_s) << "there was none";
+  EXPECT_FALSE(judged(w).delay_epochs);
 }
 
 TEST(TrackerJudge, HeatIsRankedAgainstMisses) {
@@ -167,7 +214,8 @@ TEST(HotPages, AreAsManyAsThereIsRoomForAsNearAsTheirHeatTells) {
 }
 
 TEST(WatchFile, ComesBackAsItWas) {
-  Watch w = watch({look(1.0, pages(3, 9), 0.5), look(2.0, {})});
+  Watch w = watch({look(1.0, pages(3, 9), 0.5, 0.25), look(2.0, {})});
+  w.scans_ranges = true;
   w.cost = {1, 2};
   w.heat.assign(100, 0xa5);
   const auto back = parse_watch(to_text(w));
@@ -177,6 +225,8 @@ TEST(WatchFile, ComesBackAsItWas) {
   ASSERT_EQ(back->looks.size(), 2u);
   EXPECT_EQ(back->looks[0].hot, pages(3, 9));
   EXPECT_EQ(back->looks[0].target_cpu_ns, 500'000'000u);
+  EXPECT_EQ(back->looks[0].tracking_cpu_ns, 250'000'000u);
+  EXPECT_TRUE(back->scans_ranges);
   EXPECT_TRUE(back->looks[1].hot.empty());
   EXPECT_EQ(back->heat, w.heat);
   EXPECT_EQ(back->cost.cpu_ns, 2u);
@@ -199,6 +249,7 @@ TEST(WatchFile, PartsThatDoNotFitAreRefused) {
   EXPECT_TRUE(refused(with("[1060,40]", "[1060,-1]")));
   EXPECT_TRUE(refused(with("\"heat\":\"\"", "\"heat\":\"00\"")));
   EXPECT_TRUE(refused(with("\"at_ns\":", "\"at\":")));
+  EXPECT_TRUE(refused(with("\"scans_ranges\":false", "\"scans_ranges\":0")));
 }
 
 TEST(TrackersPlan, EveryTrackerAtEveryBudgetAndTheProgramAloneOnce) {
@@ -213,6 +264,19 @@ TEST(TrackersPlan, EveryTrackerAtEveryBudgetAndTheProgramAloneOnce) {
   EXPECT_EQ((*runs)[0].pattern.name, "90-10");
 }
 
+TEST(TrackersPlan, TwoTrackersCanBeCombined) {
+  EXPECT_THAT(sources_of("damon+written"), testing::ElementsAre("damon", "written"));
+  EXPECT_THAT(sources_of("damon"), testing::ElementsAre("damon"));
+  TrackersOptions o;
+  o.trackers = {"kmod+refs", "kmod", "kmod+refs"};
+  o.patterns = {"zipf"};
+  const auto runs = plan_runs(o, {"kmod", "refs"});
+  ASSERT_TRUE(runs) << runs.error().message;
+  ASSERT_EQ(runs->size(), 2u);
+  EXPECT_EQ((*runs)[0].tracker, "kmod");
+  EXPECT_EQ((*runs)[1].tracker, "kmod+refs");
+}
+
 TEST(TrackersPlan, WhatIsNotThereOrCanNotBeIsSaid) {
   const auto refusal = [](auto change) {
     TrackersOptions o;
@@ -221,6 +285,14 @@ TEST(TrackersPlan, WhatIsNotThereOrCanNotBeIsSaid) {
     return runs ? std::string("planned") : runs.error().message;
   };
   EXPECT_THAT(refusal([](TrackersOptions& o) { o.trackers = {"kmodd"}; }), HasSubstr("\"kmod\""));
+  EXPECT_THAT(refusal([](TrackersOptions& o) { o.trackers = {"kmod+reff"}; }),
+              HasSubstr("did you mean \"refs\"?"));
+  EXPECT_THAT(refusal([](TrackersOptions& o) { o.trackers = {"kmod+none"}; }),
+              HasSubstr("there is no tracker \"none\""));
+  EXPECT_THAT(refusal([](TrackersOptions& o) { o.trackers = {"kmod+"}; }),
+              HasSubstr("there is no tracker \"\""));
+  EXPECT_THAT(refusal([](TrackersOptions& o) { o.trackers = {"kmod+refs+kmod"}; }),
+              HasSubstr("two trackers"));
   EXPECT_THAT(refusal([](TrackersOptions& o) { o.patterns = {"zip"}; }), HasSubstr("\"zipf\""));
   EXPECT_THAT(refusal([](TrackersOptions& o) { o.budgets = {0}; }), HasSubstr("0.0001 to 1"));
   EXPECT_THAT(refusal([](TrackersOptions& o) { o.footprint = Bytes(1 << 20); }),
@@ -252,6 +324,57 @@ TEST(TrackerRows, ComeBackAndALaterOneTakesThePlaceOfItsLike) {
   EXPECT_FALSE((*rows)[0].result.recall);
   EXPECT_EQ((*rows)[1].result.recall, 0.75);
   EXPECT_FALSE(parse_rows(text + "{}\n"));
+}
+
+TEST(TrackerRows, ATrackerThatIsNotThereIsNoFailure) {
+  Row gone = row("idle", 0.03, std::nullopt);
+  gone.unsupported = "this kernel has no bitmap";
+  const auto json = to_json(gone);
+  EXPECT_EQ(json["unsupported"], "this kernel has no bitmap");
+  EXPECT_EQ(json["error"], "");
+  EXPECT_TRUE(json["recall"].is_null());
+  const auto back = parse_rows(json.dump() + "\n");
+  ASSERT_TRUE(back);
+  EXPECT_EQ((*back)[0].unsupported, gone.unsupported);
+  EXPECT_EQ(to_json(row("kmod", 0.03, 1.0))["unsupported"], "");
+  Row other = gone;
+  other.budget = 0.01;
+  const std::vector<Row> rows{gone, other};
+  EXPECT_THAT(cli::tracker_rows_table(rows), HasSubstr("not there: this kernel has no bitmap"));
+  const std::string page = cli::tracker_rows_markdown(rows, "thermocline bench trackers", "p-");
+  EXPECT_THAT(page, HasSubstr("| idle | 3 % | not there: this kernel has no bitmap | | | | | | |"));
+  EXPECT_THAT(page, Not(HasSubstr("| idle | 1 %")));
+  EXPECT_THAT(page, Not(HasSubstr("by CPU budget"))) << "there is nothing to draw";
+}
+
+TEST(TrackerRows, RowsOfOlderBuildsAreRead) {
+  auto json = to_json(row("kmod", 0.03, 1.0));
+  json.erase("unsupported");
+  json.erase("recall_64gib");
+  const auto rows = parse_rows(json.dump());
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_EQ((*rows)[0].result.recall, 1.0);
+  EXPECT_FALSE((*rows)[0].result.recall_64gib);
+}
+
+TEST(TrackerRows, APageTellsWhatFollowsFor64Gib) {
+  Row kmod = row("kmod", 0.03, 0.995), bpf = row("bpf", 0.03, 0.9);
+  kmod.result.precision = kmod.result.precision_64gib = 0.98;
+  kmod.result.recall_64gib = 0.995;
+  kmod.result.epoch_ns_per_page = 10;
+  kmod.result.epoch_64gib_s = 16.777216;
+  kmod.result.delay_epochs = 2;
+  kmod.result.delay_64gib_s = 33.554432;
+  bpf.result.epoch_ns_per_page = 20;
+  bpf.result.epoch_64gib_s = 33.554432;
+  const std::string page =
+      cli::tracker_rows_markdown({kmod, bpf, row("damon", 0.03, 0.5)}, "thermocline", "p-");
+  EXPECT_THAT(page, HasSubstr("16777216 pages"));
+  EXPECT_THAT(page, HasSubstr("| kmod | 90-10 | 99.5 %, 98.0 % at 3 % | 99.5 % | 98.0 % | 10.0 | "
+                              "0.17 s | 17 s | 2 | 34 s |"));
+  EXPECT_THAT(page, HasSubstr("| bpf | 90-10 | 90.0 %, - at 3 % | - | - | 20.0 | 0.34 s | 34 s | - "
+                              "| - |"));
+  EXPECT_THAT(page, Not(HasSubstr("| damon | 90-10 |")));
 }
 
 TEST(TrackerRows, PagesShowFailuresAndTheCurve) {

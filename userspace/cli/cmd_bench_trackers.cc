@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -51,6 +52,18 @@ void list() {
     if (f.automatic) print_line(fmt::format("{:<11} {}", f.name, f.summary));
 }
 
+/// kUsage for two trackers that can't be combined. Whether they work here is no matter: they run in
+/// a guest.
+Status check_pair(const TrackerOptions& options) {
+  const auto system = make_real_system();
+  for (const TrackerFactory& factory : tracker_factories()) {
+    if (factory.name != "combine") continue;
+    const Status works = factory.probe(*system, options);
+    if (!works && works.error().kind == ErrorKind::kUsage) return works;
+  }
+  return {};
+}
+
 /// What the guests need shows before the first one boots.
 Status check_parts(const std::vector<trackers::PlannedRun>& runs, const Options& o) {
   TC_TRY(lab::qemu_version());
@@ -62,7 +75,11 @@ Status check_parts(const std::vector<trackers::PlannedRun>& runs, const Options&
                 "there is no tracker_watch beside this program; run it from a build tree with "
                 "THERMOCLINE_BENCH=ON");
   for (const trackers::PlannedRun& run : runs) {
-    if (run.tracker != "kmod") continue;
+    TrackerOptions options;
+    options.sources = trackers::sources_of(run.tracker);
+    if (options.sources.size() > 1) TC_TRY(check_pair(options));
+    if (std::find(options.sources.begin(), options.sources.end(), "kmod") == options.sources.end())
+      continue;
     const fs::path module = lab::module_file(guest);
     if (module.empty() || !fs::exists(module))
       return fail(ErrorKind::kUnsupported,
@@ -113,8 +130,10 @@ Result<int> run(Options& o, const std::string& command) {
   } else {
     print_line(tracker_rows_table(rows));
   }
+  // Who asked for a tracker by its name wanted its figures.
+  const bool asked = !o.what.trackers.empty();
   for (const trackers::Row& row : rows)
-    if (!row.error.empty()) return 1;
+    if (!row.error.empty() || (asked && !row.unsupported.empty())) return 1;
   return 0;
 }
 
@@ -141,7 +160,8 @@ void register_bench_trackers(CLI::App& bench, Context& context) {
   auto o = std::make_shared<Options>();
   CLI::App* const verb = bench.add_subcommand(
       "trackers", "how right and how dear each tracker is, against the model's ground truth");
-  verb->add_option("--trackers", o->what.trackers, "see --list (default: all)")
+  verb->add_option("--trackers", o->what.trackers,
+                   "see --list; two joined by + are combined (default: all that work there)")
       ->delimiter(',')
       ->type_name("A,B,...");
   verb->add_option("--patterns", o->what.patterns, "see --list (default: all)")

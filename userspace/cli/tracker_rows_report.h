@@ -9,12 +9,12 @@
 
 namespace thermocline::cli {
 
-/// For a terminal: a row a run, failed ones with their reason.
+/// For a terminal: a row a run; those without figures with their reason.
 [[nodiscard]] std::string tracker_rows_table(const std::vector<trackers::Row>& rows);
 
-/// A part of a Markdown page: a table a pattern, at the largest budget, then one of recall by
-/// budget; every figure modelled. `pictures`: what names of tracker_curve_svg() pictures begin
-/// with, seen from the page.
+/// A part of a Markdown page: a table a pattern, at the largest budget, one of what follows for 64
+/// GiB, then one of recall by budget; every figure modelled. `pictures`: what names of
+/// tracker_curve_svg() pictures begin with, seen from the page.
 [[nodiscard]] std::string tracker_rows_markdown(const std::vector<trackers::Row>& rows,
                                                 const std::string& command,
                                                 const std::string& pictures);

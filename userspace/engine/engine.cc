@@ -72,7 +72,7 @@ constexpr unsigned kEpochsAWhole = 8;
 
 /// Looks while the engine rests take one in so many parts of the budget, and come no more often
 /// than this, and once in so many windows.
-constexpr int kLookShare = 8;
+constexpr int kLookShare = 16;
 constexpr Nanoseconds kShortestLook = std::chrono::milliseconds(20);
 constexpr int kWindowsALook = 8;
 /// Rounds of looks have this for their epoch: their records are no evidence of heat.
