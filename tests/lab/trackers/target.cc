@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -19,6 +20,15 @@ namespace {
 constexpr std::size_t kBytes = Target::kPages * kPageSize;
 /// Between two regions, so that the kernel doesn't make one mapping of them.
 constexpr std::size_t kGap = 512 * kPageSize;
+
+/// The kernel collects new pages, 15 on each CPU (31 since 6.13), before it puts them on an LRU
+/// list, and pages on none can't be marked as idle. Others push out those of this CPU.
+void put_new_pages_on_lists() {
+  constexpr std::size_t kMore = 64;
+  void* const more = ::mmap(nullptr, kMore * kPageSize, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (more != MAP_FAILED) ::munmap(more, kMore * kPageSize);
+}
 
 }  // namespace
 
@@ -40,6 +50,10 @@ Target::Target() {
   if (pid_ < 0) throw std::runtime_error("fork");
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &here);
+    ::sched_setaffinity(0, sizeof(here), &here);
     ::close(orders[1]);
     ::close(answers[0]);
     obey(orders[0], answers[1]);
@@ -67,6 +81,7 @@ void Target::write_to(char* region, std::uint64_t step) const {
   ::mprotect(region, kBytes, PROT_READ | PROT_WRITE);
   for (std::uint64_t p = 0; p < kPages; p += step)
     *static_cast<volatile char*>(region + p * kPageSize) = 1;
+  put_new_pages_on_lists();
 }
 
 void Target::obey(int orders, int answers) const {
