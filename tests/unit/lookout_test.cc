@@ -20,6 +20,7 @@ using testing::IsEmpty;
 
 constexpr Asid kOne{42}, kTwo{43};
 constexpr std::size_t kPages = 2048;  ///< of each
+constexpr Nanoseconds kWindow{1'000'000};
 
 /// Two address spaces whose pages are always touched, and looks that find so many of them touched.
 class LookoutTest : public testing::Test {
@@ -48,7 +49,7 @@ class LookoutTest : public testing::Test {
     return lookout_.compare();
   }
   Change after(const std::vector<std::size_t>& before, std::size_t touched) {
-    lookout_.choose(heat_, TierId(0));
+    lookout_.choose(heat_, TierId(0), kWindow);
     for (const std::size_t one : before) (void)look(one);
     return look(touched);
   }
@@ -62,7 +63,7 @@ class LookoutTest : public testing::Test {
 };
 
 TEST_F(LookoutTest, LooksAtAFewPagesOfEachAddressSpace) {
-  lookout_.choose(heat_, TierId(0));
+  lookout_.choose(heat_, TierId(0), kWindow);
   ASSERT_EQ(lookout_.parts().size(), 2u);
   std::size_t pages = 0;
   for (const Lookout::Part& part : lookout_.parts()) {
@@ -96,20 +97,45 @@ TEST_F(LookoutTest, WhereLooksDifferAnywayOnlyMoreThanThatIsAChange) {
 }
 
 TEST_F(LookoutTest, WhoseHotPagesAreHardlyTouchedAnyMoreIsNamed) {
-  lookout_.choose(heat_, TierId(0));
+  lookout_.choose(heat_, TierId(0), kWindow);
   (void)look(64, 64);
   EXPECT_EQ(look(64, 10), Change::kLess);
   EXPECT_THAT(lookout_.gone(), ElementsAre(kTwo));
   EXPECT_EQ(look(0, 0), Change::kLess);
   EXPECT_THAT(lookout_.gone(), ElementsAre(kOne, kTwo));
-  lookout_.choose(heat_, TierId(0));
+  lookout_.choose(heat_, TierId(0), kWindow);
   (void)look(64, 64);
   EXPECT_EQ(look(30, 30), Change::kLess);
   EXPECT_THAT(lookout_.gone(), IsEmpty()) << "half is not gone";
 }
 
+TEST_F(LookoutTest, AFirstLookIsHeldAgainstThoseAtOtherPages) {
+  const auto first = [&](std::size_t touched, Nanoseconds window = kWindow) {
+    (void)after({100, 100, 100}, 100);
+    lookout_.choose(heat_, TierId(0), window);
+    return look(touched / 2, touched - touched / 2);
+  };
+  EXPECT_EQ(first(100), Change::kNone);
+  EXPECT_EQ(first(41), Change::kNone);
+  EXPECT_EQ(first(39), Change::kLess);
+  EXPECT_THAT(lookout_.gone(), IsEmpty());
+  EXPECT_EQ(first(9), Change::kLess);
+  EXPECT_THAT(lookout_.gone(), ElementsAre(kOne, kTwo)) << "heat expects as much of both";
+  EXPECT_EQ(first(1000), Change::kNone) << "heat may still be young";
+  EXPECT_EQ(first(0, 2 * kWindow), Change::kNone) << "more pages are touched in longer windows";
+  (void)after({200, 0, 200, 0}, 100);
+  lookout_.choose(heat_, TierId(0), kWindow);
+  EXPECT_EQ(look(0), Change::kNone) << "where looks differ anyway";
+  // Half as hot: half as much is expected.
+  (void)after({100, 100, 100}, 100);
+  heat_.fade(kOne);
+  heat_.fade(kTwo);
+  lookout_.choose(heat_, TierId(0), kWindow);
+  EXPECT_EQ(look(30), Change::kNone);
+}
+
 TEST_F(LookoutTest, ALookThatMissesPagesSaysNothing) {
-  lookout_.choose(heat_, TierId(0));
+  lookout_.choose(heat_, TierId(0), kWindow);
   (void)look(64, 64);
   lookout_.begin();
   lookout_.take(*record(kOne, 64));

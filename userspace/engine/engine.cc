@@ -1095,7 +1095,7 @@ void Engine::pace() {
   lookout_.clear();
   look_due_ = epoch_start_;
   if (length > Nanoseconds(0) && !tiers_.empty() && parts_.tracker->scans_ranges())
-    lookout_.choose(heat_, tiers_.front().id);
+    lookout_.choose(heat_, tiers_.front().id, window_);
 }
 
 void Engine::queue_plan(Plan plan) {

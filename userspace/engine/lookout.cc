@@ -25,13 +25,16 @@ constexpr std::uint64_t kDeviations = 3;
 }  // namespace
 
 void Lookout::clear() {
+  if (looks_ > 0) before_ = {window_, sum_, expected_ * looks_, variance()};
   parts_.clear();
   missed_ = false;
   looks_ = sum_ = squares_ = 0;
 }
 
-void Lookout::choose(const HeatMap& heat, TierId tier) {
+void Lookout::choose(const HeatMap& heat, TierId tier, Nanoseconds window) {
   clear();
+  window_ = window;
+  expected_ = 0;
   PageFilter filter;
   filter.unmovable = true;  // most of what is hot has just been promoted
   const std::vector<PageRef> hottest =
@@ -42,14 +45,29 @@ void Lookout::choose(const HeatMap& heat, TierId tier) {
   // So many pages are touched kWanted times in a window, when heat tells the truth.
   const std::uint64_t pages = std::clamp(kWanted * 1024 * hottest.size() / shares, kLeast, kMost);
   const std::size_t step = (hottest.size() + pages - 1) / pages;
-  std::map<Asid, std::vector<ScanRange>> parts;
-  for (std::size_t i = step / 2; i < hottest.size(); i += step)
-    parts[hottest[i].asid].push_back({hottest[i].vpn, hottest[i].order.pages()});
-  for (auto& [asid, ranges] : parts) {
-    std::sort(ranges.begin(), ranges.end(),
-              [](const ScanRange& a, const ScanRange& b) { return a.first < b.first; });
-    parts_.push_back({asid, std::move(ranges), 0, 0});
+  std::map<Asid, Part> parts;
+  for (std::size_t i = step / 2; i < hottest.size(); i += step) {
+    Part& part = parts[hottest[i].asid];
+    part.asid = hottest[i].asid;
+    part.ranges.push_back({hottest[i].vpn, hottest[i].order.pages()});
+    part.expected += touched_share(hottest[i].heat.get());
   }
+  for (auto& [asid, part] : parts) {
+    std::sort(part.ranges.begin(), part.ranges.end(),
+              [](const ScanRange& a, const ScanRange& b) { return a.first < b.first; });
+    expected_ += part.expected;
+    parts_.push_back(std::move(part));
+  }
+}
+
+std::uint64_t Lookout::variance() const {
+  return (squares_ * looks_ - sum_ * sum_) / (looks_ * looks_);
+}
+
+std::uint64_t Lookout::foretold(std::uint64_t expected) const {
+  return before_.expected == 0 || before_.window != window_
+             ? 0
+             : expected * before_.touched / before_.expected;
 }
 
 void Lookout::begin() {
@@ -77,15 +95,18 @@ Lookout::Change Lookout::compare() {
   if (looks_ > 0) {
     const std::uint64_t usual = sum_ / looks_;
     // Where pages are touched in turn, looks differ by more than a count of independent ones.
-    const std::uint64_t variance = (squares_ * looks_ - sum_ * sum_) / (looks_ * looks_);
     const auto [few, many] = std::minmax(usual, touched);
     const std::uint64_t off = many - few;
     if (many >= kEnough && few * 5 < many * 3 &&
-        off * off > kDeviations * kDeviations * std::max(many, variance))
+        off * off > kDeviations * kDeviations * std::max(many, variance()))
       change = touched > usual ? Change::kMore : Change::kLess;
+  } else if (const std::uint64_t usual = foretold(expected_);
+             usual >= kEnough && touched * 5 < usual * 2 &&
+             (usual - touched) * (usual - touched) > kDeviations * kDeviations * before_.variance) {
+    change = Change::kLess;
   }
   for (Part& part : parts_) {
-    const std::uint64_t usual = looks_ == 0 ? 0 : part.sum / looks_;
+    const std::uint64_t usual = looks_ == 0 ? foretold(part.expected) : part.sum / looks_;
     if (change == Change::kLess && usual >= kEnoughOfOne && part.touched * 4 < usual)
       gone_.push_back(part.asid);
     part.sum += part.touched;
