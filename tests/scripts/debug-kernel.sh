@@ -7,10 +7,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 lab=$work/tree/emulation/lab
 kernel=$work/cache/thermocline/kernels/debug-6.12
-mkdir -p "$lab" "$work/tree/tests/lab" "$work/bin" "$work/source/linux-source-6.12/"{scripts,include,arch/x86/include,arch/arm/mm,tools/objtool}
+mkdir -p "$lab" "$work/tree/tests/lab" "$work/bin" "$work/source/linux-source-6.12/"{scripts,include,arch/x86/include,arch/arm/{mm,crypto},tools/objtool}
 cp "$1"/emulation/lab/{debug-kernel.sh,progress.sh,archive.sh} "$lab"
 printf '# a comment\nCONFIG_A=y\nCONFIG_B="b"\n' >"$lab/debug-kernel.config"
-for file in Makefile arch/x86/Makefile arch/arm/mm/init.c scripts/a.o tools/objtool/objtool; do
+for file in Makefile arch/x86/Makefile arch/arm/mm/init.c arch/arm/crypto/Kconfig scripts/a.o tools/objtool/objtool; do
   : >"$work/source/linux-source-6.12/$file"
 done
 tar -cJf "$work/source.tar.xz" -C "$work/source" linux-source-6.12
@@ -57,7 +57,8 @@ echo CONFIG_NONE >"$work/dropped"
 touch "$work/fail"
 run 1 "it goes on"
 [[ ! -e $kernel ]] || { echo "a kernel that could not be built is in place"; exit 1; }
-[[ ! -e $work/cache/thermocline/debug/6.12/linux/arch/arm/mm ]] || { echo "the sources of other processors were unpacked"; exit 1; }
+[[ ! -e $work/cache/thermocline/debug/6.12/linux/arch/arm/mm/init.c ]] || { echo "the sources of other processors were unpacked"; exit 1; }
+[[ -e $work/cache/thermocline/debug/6.12/linux/arch/arm/crypto/Kconfig ]] || { echo "the options of other processors, which Kconfig reads, were not unpacked"; exit 1; }
 rm "$work/fail"
 run 0 "is ready as 'debug-6.12'"
 [[ $(lines "$work/fetched") == 1 && $(lines "$work/builds") == 2 ]] || { echo "the source was fetched again"; exit 1; }
