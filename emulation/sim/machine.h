@@ -56,9 +56,9 @@ struct Machine {
   /// some 1 us a scan, modelled).
   double flush_us = 1;
   /// Taking in one page of one window, and deciding, a page (docs/performance.md, "Heat map and
-  /// policy": 54.2 and 18.6 + 11.1 ms for 100 M pages, measured).
-  double apply_ns = 0.54;
-  double decide_ns = 0.3;
+  /// policy": 21.5 and 34 to 38 ms for 100 M pages, measured).
+  double apply_ns = 0.22;
+  double decide_ns = 0.36;
 
   // Moving.
   /// A page (docs/emulation.md, move_pages in batches of 1,024: 2.8 us there, 2.9 back, modelled;
