@@ -111,7 +111,10 @@ static long attach(struct thermocline_attachment *att, const struct thermocline_
 	if (!mm)
 		return -ESRCH;
 
-	/* Not kvmalloc(): its second try would hide a failure from the tests that cause one. */
+	/*
+	 * Not kvmalloc(): its second try would hide a failure from the tests that cause one. What an entry
+	 * and a scan cost is the same with either (tests/lab/kmod-instructions.host).
+	 */
 	att->bounce = __vmalloc(THERMOCLINE_BOUNCE_BYTES, GFP_KERNEL_ACCOUNT);
 	if (!att->bounce) {
 		mmdrop(mm);

@@ -59,15 +59,11 @@ std::uint64_t cpu_ns(const System& system, int pid) {
   return parse_u64(split(*text, ' ')[0]).value_or(0);
 }
 
-/// As make_tracker(), but "damon+written" is the two combined. What the machine doesn't allow is as
-/// good as not there (kUnsupported).
+/// As make_tracker(), but "damon+written" is the two combined.
 Result<std::unique_ptr<Tracker>> tracker_of(System& system, const std::string& name) {
   TrackerOptions options;
   options.sources = sources_of(name);
-  auto tracker = make_tracker(system, options.sources.size() > 1 ? "combine" : name, options);
-  if (!tracker && tracker.error().kind == ErrorKind::kPermission)
-    tracker.error().kind = ErrorKind::kUnsupported;
-  return tracker;
+  return make_tracker(system, options.sources.size() > 1 ? "combine" : name, options);
 }
 
 /// Two passes over the program at rest, marked for the model to count what they take.
@@ -171,6 +167,15 @@ class Watcher {
     const Nanoseconds before = system_.process_cpu_time();
     Watch::Look look;
     look.at_ns = static_cast<std::uint64_t>(system_.now().count());
+    if (engine_) {
+      const EngineCounters& c = engine_->counters();
+      fmt::print(
+          "tracker_watch: {} ms: epoch {}, window {} us, looks {}, early {}, stretched {}, "
+          "accessed page-windows {} of {}\n",
+          system_.now().count() / 1000000, c.epochs, engine_->window().count() / 1000, c.looks,
+          c.epochs_early, c.epochs_stretched, c.accessed_page_windows.get(),
+          c.present_page_windows.get());
+    }
     look.target_cpu_ns = cpu_ns(system_, options_.pid);
     look.own_cpu_ns = own_cpu_ns_;
     if (engine_) {

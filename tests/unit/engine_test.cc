@@ -456,6 +456,31 @@ TEST_F(EngineSectionsTest, AfterALossAllIsLookedAt) {
   EXPECT_TRUE(tracker_->requests.back().whole);
 }
 
+/// A round that is late when all should be looked at is no reason to put that off by eight epochs.
+TEST_F(EngineSectionsTest, ALateRoundDoesNotSwallowAWholeLook) {
+  world_.rounds = true;
+  world_.whole_pass = 1ms;
+  for (int late_at = 0; late_at < 10; ++late_at) {
+    build();
+    const auto asked = [this] { return tracker_->requests.size(); };
+    const auto run_until_asked = [&](std::size_t n) {
+      const Nanoseconds latest = world_.clock + 100s;
+      while (asked() < n && world_.clock < latest) run_until(world_.clock + 10ms);
+    };
+    run_until_asked(12 + static_cast<std::size_t>(late_at));
+    world_.stuck = true;
+    run_until(world_.clock + 5s);
+    EXPECT_GE(engine_->counters().epochs, asked()) << "an epoch went on without it";
+    world_.stuck = false;
+    run_until_asked(asked() + 20);
+    std::size_t since = 0;
+    for (const RoundRequest& request : tracker_->requests) {
+      since = request.whole ? 0 : since + 1;
+      EXPECT_LT(since, 8u) << late_at;
+    }
+  }
+}
+
 TEST_F(EngineSectionsTest, WhatIsMappedLaterIsFoundAndWhatIsUnmappedForgotten) {
   build();
   const auto pages = [this] {

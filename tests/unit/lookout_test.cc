@@ -111,7 +111,8 @@ TEST_F(LookoutTest, WhoseHotPagesAreHardlyTouchedAnyMoreIsNamed) {
 
 TEST_F(LookoutTest, AFirstLookIsHeldAgainstThoseAtOtherPages) {
   const auto first = [&](std::size_t touched, Nanoseconds window = kWindow) {
-    (void)after({100, 100, 100}, 100);
+    lookout_.choose(heat_, TierId(0), kWindow);
+    for (int i = 0; i < 4; ++i) (void)look(50, 50);
     lookout_.choose(heat_, TierId(0), window);
     return look(touched / 2, touched - touched / 2);
   };
@@ -123,15 +124,22 @@ TEST_F(LookoutTest, AFirstLookIsHeldAgainstThoseAtOtherPages) {
   EXPECT_THAT(lookout_.gone(), ElementsAre(kOne, kTwo)) << "heat expects as much of both";
   EXPECT_EQ(first(1000), Change::kNone) << "heat may still be young";
   EXPECT_EQ(first(0, 2 * kWindow), Change::kNone) << "more pages are touched in longer windows";
+  // Each by what is usual for it.
+  lookout_.choose(heat_, TierId(0), kWindow);
+  for (int i = 0; i < 3; ++i) (void)look(100, 10);
+  lookout_.choose(heat_, TierId(0), kWindow);
+  EXPECT_EQ(look(0, 10), Change::kLess);
+  EXPECT_THAT(lookout_.gone(), ElementsAre(kOne)) << "the other is touched as seldom as before";
   (void)after({200, 0, 200, 0}, 100);
   lookout_.choose(heat_, TierId(0), kWindow);
   EXPECT_EQ(look(0), Change::kNone) << "where looks differ anyway";
   // Half as hot: half as much is expected.
-  (void)after({100, 100, 100}, 100);
+  lookout_.choose(heat_, TierId(0), kWindow);
+  for (int i = 0; i < 4; ++i) (void)look(50, 50);
   heat_.fade(kOne);
   heat_.fade(kTwo);
   lookout_.choose(heat_, TierId(0), kWindow);
-  EXPECT_EQ(look(30), Change::kNone);
+  EXPECT_EQ(look(15, 15), Change::kNone);
 }
 
 TEST_F(LookoutTest, ALookThatMissesPagesSaysNothing) {

@@ -269,7 +269,7 @@ void Engine::begin_epoch(Nanoseconds now) {
   refresh_mappings(now);
   refresh_tiers();
   for (auto& [pid, target] : targets_) {
-    choose_reach(target);
+    if (!was_told(target)) target.known = false;
     target.sections_told = 0;
     target.touched = PageCount(0);
   }
@@ -284,7 +284,6 @@ bool Engine::was_told(const Target& target) {
 }
 
 void Engine::choose_reach(Target& target) {
-  if (!was_told(target)) target.known = false;
   target.whole = !target.known || ++target.part_epochs >= kEpochsAWhole;
   if (!target.whole) return;
   target.known = true;  // until something is lost
@@ -756,6 +755,8 @@ void Engine::begin_rounds(Nanoseconds now) {
     // One that is late goes on with its section, even when it is asked for anew.
     if (target.in_round ? section_ > 0 || target.late < kMostLate : !enter_section(target))
       continue;
+    // With the first section only: the others look as far as it does.
+    if (section_ == 0) choose_reach(target);
     request.asid = target.process.asid;
     request.ranges = ranges_of(target);
     request.shared = shared_.shares(request.asid);

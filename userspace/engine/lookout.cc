@@ -25,7 +25,7 @@ constexpr std::uint64_t kDeviations = 3;
 }  // namespace
 
 void Lookout::clear() {
-  if (looks_ > 0) before_ = {window_, sum_, expected_ * looks_, variance()};
+  if (looks_ > 0) before_ = {std::move(parts_), window_, looks_, variance()};
   parts_.clear();
   missed_ = false;
   looks_ = sum_ = squares_ = 0;
@@ -34,7 +34,6 @@ void Lookout::clear() {
 void Lookout::choose(const HeatMap& heat, TierId tier, Nanoseconds window) {
   clear();
   window_ = window;
-  expected_ = 0;
   PageFilter filter;
   filter.unmovable = true;  // most of what is hot has just been promoted
   const std::vector<PageRef> hottest =
@@ -55,7 +54,6 @@ void Lookout::choose(const HeatMap& heat, TierId tier, Nanoseconds window) {
   for (auto& [asid, part] : parts) {
     std::sort(part.ranges.begin(), part.ranges.end(),
               [](const ScanRange& a, const ScanRange& b) { return a.first < b.first; });
-    expected_ += part.expected;
     parts_.push_back(std::move(part));
   }
 }
@@ -64,10 +62,12 @@ std::uint64_t Lookout::variance() const {
   return (squares_ * looks_ - sum_ * sum_) / (looks_ * looks_);
 }
 
-std::uint64_t Lookout::foretold(std::uint64_t expected) const {
-  return before_.expected == 0 || before_.window != window_
-             ? 0
-             : expected * before_.touched / before_.expected;
+std::uint64_t Lookout::foretold(const Part& part) const {
+  if (before_.window != window_) return 0;
+  const auto same = std::lower_bound(before_.parts.begin(), before_.parts.end(), part.asid,
+                                     [](const Part& one, Asid asid) { return one.asid < asid; });
+  if (same == before_.parts.end() || same->asid != part.asid || same->expected == 0) return 0;
+  return part.expected * same->sum / (same->expected * before_.looks);
 }
 
 void Lookout::begin() {
@@ -89,8 +89,14 @@ Lookout::Change Lookout::compare() {
     looks_ = sum_ = squares_ = 0;
     return Change::kNone;
   }
-  std::uint64_t touched = 0;
-  for (const Part& part : parts_) touched += part.touched;
+  std::uint64_t touched = 0, should = 0, did = 0;
+  for (const Part& part : parts_) {
+    touched += part.touched;
+    if (looks_ > 0) continue;
+    const std::uint64_t usual = foretold(part);
+    should += usual;
+    if (usual > 0) did += part.touched;
+  }
   Change change = Change::kNone;
   if (looks_ > 0) {
     const std::uint64_t usual = sum_ / looks_;
@@ -100,13 +106,12 @@ Lookout::Change Lookout::compare() {
     if (many >= kEnough && few * 5 < many * 3 &&
         off * off > kDeviations * kDeviations * std::max(many, variance()))
       change = touched > usual ? Change::kMore : Change::kLess;
-  } else if (const std::uint64_t usual = foretold(expected_);
-             usual >= kEnough && touched * 5 < usual * 2 &&
-             (usual - touched) * (usual - touched) > kDeviations * kDeviations * before_.variance) {
+  } else if (should >= kEnough && did * 5 < should * 2 &&
+             (should - did) * (should - did) > kDeviations * kDeviations * before_.variance) {
     change = Change::kLess;
   }
   for (Part& part : parts_) {
-    const std::uint64_t usual = looks_ == 0 ? foretold(part.expected) : part.sum / looks_;
+    const std::uint64_t usual = looks_ == 0 ? foretold(part) : part.sum / looks_;
     if (change == Change::kLess && usual >= kEnoughOfOne && part.touched * 4 < usual)
       gone_.push_back(part.asid);
     part.sum += part.touched;

@@ -47,22 +47,23 @@ class Lookout {
   [[nodiscard]] const std::vector<Asid>& gone() const { return gone_; }
 
  private:
+  /// Of touches that looks have found.
+  [[nodiscard]] std::uint64_t variance() const;
+  /// Touches that a first look should find in an address space; 0: nobody knows.
+  [[nodiscard]] std::uint64_t foretold(const Part& part) const;
+
   std::vector<Part> parts_;
   std::vector<Asid> gone_;
   bool missed_ = false;
-  /// Of touches that looks have found.
-  [[nodiscard]] std::uint64_t variance() const;
-  /// Touches that a first look should find of so many that heat expects; 0: nobody knows.
-  [[nodiscard]] std::uint64_t foretold(std::uint64_t expected) const;
-
   Nanoseconds window_{};
-  std::uint64_t expected_ = 0;                       ///< of all parts
   std::uint64_t looks_ = 0, sum_ = 0, squares_ = 0;  ///< of the looks before
+  /// Of all looks at the pages before these.
   struct {
+    std::vector<Part> parts;
     Nanoseconds window{};
-    std::uint64_t touched = 0, expected = 0;
+    std::uint64_t looks = 0;
     std::uint64_t variance = 0;  ///< of what one look found
-  } before_;                     ///< of all looks at the pages before these
+  } before_;
 };
 
 }  // namespace thermocline

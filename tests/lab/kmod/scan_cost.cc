@@ -181,6 +181,12 @@ int main() {
     measure("none", small, kPage, 0, kClear);
     measure("sparse", small, kPage, 64 * kPage, kClear);
     measure("half", small, kPage, 2 * kPage, kClear);
+    for (int i = 0; i < kRepeats; ++i) {
+      tell("-", 0, scanner.scan(small, kClear));
+      small.touch_part(kPage, 7 * kPage, 8 * kPage);
+      forget_everything();
+      tell("most", bytes / kPage, scanner.scan(small, kClear));
+    }
     measure("all", small, kPage, kPage, kClear);
     measure("all_flush", small, kPage, kPage, kFlush);
     measure_pagemap("pagemap", small, kPage);
