@@ -40,6 +40,8 @@ struct Options {
 constexpr Nanoseconds kEpoch = std::chrono::milliseconds(200);
 constexpr Nanoseconds kWindow = std::chrono::milliseconds(2);
 constexpr unsigned kWindows = 4;
+/// No memory of the guest is there.
+constexpr NodeId kNoNode{2};
 
 Result<std::vector<Region>> regions_of(const System& system, int pid) {
   TC_ASSIGN(const std::string text, system.read_file(fmt::format("/proc/{}/maps", pid)));
@@ -109,6 +111,7 @@ class Watcher {
     hooks.log = [](const std::string& text) { fmt::print("tracker_watch: {}\n", text); };
     EngineOptions engine;
     engine.mode = EngineMode::kObserve;
+    engine.headroom = PageCount(0);
     engine.epoch = engine.cpu_burst = kEpoch;
     engine.window = kWindow;
     engine.windows_per_epoch = kWindows;
@@ -143,12 +146,14 @@ class Watcher {
   [[nodiscard]] const Watch& watch() const { return watch_; }
 
  private:
-  /// All memory is one tier: what is hot is asked for, not where it lies.
-  [[nodiscard]] static Result<std::vector<TierState>> tiers() {
-    TierState all{TierId(0), {}};
+  /// All memory lies in the slow tier, and the fast one has room for the hot part: what matters is
+  /// which pages would be in it, and windows are to tell those from the others.
+  [[nodiscard]] Result<std::vector<TierState>> tiers() const {
+    TierState fast{TierId(0), {}}, slow{TierId(1), {}};
+    fast.nodes.push_back({kNoNode, PageCount(room_), {}, {}, {}});
     for (int node = 0; node < 2; ++node)
-      all.nodes.push_back({NodeId(node), PageCount(1 << 16), {}, {}, {}});
-    return std::vector{all};
+      slow.nodes.push_back({NodeId(node), PageCount(1 << 16), {}, {}, {}});
+    return std::vector{fast, slow};
   }
 
   [[nodiscard]] std::vector<std::uint8_t> heat() const {

@@ -123,7 +123,9 @@ TEST_F(LookoutTest, AFirstLookIsHeldAgainstThoseAtOtherPages) {
   EXPECT_EQ(first(9), Change::kLess);
   EXPECT_THAT(lookout_.gone(), ElementsAre(kOne, kTwo)) << "heat expects as much of both";
   EXPECT_EQ(first(1000), Change::kNone) << "heat may still be young";
-  EXPECT_EQ(first(0, 2 * kWindow), Change::kNone) << "more pages are touched in longer windows";
+  EXPECT_EQ(first(39, 2 * kWindow), Change::kLess) << "no fewer are touched in longer windows";
+  EXPECT_EQ(first(21, kWindow / 2), Change::kNone);
+  EXPECT_EQ(first(19, kWindow / 2), Change::kLess);
   // Each by what is usual for it.
   lookout_.choose(heat_, TierId(0), kWindow);
   for (int i = 0; i < 3; ++i) (void)look(100, 10);

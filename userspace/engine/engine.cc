@@ -1096,7 +1096,18 @@ void Engine::pace() {
   lookout_.clear();
   look_due_ = epoch_start_;
   if (length > Nanoseconds(0) && !tiers_.empty() && parts_.tracker->scans_ranges())
-    lookout_.choose(heat_, tiers_.front().id, window_);
+    lookout_.choose(heat_, tier_to_watch(), window_);
+}
+
+TierId Engine::tier_to_watch() const {
+  if (options_.mode == EngineMode::kManage) return tiers_.front().id;
+  // Where nothing is moved, hot pages stay where they were put.
+  const Occupancy occupancy = heat_.occupancy();
+  return std::max_element(tiers_.begin(), tiers_.end(),
+                          [&](const TierState& a, const TierState& b) {
+                            return occupancy.per_tier[a.id.get()] < occupancy.per_tier[b.id.get()];
+                          })
+      ->id;
 }
 
 void Engine::queue_plan(Plan plan) {

@@ -360,6 +360,8 @@ class Engine : private RoundSink {
   [[nodiscard]] PageCount room(const NodeState& node, std::size_t nodes) const;
   [[nodiscard]] PageCount room(const TierState& tier) const;
   [[nodiscard]] NodeRoom roomiest_node(TierId tier) const;
+  /// Whose hottest pages are looked at while the engine rests.
+  [[nodiscard]] TierId tier_to_watch() const;
   void log(const std::string& text) const;
   /// What rests is known by where it is kept.
   void follow_hand_over(Asid from, Vpn first, PageCount count, Asid to, Vpn to_first);

@@ -63,11 +63,14 @@ std::uint64_t Lookout::variance() const {
 }
 
 std::uint64_t Lookout::foretold(const Part& part) const {
-  if (before_.window != window_) return 0;
   const auto same = std::lower_bound(before_.parts.begin(), before_.parts.end(), part.asid,
                                      [](const Part& one, Asid asid) { return one.asid < asid; });
   if (same == before_.parts.end() || same->asid != part.asid || same->expected == 0) return 0;
-  return part.expected * same->sum / (same->expected * before_.looks);
+  const std::uint64_t usual = part.expected * same->sum / (same->expected * before_.looks);
+  // In a window half as long at least half as many pages are touched.
+  return window_ < before_.window ? usual * static_cast<std::uint64_t>(window_.count()) /
+                                        static_cast<std::uint64_t>(before_.window.count())
+                                  : usual;
 }
 
 void Lookout::begin() {
