@@ -113,7 +113,7 @@ static long attach(struct thermocline_attachment *att, const struct thermocline_
 
 	/*
 	 * Not kvmalloc(): its second try would hide a failure from the tests that cause one. What an entry
-	 * and a scan cost is the same with either (tests/lab/kmod-instructions.host).
+	 * costs is the same with either (tests/lab/kmod-instructions.host).
 	 */
 	att->bounce = __vmalloc(THERMOCLINE_BOUNCE_BYTES, GFP_KERNEL_ACCOUNT);
 	if (!att->bounce) {
