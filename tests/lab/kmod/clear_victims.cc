@@ -308,7 +308,9 @@ Bound bound_of_hot(Clear clear, const Case& c, bool has_young) {
   if (c.kswapd) return kAny;
   // MGLRU takes hot blocks, too, when new memory is as young as they are.
   if (clear == Clear::kNothing) return !c.steady ? kFew : mglru && c.blocks ? kAny : kUpToHalf;
-  if (c.touched) return c.steady && clear == Clear::kModule ? kSome : kFew;
+  // Now and then MGLRU ages between a clear of the module and the touch; of blocks all go then.
+  if (c.touched)
+    return !c.steady || clear != Clear::kModule ? kFew : mglru && c.blocks ? kAny : kSome;
   const bool hands_on = clear == Clear::kModule && has_young;
   if (!c.steady) return hands_on || (mglru && c.blocks && clear == Clear::kCold) ? kFew : kAsCold;
   // Pages leave the active list; with MGLRU they go to a generation in the middle.
