@@ -22,32 +22,46 @@
 // is judged by what came of it: the share of accesses that the fast tier serves should rise by what
 // the heats promised. While it does not, distances count for less, down to one in kMostDoubt.
 //
+// And a move must repay itself: a touched window is one access at least, which is served sooner by
+// what the tiers' latencies differ. Until the placement has to be another one, these add up to the
+// CPU time of the moves at least. How long that is nobody knows; a minute, or as long again as the
+// hot set has been what it is. So memory that is hardly used is left where it is.
+//
+// Where the host measures latency under load, and the faster tier answers later than the slower one
+// for a while because too many want it, hot pages go down instead, until both answer alike
+// (BalancedShare, policies/traffic.h).
+//
 // Every pair of neighbouring tiers is treated so, fastest pair first; the edge of a lower pair is
 // that of all tiers above it together.
 //
 // Sources: capacity-fitted threshold from counts by hotness, and a warm set between hot and cold
 // that is left where it is: MEMTIS (Lee et al., SOSP'23). Exchange of the hottest slow with the
-// coldest fast page: Nimble (Yan et al., ASPLOS'19). The test for luck is ours.
+// coldest fast page: Nimble (Yan et al., ASPLOS'19). Balance under load: Colloid (Vuppalapati,
+// Agarwal, SOSP'24). The test for luck is ours.
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <set>
+#include <optional>
 
 #include "heat/scale.h"
 #include "policies/builtin.h"
 #include "policies/options.h"
+#include "policies/plan_builder.h"
+#include "policies/traffic.h"
 #include "policies/window_advice.h"
 
 namespace thermocline {
 
 namespace {
 
-enum Rule : std::uint8_t { kRoom, kHotter, kMakeRoom, kOverfull };
-constexpr std::array<std::string_view, 4> kRules = {
+enum Rule : std::uint8_t { kRoom, kHotter, kMakeRoom, kOverfull, kLater, kComeBack };
+constexpr std::array<std::string_view, 6> kRules = {
     "hot enough for the faster tier, which has room",
     "hotter than the page it replaces by more than the band",
     "coldest on its tier, makes room for a hotter page",
     "coldest on its tier, which holds more than its share",
+    "hot, and the faster tier answers later because of its load",
+    "coldest on its tier, makes room for a hot page that leaves the loaded tier",
 };
 
 /// Pages that are enough to tell; of more only as many are looked at.
@@ -104,6 +118,16 @@ constexpr std::uint64_t kUnsettled = 5, kUnsettledAbove = 7;
 constexpr std::uint64_t kMemory = 16;
 /// Distances count for one in so many at least.
 constexpr std::uint64_t kMostDoubt = 3;
+/// A placement lasts so long at least, for all that is known.
+constexpr std::uint64_t kHorizonNs = 60'000'000'000;
+/// What a slower tier answers later at least, where nobody knows latencies.
+constexpr std::uint64_t kLaterNs = 100;
+/// A tier is crowded when it answers later than the slower one by a fifth, at so many decisions in
+/// a row: a single measurement may be off.
+constexpr unsigned kCrowded = 3;
+/// Latencies that differ by a twentieth are alike, and a bracket of a hundredth of the traffic is
+/// as good as none (Colloid's delta and epsilon).
+constexpr std::uint64_t kAlike = 20, kNarrow = kAllTraffic / 100;
 
 using Histogram = std::array<PageCount, 256>;
 
@@ -133,9 +157,9 @@ class AutoPolicy final : public Policy {
  public:
   [[nodiscard]] std::string_view name() const override { return "auto"; }
   [[nodiscard]] std::span<const std::string_view> rules() const override { return kRules; }
+  [[nodiscard]] bool needs_loaded_latency() const override { return true; }
 
   [[nodiscard]] Plan decide(const View& view) override {
-    Plan plan;
     if (view.feedback.windows != windows_) {
       windows_ = view.feedback.windows;
       ruler_ = HeatRuler(windows_);
@@ -143,48 +167,24 @@ class AutoPolicy final : public Policy {
     if (view.feedback.changed) {
       decisions_ = 0;        // heat is unsettled again
       accessed_before_ = 0;  // what came of the last plan can't be told
+      steady_ns_ = 0;
     }
+    steady_ns_ += static_cast<std::uint64_t>(view.feedback.epoch.count());
+    crowding_.resize(view.tiers.size() - 1);
     judge(view.feedback, view.tiers.front().used);
-    State state{view, plan, view.budget.moves.get(), {}, {}};
-    for (const TierView& tier : view.tiers)
-      state.room.push_back(static_cast<std::int64_t>(tier.free.get()));
+    PlanBuilder builder(view);
     PageCount above;
     for (std::size_t fast = 0; fast + 1 < view.tiers.size(); ++fast) {
       above += view.tiers[fast].capacity;
-      balance(state, fast, fast == 0 ? view.threshold : view.heat.select(above));
+      balance(view, builder, fast, fast == 0 ? view.threshold : view.heat.select(above));
     }
+    Plan plan = builder.take();
     plan.advice = advise_windows(view);
     ++decisions_;
     return plan;
   }
 
  private:
-  using PageSet = std::set<std::pair<Asid, Vpn>>;
-  struct State {
-    const View& view;
-    Plan& plan;
-    std::uint64_t budget;  ///< pages that may still be moved
-    /// Free pages of each tier after what is planned; below 0 between the halves of an exchange.
-    std::vector<std::int64_t> room;
-    PageSet promoted;  ///< by the pair of tiers before: not this pair's to demote
-  };
-
-  static std::int64_t pages_of(const PageRef& page) {
-    return static_cast<std::int64_t>(page.order.pages().get());
-  }
-
-  static void move(State& state, const PageRef& page, std::size_t to, Rule rule) {
-    const View& view = state.view;
-    const TierId tier = view.tiers[to].id;
-    std::vector<Move>& moves = tier > page.tier ? state.plan.demotions : state.plan.promotions;
-    moves.push_back({page.asid, page.vpn, page.order, page.tier, tier, page.heat, rule});
-    const std::int64_t size = pages_of(page);
-    state.budget -= static_cast<std::uint64_t>(size);
-    state.room[to] -= size;
-    for (std::size_t from = 0; from < view.tiers.size(); ++from)
-      if (view.tiers[from].id == page.tier) state.room[from] += size;
-  }
-
   /// Holds what the last plan promised against what the fast tier serves now.
   void judge(const Feedback& feedback, PageCount fast) {
     const std::uint64_t windows = std::max(feedback.windows, kOne);
@@ -255,77 +255,103 @@ class AutoPolicy final : public Policy {
     });
   }
 
-  void balance(State& state, std::size_t fast, const Threshold& edge) {
-    const View& view = state.view;
-    const TierView& tier = view.tiers[fast];
-    const std::size_t slow = fast + 1;
-    std::vector<PageRef> cold =
-        view.heat.candidates(tier.id, Heat(0), Heat(255), false,
-                             PageCount(state.budget) + PageCount(state.promoted.size()));
-    if (!state.promoted.empty())
-      std::erase_if(cold, [&](const PageRef& page) {
-        return state.promoted.contains({page.asid, page.vpn});
-      });
-    state.promoted.clear();
-    std::size_t next = 0;
+  struct Crowding {
+    unsigned later = 0;  ///< decisions in a row at which the faster tier answered much later
+    std::optional<BalancedShare> balance;  ///< while the faster tier is crowded
+  };
 
-    // A tier that holds more than its share gives its coldest pages away.
-    auto over = static_cast<std::int64_t>(tier.used.minus_floor(tier.capacity).get());
-    for (; next < cold.size() && over > 0; ++next) {
-      const std::int64_t size = pages_of(cold[next]);
-      if (size > state.room[slow] || static_cast<std::uint64_t>(size) > state.budget) break;
-      move(state, cold[next], slow, kOverfull);
-      state.room[fast] -= std::min(over, size);  // that much wasn't its own
-      over -= size;
+  /// Whether traffic decides where pages of the tiers at `fast` and below are, not room. Plans what
+  /// follows.
+  bool relieve_crowded(const View& view, PlanBuilder& builder, std::size_t fast) {
+    const std::size_t slow = fast + 1;
+    const std::uint64_t near = view.tiers[fast].loaded_latency_ns;
+    const std::uint64_t far = view.tiers[slow].loaded_latency_ns;
+    Crowding& crowding = crowding_[fast];
+    crowding.later = near > far + far / 5 ? crowding.later + 1 : 0;
+    if (near == 0 || far == 0) crowding = {};
+    if (crowding.later >= kCrowded && !crowding.balance) crowding.balance.emplace();
+    if (!crowding.balance) return false;
+    const auto [all, share] = shared_traffic(view, fast);
+    if (all == 0 || std::max(near, far) - std::min(near, far) < near / kAlike) return true;
+    const std::uint64_t target = crowding.balance->next(share, near < far, kNarrow);
+    if (near < far && crowding.balance->is_open()) {
+      crowding = {};  // no longer: room decides again
+      return false;
     }
+    const std::uint64_t unit = all / kAllTraffic + 1;
+    if (near < far && target > share)
+      shift_traffic(view, builder, slow, fast, (target - share) * unit, ruler_, kSure,
+                    {kHotter, kMakeRoom});
+    if (near > far && target < share)
+      shift_traffic(view, builder, fast, slow, (share - target) * unit, ruler_, kBand,
+                    {kLater, kComeBack});
+    return true;
+  }
+
+  /// By how much more a page must be touched, in windows of 1024, than one that goes down for it so
+  /// that moving both repays itself.
+  std::uint64_t least_gain(const View& view, std::size_t fast) const {
+    const TierView& near = view.tiers[fast];
+    const TierView& far = view.tiers[fast + 1];
+    const bool loaded = near.loaded_latency_ns != 0 && far.loaded_latency_ns != 0;
+    const std::uint64_t near_ns = loaded ? near.loaded_latency_ns : near.latency_ns;
+    const std::uint64_t far_ns = loaded ? far.loaded_latency_ns : far.latency_ns;
+    const std::uint64_t later = near_ns == 0 || far_ns <= near_ns ? kLaterNs : far_ns - near_ns;
+    const std::uint64_t windows =
+        std::max(kHorizonNs, steady_ns_) /
+        std::max<std::uint64_t>(static_cast<std::uint64_t>(view.feedback.window.count()), 1);
+    const auto cost = 2 * static_cast<std::uint64_t>(view.feedback.page_move.count());
+    return cost * 1024 / std::max<std::uint64_t>(windows * later, 1);
+  }
+
+  void balance(const View& view, PlanBuilder& builder, std::size_t fast, const Threshold& edge) {
+    const std::size_t slow = fast + 1;
+    const std::vector<PageRef> cold =
+        view.heat.candidates(view.tiers[fast].id, Heat(0), Heat(255), false,
+                             builder.budget() + PageCount(builder.plan().promotions.size()));
+    std::size_t next = 0;
+    builder.give_back(fast, cold, next, kOverfull);
+    if (relieve_crowded(view, builder, fast)) return;
 
     // One below the edge: what fits the capacity only in part.
     const unsigned floor = std::max(edge.heat.get() > 0 ? edge.heat.get() - 1u : 0u, kLeastHeat);
     const std::vector<PageRef> hot =
         view.heat.candidates(view.tiers[slow].id, Heat(static_cast<std::uint8_t>(floor)), Heat(255),
-                             true, PageCount(state.budget));
+                             true, builder.budget());
     if (hot.empty()) return;
     const std::uint64_t least = std::max(least_distance(view, fast), kBand);
-    const auto pays = [&](const PageRef& hotter, const PageRef& colder) {
-      return hotter.heat > colder.heat && distance(hotter.heat.get(), colder.heat.get()) >= least;
+    const std::uint64_t gain = least_gain(view, fast);
+    const PageRef* hotter = nullptr;
+    const auto pays = [&](const PageRef& colder) {
+      const unsigned up = hotter->heat.get(), down = colder.heat.get();
+      return up > down && distance(up, down) >= least &&
+             touched_share(up) >= touched_share(down) + gain;
     };
-    const bool last_pair = slow + 1 == view.tiers.size();
     const PageRef* coldest_promoted = nullptr;
     std::int64_t promoted_pages = 0;
     for (const PageRef& page : hot) {
-      const std::int64_t size = pages_of(page);
-      std::int64_t room = state.room[fast];
-      std::int64_t cost = size;
-      std::size_t end = next;
-      for (; room < size && end < cold.size() && pays(page, cold[end]); ++end) {
-        room += pages_of(cold[end]);
-        cost += pages_of(cold[end]);
-      }
-      if (room < size || static_cast<std::uint64_t>(cost) > state.budget) {
+      hotter = &page;
+      if (2 * touched_share(page.heat.get()) < gain) break;  // not even where there is room
+      const std::size_t from = next;
+      if (!builder.promote(page, fast, slow, cold, next, pays, kRoom, kHotter, kMakeRoom)) {
         if (page.order == kOrder4K) break;  // what follows is no hotter
         continue;
       }
-      const Rule rule = end > next ? kHotter : kRoom;
-      if (fast == 0) {
-        planned_ += static_cast<std::uint64_t>(size);
-        promised_ += static_cast<std::uint64_t>(size) * touched_share(page.heat.get());
-        for (std::size_t i = next; i < end; ++i)
-          promised_ -=
-              std::min(promised_, cold[i].order.pages().get() * touched_share(cold[i].heat.get()));
-      }
-      for (; next < end; ++next) move(state, cold[next], slow, kMakeRoom);
-      move(state, page, fast, rule);
       coldest_promoted = &page;
-      promoted_pages += size;
-      if (!last_pair) state.promoted.emplace(page.asid, page.vpn);
+      promoted_pages += PlanBuilder::pages_of(page);
+      if (fast > 0) continue;
+      planned_ += page.order.pages().get();
+      promised_ += traffic_of(page);
+      for (std::size_t i = from; i < next; ++i)
+        promised_ -= std::min(promised_, traffic_of(cold[i]));
     }
     if (fast > 0 || coldest_promoted == nullptr) return;
-    for (; next < cold.size() && promoted_pages > 0 && pays(*coldest_promoted, cold[next]);
-         ++next) {
+    hotter = coldest_promoted;
+    for (; next < cold.size() && promoted_pages > 0 && pays(cold[next]); ++next) {
       const PageRef& page = cold[next];
-      state.plan.spares.push_back(
+      builder.plan().spares.push_back(
           {page.asid, page.vpn, page.order, page.tier, view.tiers[slow].id, page.heat, kMakeRoom});
-      promoted_pages -= pages_of(page);
+      promoted_pages -= PlanBuilder::pages_of(page);
     }
   }
 
@@ -337,6 +363,8 @@ class AutoPolicy final : public Policy {
   std::uint64_t accessed_before_ = 0, served_before_ = 0;  ///< as the last decision saw them
   std::uint64_t promises_ = 0, kept_ = 0;                  ///< of late, times kMemory
   std::uint64_t doubt_ = HeatRuler::kUnit;
+  std::uint64_t steady_ns_ = 0;     ///< since the hot set was another one
+  std::vector<Crowding> crowding_;  ///< of each pair of neighbours
 };
 
 }  // namespace

@@ -15,11 +15,11 @@
 // ASPLOS'19).
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "heat/scale.h"
 #include "policies/builtin.h"
 #include "policies/options.h"
+#include "policies/plan_builder.h"
 #include "policies/window_advice.h"
 
 namespace thermocline {
@@ -45,88 +45,39 @@ class HeatPolicy final : public Policy {
   [[nodiscard]] std::span<const std::string_view> rules() const override { return kRules; }
 
   [[nodiscard]] Plan decide(const View& view) override {
-    Plan plan;
-    State state{view, plan, HeatRuler(view.feedback.windows), view.budget.moves.get(), {}, {}};
-    for (const TierView& tier : view.tiers)
-      state.room.push_back(static_cast<std::int64_t>(tier.free.get()));
+    PlanBuilder builder(view);
     PageCount above;
     for (std::size_t fast = 0; fast + 1 < view.tiers.size(); ++fast) {
       above += view.tiers[fast].capacity;
-      balance(state, fast, fast == 0 ? view.threshold : view.heat.select(above));
+      balance(view, builder, fast, fast == 0 ? view.threshold : view.heat.select(above));
     }
-    plan.advice = advise_windows(view);
-    return plan;
+    builder.plan().advice = advise_windows(view);
+    return builder.take();
   }
 
  private:
-  struct State {
-    const View& view;
-    Plan& plan;
-    HeatRuler ruler;
-    std::uint64_t budget;                     ///< pages that may still be moved
-    std::vector<std::int64_t> room;           ///< free pages of each tier after the plan
-    std::set<std::pair<Asid, Vpn>> promoted;  ///< not the next pair's to demote
-  };
-
-  static std::int64_t pages_of(const PageRef& page) {
-    return static_cast<std::int64_t>(page.order.pages().get());
-  }
-
-  static void move(State& state, const PageRef& page, std::size_t from, std::size_t to, Rule rule) {
-    auto& moves = to > from ? state.plan.demotions : state.plan.promotions;
-    moves.push_back(
-        {page.asid, page.vpn, page.order, page.tier, state.view.tiers[to].id, page.heat, rule});
-    state.budget -= page.order.pages().get();
-    state.room[to] -= pages_of(page);
-    state.room[from] += pages_of(page);
-  }
-
-  void balance(State& state, std::size_t fast, const Threshold& edge) {
-    const View& view = state.view;
-    const TierView& tier = view.tiers[fast];
+  void balance(const View& view, PlanBuilder& builder, std::size_t fast,
+               const Threshold& edge) const {
     const std::size_t slow = fast + 1;
-    std::vector<PageRef> cold =
-        view.heat.candidates(tier.id, Heat(0), Heat(255), false,
-                             PageCount(state.budget) + PageCount(state.promoted.size()));
-    std::erase_if(cold, [&](const PageRef& page) {
-      return state.promoted.contains({page.asid, page.vpn});
-    });
-    state.promoted.clear();
+    const std::vector<PageRef> cold =
+        view.heat.candidates(view.tiers[fast].id, Heat(0), Heat(255), false,
+                             builder.budget() + PageCount(builder.plan().promotions.size()));
     std::size_t next = 0;
-    const auto fits = [&state](const PageRef& page, std::size_t to) {
-      return pages_of(page) <= state.room[to] && page.order.pages().get() <= state.budget;
-    };
+    builder.give_back(fast, cold, next, kOverfull);
 
-    // A tier that holds more than its share gives its coldest pages away.
-    for (auto over = static_cast<std::int64_t>(tier.used.minus_floor(tier.capacity).get());
-         next < cold.size() && over > 0 && fits(cold[next], slow); ++next) {
-      move(state, cold[next], fast, slow, kOverfull);
-      state.room[fast] -= std::min(over, pages_of(cold[next]));  // that much wasn't its own
-      over -= pages_of(cold[next]);
-    }
-
+    const HeatRuler ruler(view.feedback.windows);
     const auto floor = std::max(edge.heat.get(), static_cast<std::uint8_t>(options_.min_heat));
     const std::uint64_t band = HeatRuler::kUnit * options_.warm_band / 10;
     for (const PageRef& page : view.heat.candidates(view.tiers[slow].id, Heat(floor), Heat(255),
-                                                    true, PageCount(state.budget))) {
+                                                    true, builder.budget())) {
       const auto pays = [&](const PageRef& colder) {
         return page.heat > colder.heat &&
-               state.ruler.distance(page.heat.get(), colder.heat.get()) >= band;
+               ruler.distance(page.heat.get(), colder.heat.get()) >= band;
       };
-      std::int64_t room = state.room[fast];
-      std::uint64_t cost = page.order.pages().get();
-      std::size_t end = next;
-      for (; room < pages_of(page) && end < cold.size() && pays(cold[end]); ++end) {
-        room += pages_of(cold[end]);
-        cost += cold[end].order.pages().get();
-      }
-      if (room < pages_of(page) || cost > state.budget) {
-        if (page.order == kOrder4K) break;  // what follows is no hotter
-        continue;
-      }
-      for (; next < end; ++next) move(state, cold[next], fast, slow, kMakeRoom);
-      move(state, page, slow, fast, kHot);
-      if (slow + 1 < view.tiers.size()) state.promoted.emplace(page.asid, page.vpn);
+      // What follows a page of 4 KiB is no hotter, and no smaller.
+      if (!builder.promote(page, fast, slow, cold, next, pays, kHot, kHot, kMakeRoom) &&
+          page.order == kOrder4K)
+        break;
     }
   }
 

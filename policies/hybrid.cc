@@ -134,8 +134,7 @@ class HybridPolicy final : public Policy {
     std::vector<PageRef> victims;
     for (const Rated& rated : cold) victims.push_back(rated.page);
     std::size_t next = 0;
-    for (; next < victims.size() && builder.room(fast) < 0; ++next)
-      (void)builder.move(victims[next], slow, kOverfull);
+    builder.give_back(fast, victims, next, kOverfull);
     for (const Rated& up : hot) {
       const Rule why = is_frequent(up) ? kFrequent : kMomentum;
       const Rule down = next < cold.size() && is_frequent(cold[next]) ? kSpent : kCold;

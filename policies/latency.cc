@@ -3,10 +3,7 @@
 //
 // As long as the fast tier answers sooner, hot pages go up; when it answers later than the slow
 // one, because too many want it, hot pages go down, until both answer alike. How much traffic is
-// to be shifted is found by bisection: the share p of all traffic that the fast tier serves lies
-// between `low` (there it answered sooner) and `high` (there it answered later), and half of the
-// way is gone each time. When both have met and latencies still differ, the load has changed, and
-// the bracket is opened again.
+// to be shifted is found by bisection (BalancedShare, policies/traffic.h).
 //
 // Latency comes from View: measured by the host under load where it can measure both tiers
 // (TierView::loaded_latency_ns), else nominal. With nominal latency the fast tier is always the
@@ -39,8 +36,6 @@ constexpr std::array<std::string_view, 5> kRules = {
     "coldest on its tier, which holds more than its share",
 };
 
-/// Shares are told in parts of this.
-constexpr std::uint64_t kWhole = 1u << 16;
 /// Pages that are exchanged lie so many deviations apart: luck is no reason.
 constexpr std::uint64_t kApart = 5 * HeatRuler::kUnit;
 
@@ -53,34 +48,25 @@ class LatencyPolicy final : public Policy {
 
   [[nodiscard]] Plan decide(const View& view) override {
     PlanBuilder builder(view);
-    brackets_.resize(view.tiers.size() - 1);
+    balances_.resize(view.tiers.size() - 1);
     for (std::size_t fast = 0; fast + 1 < view.tiers.size(); ++fast) {
-      give_back(view, builder, fast);
+      if (builder.room(fast) < 0) {
+        std::size_t next = 0;
+        builder.give_back(
+            fast,
+            view.heat.candidates(view.tiers[fast].id, Heat(0), Heat(255), false, builder.budget()),
+            next, kOverfull);
+      }
       balance(view, builder, fast);
     }
     return builder.take();
   }
 
  private:
-  struct Bracket {
-    std::uint64_t low = 0, high = kWhole;
-  };
-
-  static void give_back(const View& view, PlanBuilder& builder, std::size_t fast) {
-    if (builder.room(fast) >= 0) return;
-    for (const PageRef& page :
-         view.heat.candidates(view.tiers[fast].id, Heat(0), Heat(255), false, builder.budget())) {
-      if (builder.room(fast) >= 0) return;
-      (void)builder.move(page, fast + 1, kOverfull);
-    }
-  }
-
   void balance(const View& view, PlanBuilder& builder, std::size_t fast) {
     const std::size_t slow = fast + 1;
-    const std::uint64_t above = traffic_of(view, fast);
-    const std::uint64_t all = above + traffic_of(view, slow);
+    const auto [all, share] = shared_traffic(view, fast);
     if (all == 0) return;
-    const std::uint64_t share = above / ((all + kWhole - 1) / kWhole);
     const TierView& first = view.tiers[fast];
     const TierView& second = view.tiers[slow];
     const bool measured = first.loaded_latency_ns != 0 && second.loaded_latency_ns != 0;
@@ -92,24 +78,20 @@ class LatencyPolicy final : public Policy {
     if (apart * 100 < near * options_.delta_percent) return;
 
     const bool sooner = near < far;
-    Bracket& bracket = brackets_[fast];
-    (sooner ? bracket.low : bracket.high) = share;
-    const std::uint64_t epsilon = kWhole * options_.epsilon_permille / 1000;
-    if (bracket.high < bracket.low + epsilon)
-      (sooner ? bracket.high : bracket.low) = sooner ? kWhole : 0;
-    const std::uint64_t target = (bracket.low + bracket.high) / 2;
+    const std::uint64_t target =
+        balances_[fast].next(share, sooner, kAllTraffic * options_.epsilon_permille / 1000);
     const HeatRuler ruler(std::max<std::uint64_t>(view.feedback.windows, 1));
     if (sooner && target > share) {
-      shift_traffic(view, builder, slow, fast, (target - share) * (all / kWhole + 1), ruler, kApart,
-                    {kSooner, kMakeRoom});
+      shift_traffic(view, builder, slow, fast, (target - share) * (all / kAllTraffic + 1), ruler,
+                    kApart, {kSooner, kMakeRoom});
     } else if (!sooner && target < share) {
-      shift_traffic(view, builder, fast, slow, (share - target) * (all / kWhole + 1), ruler, kApart,
-                    {kLater, kComeBack});
+      shift_traffic(view, builder, fast, slow, (share - target) * (all / kAllTraffic + 1), ruler,
+                    kApart, {kLater, kComeBack});
     }
   }
 
   LatencyOptions options_;
-  std::vector<Bracket> brackets_;  ///< of each pair of neighbours
+  std::vector<BalancedShare> balances_;  ///< of each pair of neighbours
 };
 
 std::vector<NumberOption> known(LatencyOptions& options) {

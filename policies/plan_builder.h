@@ -37,6 +37,13 @@ class PlanBuilder {
     return fits(page, to) && pages_of(page) <= room_[to] && add(page, to, rule);
   }
 
+  /// Plans the demotion of `cold`, from `next` on, while the tier at `fast` holds more than its
+  /// share.
+  void give_back(std::size_t fast, const std::vector<PageRef>& cold, std::size_t& next,
+                 std::uint8_t rule) {
+    for (; next < cold.size() && room_[fast] < 0; ++next) (void)move(cold[next], fast + 1, rule);
+  }
+
   /// Plans the promotion of `page` from the tier at `slow` to the one at `fast`, and as many
   /// demotions of `cold`, from `next` on, as make room for it. Stops at the first of `cold` for
   /// which `pays(cold)` is false. False, and nothing is planned, when room or budget don't reach.

@@ -26,6 +26,40 @@ namespace thermocline {
   return sum;
 }
 
+/// Shares of the traffic of two tiers are told in parts of this.
+inline constexpr std::uint64_t kAllTraffic = 1u << 16;
+
+/// Traffic of the pages of two neighbours, and the share of it that the faster one serves.
+struct SharedTraffic {
+  std::uint64_t all = 0, share = 0;
+};
+[[nodiscard]] inline SharedTraffic shared_traffic(const View& view, std::size_t fast) {
+  const std::uint64_t above = traffic_of(view, fast);
+  const std::uint64_t all = above + traffic_of(view, fast + 1);
+  return {all, all == 0 ? 0 : above / ((all + kAllTraffic - 1) / kAllTraffic)};
+}
+
+/// Finds the share of the traffic with which two tiers answer alike, by bisection: it lies between
+/// the last share at which the faster one answered sooner and the last at which it answered later,
+/// and half of the way is gone each time. When both have met and the tiers still differ, the load
+/// has changed, and the bracket is opened again.
+/// Source: Colloid (Vuppalapati, Agarwal, SOSP'24), algorithm 1.
+class BalancedShare {
+ public:
+  /// The share to go for. `share`: that the faster tier serves now, and it answers `sooner` or
+  /// later. The bracket is opened when it is narrower than `epsilon`.
+  std::uint64_t next(std::uint64_t share, bool sooner, std::uint64_t epsilon) {
+    (sooner ? low_ : high_) = share;
+    if (high_ < low_ + epsilon) (sooner ? high_ : low_) = sooner ? kAllTraffic : 0;
+    return (low_ + high_) / 2;
+  }
+  /// No share is known with which the faster tier answered later.
+  [[nodiscard]] bool is_open() const { return high_ == kAllTraffic; }
+
+ private:
+  std::uint64_t low_ = 0, high_ = kAllTraffic;
+};
+
 struct ShiftRules {
   std::uint8_t hot;   ///< of the pages that take traffic along
   std::uint8_t cold;  ///< of those that make room for them

@@ -350,7 +350,8 @@ class ChargedPolicy final : public Policy {
   SimSystem& system_;
 };
 
-std::vector<TierState> tier_states(const World& world, const EngineOptions& options) {
+std::vector<TierState> tier_states(const World& world, const EngineOptions& options,
+                                   bool loaded_latency) {
   std::vector<TierState> states;
   for (std::size_t t = 0; t < world.machine().tiers.size(); ++t) {
     const auto tier = static_cast<std::uint8_t>(t);
@@ -362,6 +363,9 @@ std::vector<TierState> tier_states(const World& world, const EngineOptions& opti
     state.latency_ns = static_cast<std::uint64_t>(world.machine().tiers[t].latency_ns);
     state.bandwidth_mbps =
         static_cast<std::uint64_t>(world.machine().tiers[t].bandwidth_gbps * 1000);
+    if (loaded_latency)
+      state.loaded_latency_ns =
+          static_cast<std::uint64_t>(std::llround(world.loaded_latency_ns(t)));
     states.push_back(state);
   }
   return states;
@@ -378,24 +382,26 @@ EngineHost::EngineHost(World& world, std::unique_ptr<Policy> policy, const Engin
                        bool helper)
     : parts_(new Parts{world, SimSystem(world)}) {
   SimSystem& system = parts_->system;
-  Engine::Parts parts{
-      system,
-      std::make_unique<SimTracker>(world, system, helper),
-      std::make_unique<ChargedPolicy>(std::move(policy), world, system),
-      std::make_unique<SimMover>(world, system),
-      [&world, options]() -> Result<std::vector<TierState>> { return tier_states(world, options); },
-      [&world]() -> Result<std::vector<ProcessIdentity>> {
-        std::vector<ProcessIdentity> processes;
-        for (std::size_t t = 0; t < world.workload().tenants.size(); ++t) {
-          ProcessIdentity process;
-          process.pid = Pid(kFirstPid.get() + static_cast<std::int32_t>(t));
-          process.start_ticks = 1;
-          process.command = fmt::format("tenant-{}", t);
-          processes.push_back(process);
-        }
-        return processes;
-      },
-      {}};
+  const bool loaded_latency = policy->needs_loaded_latency();
+  Engine::Parts parts{system,
+                      std::make_unique<SimTracker>(world, system, helper),
+                      std::make_unique<ChargedPolicy>(std::move(policy), world, system),
+                      std::make_unique<SimMover>(world, system),
+                      [&world, options, loaded_latency]() -> Result<std::vector<TierState>> {
+                        return tier_states(world, options, loaded_latency);
+                      },
+                      [&world]() -> Result<std::vector<ProcessIdentity>> {
+                        std::vector<ProcessIdentity> processes;
+                        for (std::size_t t = 0; t < world.workload().tenants.size(); ++t) {
+                          ProcessIdentity process;
+                          process.pid = Pid(kFirstPid.get() + static_cast<std::int32_t>(t));
+                          process.start_ticks = 1;
+                          process.command = fmt::format("tenant-{}", t);
+                          processes.push_back(process);
+                        }
+                        return processes;
+                      },
+                      {}};
   engine_ = std::make_unique<Engine>(std::move(parts), options);
 }
 

@@ -12,7 +12,6 @@ namespace thermocline::sim {
 
 namespace {
 
-constexpr double kLine = 64;
 /// A device's queue grows without bound as its load nears 1; the timing model stops here, too.
 constexpr double kFullLoad = 0.98;
 constexpr double kGiga = 1e9;

@@ -96,6 +96,9 @@ struct MachineKey {
 /// Shares of the accesses by tier; they add up to 1.
 using Traffic = std::array<double, kMaxTiers>;
 
+/// Bytes of an access.
+inline constexpr double kLine = 64;
+
 /// Latency of an access to a tier that serves so many bytes a second.
 [[nodiscard]] double loaded_latency_ns(const MemoryTier& tier, double bytes_per_second);
 

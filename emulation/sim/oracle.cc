@@ -52,7 +52,7 @@ std::uint64_t sampled_one_in(std::uint64_t pages) {
 
 /// Marginal latency of one more access to a tier that has so much traffic.
 double marginal(const MemoryTier& tier, double rate, double share) {
-  constexpr double kLine = 64, kStep = 1.0 / kParts;
+  constexpr double kStep = 1.0 / kParts;
   return ((share + kStep) * loaded_latency_ns(tier, rate * (share + kStep) * kLine) -
           share * loaded_latency_ns(tier, rate * share * kLine)) /
          kStep;

@@ -128,6 +128,10 @@ double World::density(const Group& group, std::size_t tier) const {
   return static_cast<double>(on_tier) / static_cast<double>(pages);
 }
 
+double World::loaded_latency_ns(std::size_t tier) const {
+  return sim::loaded_latency_ns(machine_.tiers[tier], rate() * traffic()[tier] * kLine + copying_);
+}
+
 double World::settled_share() const {
   double share = 0;
   for (std::size_t c = 0; c < kClasses; ++c)

@@ -63,6 +63,8 @@ class World {
   /// Share of the accesses that the fastest tier serves, without those of sweeps.
   [[nodiscard]] double settled_share() const;
   [[nodiscard]] AccessRate rate() const { return throughput(machine_, traffic(), copying_); }
+  /// How late a tier answers now.
+  [[nodiscard]] double loaded_latency_ns(std::size_t tier) const;
   /// Of all accesses, a page's, sweeps included.
   [[nodiscard]] double share(std::uint64_t page) const;
 

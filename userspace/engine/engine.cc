@@ -921,6 +921,10 @@ void Engine::decide() {
 
   feedback_.windows = windows_done_;
   feedback_.window = window_;
+  feedback_.epoch = last_epoch_duration_;
+  const PageCount tried = ledger_.totals().promotions.tried + ledger_.totals().demotions.tried;
+  if (tried.get() > 0)
+    feedback_.page_move = counters_.moving_cpu / static_cast<std::int64_t>(tried.get());
   feedback_.accessed_page_windows =
       counters_.accessed_page_windows - epoch_base_.accessed_page_windows;
   feedback_.accessed_page_windows_fast =
