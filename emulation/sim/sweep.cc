@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "base/line_store.h"
@@ -131,11 +132,15 @@ bool is_case(const ordered_json& line) {
   return true;
 }
 
+/// Of a stored line, beside what a case tells.
+constexpr const char* kVersionKey = "version";
+
 /// What is kept of the cases of a folder.
 class Results {
  public:
-  static Result<Results> open(const std::string& dir) {
+  static Result<Results> open(const std::string& dir, const std::string& version) {
     Results results;
+    results.version_ = version;
     if (dir.empty()) return results;
     std::error_code ec;
     std::filesystem::create_directories(dir, ec);
@@ -148,9 +153,12 @@ class Results {
     TC_ASSIGN(StoredCases stored, parse_cases(content, results.path_));
     if (stored.whole_bytes != content.size())
       TC_TRY(cut_line_store(results.fd_.get(), results.path_, stored.whole_bytes));
-    for (ordered_json& line : stored.lines) {
-      std::string key = line["key"].get<std::string>();
-      results.lines_[std::move(key)] = std::move(line);
+    for (std::size_t i = 0; i < stored.lines.size(); ++i) {
+      std::string key = stored.lines[i]["key"].get<std::string>();
+      if (stored.versions[i] == version)
+        results.lines_[std::move(key)] = std::move(stored.lines[i]);
+      else
+        results.others_.insert(std::move(key));
     }
     return results;
   }
@@ -158,15 +166,21 @@ class Results {
     const auto found = lines_.find(key);
     return found == lines_.end() ? nullptr : &found->second;
   }
-  Status keep(const ordered_json& line) {
+  /// True when only another version has kept that case.
+  [[nodiscard]] bool is_of_another(const std::string& key) const {
+    return others_.contains(key) && !lines_.contains(key);
+  }
+  Status keep(ordered_json line) {
     if (!fd_) return {};
+    line[kVersionKey] = version_;
     return append_line(fd_.get(), path_, line.dump());
   }
 
  private:
-  std::string path_;
+  std::string path_, version_;
   UniqueFd fd_;  ///< locked; none when nothing is kept
   std::map<std::string, ordered_json> lines_;
+  std::set<std::string> others_;  ///< keys of cases that other versions have kept
 };
 
 /// The bounds of each problem, found by the first case that asks.
@@ -206,11 +220,17 @@ Result<StoredCases> parse_cases(std::string_view text, const std::string& name) 
     const auto end = text.find('\n');
     if (end == std::string_view::npos) break;  // torn by a kill: that case is run again
     ordered_json line = ordered_json::parse(text.substr(0, end), nullptr, false);
+    std::string version;
+    if (line.is_object() && line.contains(kVersionKey) && line[kVersionKey].is_string()) {
+      version = line[kVersionKey].get<std::string>();
+      line.erase(kVersionKey);
+    }
     if (!is_case(line))
       return fail(ErrorKind::kCorrupt,
                   "{}:{}: not a case of a simulation; choose another folder with --out", name,
                   number);
     stored.lines.push_back(std::move(line));
+    stored.versions.push_back(std::move(version));
     stored.whole_bytes += end + 1;
     text.remove_prefix(end + 1);
   }
@@ -410,16 +430,19 @@ Result<std::vector<Case>> plan_draws(const SweepRequest& request, std::uint64_t 
 Result<std::vector<ordered_json>> run_cases(const std::vector<Case>& cases,
                                             const PolicyRegistry& registry,
                                             const RunOptions& options) {
-  TC_ASSIGN(Results results, Results::open(options.out_dir));
+  TC_ASSIGN(Results results, Results::open(options.out_dir, options.version));
   std::vector<ordered_json> lines(cases.size());
   std::vector<std::size_t> waiting;
+  std::size_t of_another = 0;
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    if (const ordered_json* line = results.find(case_key(cases[i]))) {
+    const std::string key = case_key(cases[i]);
+    if (const ordered_json* line = results.find(key)) {
       lines[i] = *line;
       // The same problem may have been drawn, or asked for by itself.
       lines[i]["draw"] = cases[i].group;
     } else {
       waiting.push_back(i);
+      of_another += results.is_of_another(key) ? 1 : 0;
     }
   }
   const auto say = [&](const std::string& text) {
@@ -428,6 +451,11 @@ Result<std::vector<ordered_json>> run_cases(const std::vector<Case>& cases,
   if (waiting.size() < cases.size())
     say(fmt::format("{} of {} cases are there already", cases.size() - waiting.size(),
                     cases.size()));
+  if (of_another > 0)
+    say(
+        fmt::format("{} of {} cases are there from other code (another build of the program, or "
+                    "another file of a plug-in), and are run again",
+                    of_another, cases.size()));
 
   BoundsCache bounds;
   std::mutex mutex;

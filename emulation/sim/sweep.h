@@ -53,20 +53,23 @@ struct RunOptions {
   std::string out_dir;  ///< cases.jsonl is kept there; empty: nowhere
   unsigned jobs = 1;
   std::function<void(const std::string&)> say;  ///< a line for the user
+  /// Of the code that runs: a case that another one has kept is run again.
+  std::string version;
 };
 inline constexpr const char* kCasesName = "cases.jsonl";
 
 struct StoredCases {
   std::vector<nlohmann::ordered_json> lines;
-  std::size_t whole_bytes = 0;  ///< length of the text up to the end of its last whole line
+  std::vector<std::string> versions;  ///< of the code that found each line; "" = not known
+  std::size_t whole_bytes = 0;        ///< length of the text up to the end of its last whole line
 };
 /// A store's text, which may be anybody's. A last line without a newline is what a killed run
 /// leaves. Any other line that is no case is kCorrupt, "NAME:LINE: why".
 [[nodiscard]] Result<StoredCases> parse_cases(std::string_view text, const std::string& name);
 
-/// The cases' lines (to_json() of case.h), in their order. Those that out_dir has already are not
-/// run again. kUsage when the folder can't be written, is in use, or a policy refuses its options;
-/// kCorrupt, "FILE:LINE: why", when it holds something else.
+/// The cases' lines (to_json() of case.h), in their order. Those that out_dir has already, of
+/// this version, are not run again. kUsage when the folder can't be written, is in use, or a policy
+/// refuses its options; kCorrupt, "FILE:LINE: why", when it holds something else.
 [[nodiscard]] Result<std::vector<nlohmann::ordered_json>> run_cases(const std::vector<Case>& cases,
                                                                     const PolicyRegistry& registry,
                                                                     const RunOptions& options);

@@ -310,17 +310,17 @@ class SimStore : public testing::Test {
 
 TEST_F(SimStore, ARunThatWasEndedGoesOnAndNoFigureDiffers) {
   const auto cases = *plan_sweep(request());
-  const auto whole = run_cases(cases, registry(), {"", 1, {}});
+  const auto whole = run_cases(cases, registry(), {"", 1, {}, {}});
   ASSERT_TRUE(whole);
   ASSERT_EQ(whole->size(), cases.size());
-  ASSERT_TRUE(run_cases({cases.begin(), cases.begin() + 5}, registry(), {dir_, 2, {}}));
+  ASSERT_TRUE(run_cases({cases.begin(), cases.begin() + 5}, registry(), {dir_, 2, {}, {}}));
   {
     std::ofstream torn(dir_ + "/" + kCasesName, std::ios::app);
     torn << R"({"key":"half a)";
   }
   std::vector<std::string> said;
-  const auto rest = run_cases(cases, registry(),
-                              {dir_, 2, [&](const std::string& text) { said.push_back(text); }});
+  const auto rest = run_cases(
+      cases, registry(), {dir_, 2, [&](const std::string& text) { said.push_back(text); }, {}});
   ASSERT_TRUE(rest);
   EXPECT_THAT(said.front(), testing::HasSubstr("5 of 12 cases are there already"));
   EXPECT_EQ(said.size(), 1u + 7u);
@@ -329,13 +329,45 @@ TEST_F(SimStore, ARunThatWasEndedGoesOnAndNoFigureDiffers) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 12);
 }
 
+TEST_F(SimStore, WhatOtherCodeFoundIsFoundAgain) {
+  const auto cases = *plan_sweep(request());
+  std::vector<std::string> said;
+  const auto say = [&](const std::string& text) { said.push_back(text); };
+  const auto old = run_cases({cases.begin(), cases.begin() + 5}, registry(), {dir_, 2, {}, "1-a"});
+  ASSERT_TRUE(old);
+  const auto again = run_cases(cases, registry(), {dir_, 2, say, "1-b"});
+  ASSERT_TRUE(again);
+  EXPECT_THAT(said.front(), testing::HasSubstr("5 of 12 cases are there from other code"));
+  EXPECT_EQ(said.size(), 1u + 12u);
+  // Both are kept, and each is known by its own code.
+  for (const std::string version : {"1-a", "1-b"}) {
+    said.clear();
+    const auto there =
+        run_cases({cases.begin(), cases.begin() + 5}, registry(), {dir_, 2, say, version});
+    ASSERT_TRUE(there);
+    EXPECT_THAT(said, testing::ElementsAre("5 of 5 cases are there already"));
+    for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ((*old)[i].dump(), (*there)[i].dump());
+  }
+  const std::string text = stored();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 17);
+  // A store of a program that told no version is one of other code.
+  said.clear();
+  std::string without = text;
+  for (std::size_t at = 0; (at = without.find(",\"version\":\"1-b\"")) != std::string::npos;)
+    without.erase(at, std::string_view(",\"version\":\"1-b\"").size());
+  ASSERT_NE(without, text);
+  std::ofstream(dir_ + "/" + kCasesName) << without;
+  ASSERT_TRUE(run_cases(cases, registry(), {dir_, 2, say, "1-b"}));
+  EXPECT_THAT(said.front(), testing::HasSubstr("12 of 12 cases are there from other code"));
+}
+
 TEST_F(SimStore, RefusesAFileOfSomethingElse) {
   std::filesystem::create_directories(dir_);
   {
     std::ofstream other(dir_ + "/" + kCasesName);
     other << "{\"cell\":1}\n";
   }
-  const auto lines = run_cases(*plan_sweep(request()), registry(), {dir_, 1, {}});
+  const auto lines = run_cases(*plan_sweep(request()), registry(), {dir_, 1, {}, {}});
   ASSERT_FALSE(lines);
   EXPECT_EQ(lines.error().kind, ErrorKind::kCorrupt);
   EXPECT_THAT(lines.error().message, testing::HasSubstr("cases.jsonl:1:"));

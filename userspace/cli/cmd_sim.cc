@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/sim_report.h"
 #include "cli/table.h"
+#include "emulation/lab/files.h"
 #include "emulation/sim/recorded.h"
 #include "emulation/sim/sweep.h"
 #include "policies/plugin/plugin_policy.h"
@@ -104,6 +105,21 @@ std::string command_text(const SimOptions& o) {
   if (o.draws > 0) text += fmt::format(" --draws {}", o.draws);
   if (o.seeds != 1) text += fmt::format(" --seeds {}", o.seeds);
   return text + fmt::format(" --seed {}", o.seed);
+}
+
+/// Of this program and of plug-ins: other code has other figures.
+Result<std::string> code_version(const std::string& plugin_dir) {
+  std::vector<std::string> files{"/proc/self/exe"};
+  if (!plugin_dir.empty()) {
+    TC_ASSIGN(const auto plugins, find_plugins(plugin_dir));
+    for (const PluginFile& plugin : plugins) files.push_back(plugin.path);
+  }
+  std::uint64_t code = lab::fingerprint("");
+  for (const std::string& file : files) {
+    TC_ASSIGN(const std::string bytes, lab::read_whole(file));
+    code = lab::fingerprint(bytes, code);
+  }
+  return fmt::format("{}-{:016x}", THERMOCLINE_VERSION, code);
 }
 
 Result<std::shared_ptr<const sim::Recorded>> read_trace(const SimOptions& o) {
@@ -208,6 +224,9 @@ Result<int> simulate(const SimOptions& o) {
   TC_ASSIGN(const std::vector<sim::Case> cases, plan(o, registry, recorded));
   sim::RunOptions run;
   run.out_dir = o.out;
+  if (!o.out.empty()) {
+    TC_ASSIGN(run.version, code_version(o.plugin_dir));
+  }
   run.jobs = o.jobs;
   if (!o.quiet)
     run.say = [](const std::string& text) { fmt::print(stderr, "thermocline: sim: {}\n", text); };
