@@ -280,7 +280,8 @@ class SimTracker final : public Tracker {
 
 class SimMover final : public Mover {
  public:
-  SimMover(World& world, SimSystem& system) : world_(world), system_(system) {}
+  SimMover(World& world, SimSystem& system, PageCount headroom)
+      : world_(world), system_(system), headroom_(headroom) {}
 
   void execute(std::span<const PageMove> moves, std::span<MoveOutcome> outcomes) override {
     const Machine& machine = world_.machine();
@@ -295,7 +296,7 @@ class SimMover final : public Mover {
         outcomes[i] = MoveOutcome::kMoved;
         continue;
       }
-      if (world_.used(to) >= world_.capacity()[to]) {
+      if (world_.used(to) >= world_.capacity()[to] + headroom_.get()) {
         outcomes[i] = MoveOutcome::kNoMemory;
         continue;
       }
@@ -318,6 +319,7 @@ class SimMover final : public Mover {
 
   World& world_;
   SimSystem& system_;
+  PageCount headroom_;  ///< of each tier, beyond what it can hold: the engine's to keep free
 };
 
 /// The policy itself; what deciding costs goes by.
@@ -358,7 +360,8 @@ std::vector<TierState> tier_states(const World& world, const EngineOptions& opti
     TierState state;
     state.id = TierId(tier);
     // The engine's headroom comes on top of what pages of the program may use.
-    state.nodes = {{NodeId(tier), PageCount(world.capacity()[t] - world.used(t)) + options.headroom,
+    state.nodes = {{NodeId(tier),
+                    PageCount(world.capacity()[t] + options.headroom.get() - world.used(t)),
                     PageCount(0), PageCount(0), PageCount(0)}};
     state.latency_ns = static_cast<std::uint64_t>(world.machine().tiers[t].latency_ns);
     state.bandwidth_mbps =
@@ -386,7 +389,7 @@ EngineHost::EngineHost(World& world, std::unique_ptr<Policy> policy, const Engin
   Engine::Parts parts{system,
                       std::make_unique<SimTracker>(world, system, helper),
                       std::make_unique<ChargedPolicy>(std::move(policy), world, system),
-                      std::make_unique<SimMover>(world, system),
+                      std::make_unique<SimMover>(world, system, options.headroom),
                       [&world, options, loaded_latency]() -> Result<std::vector<TierState>> {
                         return tier_states(world, options, loaded_latency);
                       },

@@ -865,10 +865,10 @@ void Engine::on_gone(Asid asid, const Error& why) {
   gone_.emplace_back(asid, why);
 }
 
-PageCount Engine::room(const NodeState& node, std::size_t nodes) const {
+PageCount Engine::room(const NodeState& node, std::size_t nodes, PageCount lent) const {
   // Pages on per-CPU lists count as free, but the kernel hands out nothing, not even those, when
   // what its watermarks see is down to the floor.
-  const PageCount headroom((options_.headroom.get() + nodes - 1) / nodes);
+  const PageCount headroom((options_.headroom.minus_floor(lent).get() + nodes - 1) / nodes);
   return std::min(node.free.minus_floor(node.floor),
                   (node.free + node.cpu_lists).minus_floor(node.reserve + headroom));
 }
@@ -877,12 +877,12 @@ PageCount Engine::room(const TierState& tier) const {
   return sum(tier, [&](const NodeState& node) { return room(node, tier.nodes.size()); });
 }
 
-Engine::NodeRoom Engine::roomiest_node(TierId tier) const {
+Engine::NodeRoom Engine::roomiest_node(TierId tier, PageCount lent) const {
   NodeRoom best;
   for (const TierState& state : tiers_) {
     if (state.id != tier) continue;
     for (const NodeState& node : state.nodes) {
-      const PageCount pages = room(node, state.nodes.size());
+      const PageCount pages = room(node, state.nodes.size(), lent);
       if (best.node.get() < 0 || pages > best.pages) best = {node.id, pages};
     }
   }
@@ -1159,7 +1159,12 @@ bool Engine::move_batch(Nanoseconds now) {
     }
   }
   MoveQueue& queue = demotions_.empty() ? spares_ : demotions_;
-  const NodeRoom where = roomiest_node(queue.front().to);
+  NodeRoom where = roomiest_node(queue.front().to);
+  // A tier between two others may be full of pages of which some are about to leave for the faster
+  // one: a batch passes them through its headroom.
+  if (where.pages < queue.front().order.pages() && !promotions_.empty() &&
+      promotions_.front().from == queue.front().to && queue.front().to != tiers_.back().id)
+    where = roomiest_node(queue.front().to, options_.batch);
   if (where.pages < queue.front().order.pages()) {
     // No room on the slower tier either. Promotions may still find some.
     ledger_.abandon(demotions_.pages());

@@ -356,10 +356,12 @@ class Engine : private RoundSink {
   /// Says once a target that there are some, and takes those that are cold off what a tier can hold
   /// and holds: no policy can win their room.
   void allow_for_pinned(std::vector<TierView>& views);
-  /// Pages that may still come to a node of a tier of so many nodes.
-  [[nodiscard]] PageCount room(const NodeState& node, std::size_t nodes) const;
+  /// Pages that may still come to a node of a tier of so many nodes, when so much of the tier's
+  /// headroom is lent.
+  [[nodiscard]] PageCount room(const NodeState& node, std::size_t nodes,
+                               PageCount lent = PageCount(0)) const;
   [[nodiscard]] PageCount room(const TierState& tier) const;
-  [[nodiscard]] NodeRoom roomiest_node(TierId tier) const;
+  [[nodiscard]] NodeRoom roomiest_node(TierId tier, PageCount lent = PageCount(0)) const;
   /// Whose hottest pages are looked at while the engine rests.
   [[nodiscard]] TierId tier_to_watch() const;
   void log(const std::string& text) const;
