@@ -158,6 +158,12 @@ Status add_own_programs(CpioWriter& cpio) {
   if (ec) return fail_errno(ec.value(), "can't find this program's own file");
   TC_TRY(add_host_file(self, fmt::format("{}/thermocline", kProgramDir), true, cpio));
   const fs::path build = build_dir();
+  // Where the daemon looks for it.
+  const fs::path host =
+      (build.empty() ? installed_dir() : build / "policies/plugin") / "thermocline-policy-host";
+  if (fs::exists(host, ec))
+    TC_TRY(add_host_file(host, "/opt/thermocline/lib/thermocline/thermocline-policy-host", true,
+                         cpio));
   if (build.empty()) {
     for (const char* program : {"bin/timing_probe", "bin/timing_mark", "sbin/thermoclined"})
       if (const fs::path file = self.parent_path().parent_path() / program; fs::exists(file))

@@ -2,9 +2,10 @@
 // thermocline-policy-host: the process that a policy plug-in runs in. Started by PluginProcess with
 // the plug-in's file and a socket, both open; nobody calls it by hand.
 //
-// Gives up all that it can do without before the first line of the plug-in runs, then serves one
-// request after the other until the socket is closed. Nothing here protects from the plug-in: it
-// may write into all of this memory. Who it talks to does.
+// Gives up all that it can do without before the first line of the plug-in runs, and opening files
+// when the policy is there; then serves one request after the other until the socket is closed.
+// Nothing here protects from the plug-in: it may write into all of this memory. Who it talks to
+// does.
 #include <dlfcn.h>
 #include <grp.h>
 #include <sched.h>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "policies/plugin/plugin_process.h"
+#include "policies/plugin/syscall_filter.h"
 #include "policies/plugin/wire.h"
 
 namespace thermocline::plugin {
@@ -33,17 +35,17 @@ constexpr uid_t kNobody = 65534;
 constexpr rlim_t kMostMemory = rlim_t{1} << 30;
 constexpr rlim_t kMostFiles = 64;
 
-// Sanitizers reserve terabytes of address space.
+// Sanitizers reserve terabytes of address space, and make system calls of their own.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kLimitMemory = false;
+constexpr bool kSanitized = true;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kLimitMemory = false;
+constexpr bool kSanitized = true;
 #else
-constexpr bool kLimitMemory = true;
+constexpr bool kSanitized = false;
 #endif
 #else
-constexpr bool kLimitMemory = true;
+constexpr bool kSanitized = false;
 #endif
 
 bool write_whole(std::span<const std::byte> bytes) {
@@ -94,13 +96,19 @@ void limit(__rlimit_resource what, rlim_t most) {
   ::setrlimit(what, &value);
 }
 
+std::optional<std::string> limit_calls(MayOpen open) {
+  if (kSanitized) return std::nullopt;
+  if (const Status limited = limit_system_calls(open); !limited) return limited.error().message;
+  return std::nullopt;
+}
+
 /// Gives up what can be given up. Says what couldn't be and must.
 std::optional<std::string> give_up_rights() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return "can't run without no_new_privs";
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_MEMLOCK, 0);
   limit(RLIMIT_NOFILE, kMostFiles);
-  if (kLimitMemory) limit(RLIMIT_AS, kMostMemory);
+  if (!kSanitized) limit(RLIMIT_AS, kMostMemory);
   if (::geteuid() == 0) {
     // Where the kernel lets root: no network, and nobody else's System V memory.
     (void)::unshare(CLONE_NEWNET);
@@ -112,7 +120,7 @@ std::optional<std::string> give_up_rights() {
   limit(RLIMIT_NPROC, 0);
   // After the change of user, which would undo it.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  return std::nullopt;
+  return limit_calls(MayOpen::kToRead);
 }
 
 std::string text_or_empty(const char* text) {
@@ -207,6 +215,7 @@ int serve() {
   void* const self = policy->create(values.data(), create->seed, error, sizeof(error));
   if (self == nullptr)
     return refuse(error[0] != 0 ? text_or_empty(error) : "it refuses, and doesn't say why");
+  if (const auto why = limit_calls(MayOpen::kNothing)) return refuse(*why);
   if (!send_frame(FrameType::kReady, {})) return 0;
   while (const auto frame = next_frame()) {
     if (frame->type != FrameType::kView) break;

@@ -169,6 +169,7 @@ class PluginPolicy final : public Policy {
     PluginHealth health = health_;
     health.deciding = state_ == State::kDeciding || !stand_in_ ? name() : stand_in_->name();
     if (process_) health.cpu += process_->cpu_time();
+    if (!options_.tells_cpu) health.cpu = {};
     return health;
   }
 
@@ -325,6 +326,7 @@ PolicyFactory factory_of(const PluginFile& file, const PluginOptions& options) {
 PluginOptions patient_plugins() {
   PluginOptions options;
   options.decision_limit = options.start_limit = std::chrono::minutes(1);
+  options.tells_cpu = false;
   return options;
 }
 

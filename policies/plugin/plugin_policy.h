@@ -29,6 +29,8 @@ struct PluginOptions {
   Nanoseconds start_limit = std::chrono::seconds(5);
   /// Default 5.
   unsigned most_restarts = 5;
+  /// Whether its CPU time is told (PluginHealth::cpu), and so counted by the engine. Default true.
+  bool tells_cpu = true;
   /// The program that loads the plug-in; empty = plugin::host_program(). Default empty.
   std::string host;
   /// Makes the policy that decides while the plug-in can't; not set: nothing is moved meanwhile.
@@ -37,7 +39,8 @@ struct PluginOptions {
   std::function<void(const std::string&)> log;
 };
 
-/// For hosts whose time is modelled: an epoch lasts as long as its decision, within a minute.
+/// For hosts whose time is modelled: an epoch lasts as long as its decision, within a minute, and
+/// CPU time, which differs from run to run, goes by.
 [[nodiscard]] PluginOptions patient_plugins();
 
 struct PluginFile {

@@ -89,13 +89,14 @@ Result<PluginProcess> PluginProcess::start(const std::string& host, int plugin_f
 }
 
 PluginProcess::PluginProcess(PluginProcess&& o) noexcept
-    : pid_(std::exchange(o.pid_, -1)), socket_(std::move(o.socket_)) {}
+    : pid_(std::exchange(o.pid_, -1)), socket_(std::move(o.socket_)), last_cpu_(o.last_cpu_) {}
 
 PluginProcess& PluginProcess::operator=(PluginProcess&& o) noexcept {
   if (this == &o) return *this;
   end();
   pid_ = std::exchange(o.pid_, -1);
   socket_ = std::move(o.socket_);
+  last_cpu_ = o.last_cpu_;
   return *this;
 }
 
@@ -129,12 +130,20 @@ tl::unexpected<Error> PluginProcess::gone() {
   const auto deadline = Clock::now() + std::chrono::milliseconds(100);
   int status = 0;
   pid_t reaped = 0;
-  while ((reaped = ::waitpid(pid_, &status, WNOHANG)) == 0 && Clock::now() < deadline)
+  rusage used{};
+  while ((reaped = ::wait4(pid_, &status, WNOHANG, &used)) == 0 && Clock::now() < deadline)
     std::this_thread::sleep_for(kPoll);
   if (reaped != pid_) return fail(ErrorKind::kFailure, "closed its end of the socket");
   pid_ = -1;
+  for (const timeval& time : {used.ru_utime, used.ru_stime})
+    last_cpu_ += std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
     return fail(ErrorKind::kFailure, "used CPU when it was not asked");
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+    return fail(
+        ErrorKind::kFailure,
+        "was ended by the kernel: it made a system call that a policy may not make, to open "
+        "a file or a socket or to start a thread, say");
   if (WIFSIGNALED(status))
     return fail(ErrorKind::kFailure, "crashed ({})", ::strsignal(WTERMSIG(status)));
   return fail(ErrorKind::kFailure, "ended by itself, with exit code {}", WEXITSTATUS(status));
@@ -188,7 +197,7 @@ Nanoseconds PluginProcess::cpu_time() const {
   clockid_t clock{};
   timespec used{};
   if (pid_ < 0 || ::clock_getcpuclockid(pid_, &clock) != 0 || ::clock_gettime(clock, &used) != 0)
-    return {};
+    return last_cpu_;
   return std::chrono::seconds(used.tv_sec) + Nanoseconds(used.tv_nsec);
 }
 

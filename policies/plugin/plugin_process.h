@@ -67,6 +67,7 @@ class PluginProcess {
 
   pid_t pid_ = -1;  ///< -1: reaped, or moved from
   UniqueFd socket_;
+  Nanoseconds last_cpu_{};  ///< of one that has ended by itself
 };
 
 /// The program that start() runs when none is named, beside this program's own file: as installed,

@@ -14,9 +14,10 @@
  * Tiers are numbered from 0, the fastest.
  *
  * Where it runs. In a process of its own with few rights: 1 GiB of memory, no threads or processes
- * beside it, and when the daemon is root it is nobody and has no network. So files that it reads
- * must be readable by everybody. What it prints on standard error goes where the daemon's log goes.
- * Calls come one at a time, from one thread.
+ * beside it, no sockets, and when the daemon is root it is nobody. Files it may read, if everybody
+ * may, until create() returns; then none. For any other system call than those for memory, time and
+ * what it has open, the kernel ends it. What it prints on standard error goes where the daemon's
+ * log goes. Calls come one at a time, from one thread.
  *
  * What it must keep to. decide() answers within the time that the host gives it (200 ms unless
  * policy.plugin_timeout says otherwise), and its plan holds to the rules told at thermocline_plan.

@@ -361,6 +361,34 @@ TEST_F(PolicyPlugin, ItsProcessHasFewRights) {
   EXPECT_EQ(policy.plugin_health()->decisions, 1u);
 }
 
+TEST_F(PolicyPlugin, TheKernelEndsItForSystemCallsThatAPolicyNeedsNot) {
+  folder_.add("odd");
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers make system calls of their own";
+#endif
+  for (const char* what :
+       {"open", "socket", "fork", "thread", "setuid", "exec", "signal", "prctl"}) {
+    auto made = make("odd", {{"mode", what}, {"after", "1"}});
+    ASSERT_TRUE(made) << made.error().message;
+    Policy& policy = **made;
+    const auto world = sim();
+    EXPECT_FALSE(stood_in(*world, policy)) << what;
+    EXPECT_TRUE(stood_in(*world, policy)) << what;
+    EXPECT_GT(policy.plugin_health()->cpu, 0ns) << "of one that is gone, too";
+    EXPECT_EQ(policy.plugin_health()->last_failure,
+              "policy plug-in odd was ended by the kernel: it made a system call that a policy may "
+              "not make, to open a file or a socket or to start a thread, say")
+        << what;
+  }
+  // Before it decides it may read files, no more.
+  for (const char* what : {"socket_create", "write_create"}) {
+    const auto made = make("odd", {{"mode", what}});
+    ASSERT_FALSE(made) << what;
+    EXPECT_THAT(made.error().message, HasSubstr("a system call that a policy may not make"));
+  }
+  EXPECT_TRUE(make("odd", {{"mode", "read_create"}}));
+}
+
 TEST_F(PolicyPlugin, ItsMemoryIsBounded) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers reserve more than the limit";

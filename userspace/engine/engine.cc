@@ -946,6 +946,14 @@ void Engine::decide() {
     feedback_.changed = false;
     for (auto& [pid, target] : targets_) target.fade_due = false;
     counters_.deciding_cpu += parts_.system.process_cpu_time() - before;
+    // A plug-in's process is not this one. Another policy begins at 0.
+    if (const auto plugin = parts_.policy->plugin_health()) {
+      const Nanoseconds used =
+          plugin->cpu - (plugin->cpu < plugin_cpu_ ? Nanoseconds(0) : plugin_cpu_);
+      counters_.deciding_cpu += used;
+      tracking_cpu_epoch_ += used;
+      plugin_cpu_ = plugin->cpu;
+    }
     overrule(view, std::move(kept_fast), plan);
   }
   if (options_.mode == EngineMode::kObserve) plan.interleave = {};

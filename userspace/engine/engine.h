@@ -113,7 +113,7 @@ struct EngineCounters {
   std::uint64_t lost_records = 0;  ///< that the tracker had no room for
   Nanoseconds tracking_cpu{};      ///< CPU time of scanning, heat and deciding
   Nanoseconds source_cpu{};        ///< of it, outside this process: the tracker's own threads
-  Nanoseconds deciding_cpu{};      ///< of it, the policy's
+  Nanoseconds deciding_cpu{};      ///< of it, the policy's, and its plug-in's process
   Nanoseconds moving_cpu{};        ///< CPU time of carrying out plans
   Nanoseconds longest_batch{};     ///< wall time of the longest mover call
   PageCount accessed_page_windows, accessed_page_windows_fast, present_page_windows;
@@ -381,6 +381,7 @@ class Engine : private RoundSink {
   std::vector<TenantMembers> tenants_;
   std::vector<TenantStatus> tenant_status_;
   InterleaveAdvice interleave_;  ///< as told last
+  Nanoseconds plugin_cpu_{};     ///< of the policy's process, as counted so far
   std::uint64_t maps_turn_ = 0;
 
   RoundSource* rounds_;                       ///< of the tracker; null = it scans when it is asked
