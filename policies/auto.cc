@@ -375,7 +375,7 @@ PolicyFactory auto_policy() {
   factory.summary = "fits the hottest pages to the fast tier; moves what luck doesn't explain";
   factory.source =
       "capacity-fitted threshold and warm set of MEMTIS (SOSP'23), exchange of Nimble "
-      "(ASPLOS'19); the test for luck is ours";
+      "(ASPLOS'19), balance under load of Colloid (SOSP'24); the test for luck is ours";
   factory.make = [](std::span<const PolicyOption> given,
                     std::uint64_t) -> Result<std::unique_ptr<Policy>> {
     TC_TRY(read_options("auto", given, {}));

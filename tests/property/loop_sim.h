@@ -81,6 +81,8 @@ class LoopSim {
     ++epoch_;
     Feedback feedback{};
     feedback.windows = windows;
+    feedback.window = window_length;
+    feedback.page_move = page_move;
     feedback.present_page_windows = present;
     feedback.accessed_page_windows = accessed;
     feedback.accessed_page_windows_fast = accessed_fast;
@@ -110,6 +112,7 @@ class LoopSim {
   std::vector<std::uint64_t> bandwidth_mbps;
   /// Of a tier now; not set: nobody measures it.
   std::function<std::uint64_t(std::size_t tier)> loaded_latency_ns;
+  Nanoseconds window_length{}, page_move{};
   /// Probability that a page is touched in a window.
   std::vector<double> touch;
 

@@ -309,6 +309,29 @@ TEST(Latency, UnderContentionBalancingBeatsPacking) {
   EXPECT_LT(balanced.mean_ns, packed.mean_ns * 0.9);
 }
 
+TEST(Latency, AutoBalancesACrowdedTierToo) {
+  const auto policy = made("auto"), packing = made("heat");
+  const Balanced balanced = under_contention(*policy, 0.6);
+  EXPECT_NEAR(balanced.fast_ns / balanced.slow_ns, 1.0, 0.15);
+  EXPECT_LT(balanced.mean_ns, under_contention(*packing, 0.6).mean_ns * 0.9);
+  const auto free = made("auto");
+  EXPECT_GE(under_contention(*free, 0.0).hot_on_fast, 0.95);
+}
+
+TEST(Latency, AutoComesBackWhenTheCrowdHasGone) {
+  constexpr std::size_t kPages = 20000, kFast = 6000, kHot = 4000;
+  const auto order = shuffled(kPages, 9);
+  LoopSim sim(filled(order, kPages - kFast, kFast), {kFast}, 9);
+  for (std::size_t i = 0; i < kPages; ++i) sim.touch[order[i]] = i < kHot ? 0.7 : 0.02;
+  LoadedMachine machine(sim, 0.6);
+  const auto policy = made("auto");
+  for (int epoch = 0; epoch < 40; ++epoch) sim.run(*policy);
+  ASSERT_LT(share_on_fast(sim, order, 0, kHot), 0.9) << "the tier must be crowded";
+  machine.contention = 0;
+  for (int epoch = 0; epoch < 40; ++epoch) sim.run(*policy);
+  EXPECT_GE(share_on_fast(sim, order, 0, kHot), 0.95);
+}
+
 TEST(Latency, WithoutMeasurementItIsAPolicyOfCapacity) {
   constexpr std::size_t kPages = 20000, kFast = 6000, kHot = 5000;
   const auto order = shuffled(kPages, 10);

@@ -290,6 +290,8 @@ std::uint64_t Daemon::loaded_latency_ns(const Tier& tier) {
     auto probe = probes_.find(node);
     if (probe == probes_.end()) {
       auto opened = LatencyProbe::open(node);
+      // Full just now: another time.
+      if (!opened && opened.error().kind == ErrorKind::kNotFound) continue;
       if (!opened) log(opened.error().message);
       probe = probes_.emplace(node, std::nullopt).first;
       if (opened) probe->second.emplace(std::move(*opened));

@@ -22,6 +22,12 @@ constexpr std::size_t kStep = 2 * kLine;
 constexpr std::size_t kLoads = kPageSize / kStep;
 constexpr std::size_t kRounds = 9;
 
+/// Where the page at an address lies now; -1 = nobody can tell.
+int node_of(void* page) {
+  int node = -1;
+  return ::get_mempolicy(&node, nullptr, 0, page, MPOL_F_NODE | MPOL_F_ADDR) == 0 ? node : -1;
+}
+
 }  // namespace
 
 Result<LatencyProbe> LatencyProbe::open(NodeId node) {
@@ -35,7 +41,8 @@ Result<LatencyProbe> LatencyProbe::open(NodeId node) {
   SharedMapping page({static_cast<std::byte*>(memory), kPageSize});
   std::array<unsigned long, kMostNodes / 64> nodes{};
   nodes[static_cast<std::size_t>(node.get()) / 64] |= 1ul << (node.get() % 64);
-  if (::mbind(memory, kPageSize, MPOL_BIND, nodes.data(), kMostNodes, MPOL_MF_STRICT) != 0)
+  // Not bound: on a full node that would have the kernel kill somebody to make room.
+  if (::mbind(memory, kPageSize, MPOL_PREFERRED, nodes.data(), kMostNodes, 0) != 0)
     return fail(ErrorKind::kUnsupported, "can't take a page of node {}: its latency stays nominal",
                 node.get());
   // A ring through the lines in an order that no prefetcher expects: 13 and the count of lines have
@@ -46,7 +53,12 @@ Result<LatencyProbe> LatencyProbe::open(NodeId node) {
     void* next = bytes + (i + 13) % kLoads * kStep;
     *reinterpret_cast<void**>(bytes + i * kStep) = next;
   }
-  return LatencyProbe(std::move(page));
+  if (node_of(memory) != node.get())
+    return fail(ErrorKind::kNotFound, "node {} has no page to spare to measure its latency",
+                node.get());
+  // The kernel demotes even pages with a policy, but not locked ones.
+  (void)::mlock(memory, kPageSize);
+  return LatencyProbe(std::move(page), node);
 #else
   (void)node;
   return fail(ErrorKind::kUnsupported, "latency can't be measured on this processor");
@@ -55,8 +67,9 @@ Result<LatencyProbe> LatencyProbe::open(NodeId node) {
 
 Nanoseconds LatencyProbe::measure(const System& system) {
 #ifdef __x86_64__
+  std::byte* const bytes = page_.bytes().data();
+  if (node_of(bytes) != node_.get()) return Nanoseconds{};
   std::array<Nanoseconds, kRounds> rounds;
-  const std::byte* const bytes = page_.bytes().data();
   for (Nanoseconds& round : rounds) {
     for (std::size_t i = 0; i < kLoads; ++i) _mm_clflush(bytes + i * kStep);
     _mm_mfence();

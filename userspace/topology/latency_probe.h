@@ -11,17 +11,18 @@ namespace thermocline {
 
 class LatencyProbe {
  public:
-  /// Takes a page of the node's memory. kUnsupported where that can't be had or lines can't be
-  /// flushed.
+  /// Takes a page of the node's memory. kNotFound while the node has none to spare, kUnsupported
+  /// where that can't be had or lines can't be flushed.
   [[nodiscard]] static Result<LatencyProbe> open(NodeId node);
 
-  /// The median of a few rounds, smoothed over measurements: three parts of what was known, one of
-  /// the new one.
+  /// 0 when the page is no longer on the node. Else the median of a few rounds, smoothed over
+  /// measurements: three parts of what was known, one of the new one.
   [[nodiscard]] Nanoseconds measure(const System& system);
 
  private:
-  explicit LatencyProbe(SharedMapping page) : page_(std::move(page)) {}
+  LatencyProbe(SharedMapping page, NodeId node) : page_(std::move(page)), node_(node) {}
   SharedMapping page_;
+  NodeId node_;
   Nanoseconds smoothed_{};
 };
 
