@@ -41,8 +41,12 @@ Result<LatencyProbe> LatencyProbe::open(NodeId node) {
   SharedMapping page({static_cast<std::byte*>(memory), kPageSize});
   std::array<unsigned long, kMostNodes / 64> nodes{};
   nodes[static_cast<std::size_t>(node.get()) / 64] |= 1ul << (node.get() % 64);
-  // Not bound: on a full node that would have the kernel kill somebody to make room.
-  if (::mbind(memory, kPageSize, MPOL_PREFERRED, nodes.data(), kMostNodes, 0) != 0)
+  // Binding only tells whether there is such a node: on a full one a bound page would have the
+  // kernel kill somebody to make room.
+  const auto ask = [&](int policy) {
+    return ::mbind(memory, kPageSize, policy, nodes.data(), kMostNodes, 0) == 0;
+  };
+  if (!ask(MPOL_BIND) || !ask(MPOL_PREFERRED))
     return fail(ErrorKind::kUnsupported, "can't take a page of node {}: its latency stays nominal",
                 node.get());
   // A ring through the lines in an order that no prefetcher expects: 13 and the count of lines have
