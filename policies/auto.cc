@@ -22,10 +22,11 @@
 // is judged by what came of it: the share of accesses that the fast tier serves should rise by what
 // the heats promised. While it does not, distances count for less, down to one in kMostDoubt.
 //
-// And a move must repay itself: a touched window is one access at least, which is served sooner by
-// what the tiers' latencies differ. Until the placement has to be another one, these add up to the
-// CPU time of the moves at least. How long that is nobody knows; a minute, or as long again as the
-// hot set has been what it is. So memory that is hardly used is left where it is.
+// And a move must repay itself: accesses are served sooner by what the tiers' latencies differ.
+// Until the placement has to be another one, these add up to the CPU time of the moves at least.
+// How long that is nobody knows; a minute, or as long again as the hot set has been what it is. How
+// many accesses there are is seen of pages that are touched seldom only: a page that is touched in
+// each window may have any number. So memory that is hardly used is left where it is.
 //
 // Where the host measures latency under load, and the faster tier answers later than the slower one
 // for a while because too many want it, hot pages go down instead, until both answer alike
@@ -141,6 +142,13 @@ std::pair<unsigned, unsigned> pair_at(const Histogram& slow, const Histogram& fa
   for (std::uint64_t n = fast[cold].get(); n < pages; n += fast[cold].get())
     if (cold++ == 255) return {0, 0};
   return {hot, cold};
+}
+
+/// Accesses of a page in 1024 windows, as its heat tells: of p touched windows p / (1 - p), which
+/// is near p where it is small and more than the -ln(1 - p) of accesses at random.
+std::uint64_t accesses(unsigned heat) {
+  const std::uint64_t share = touched_share(heat);
+  return share * 1024 / (1025 - share);
 }
 
 /// By how much the luckiest of pages of one temperature are off, of which they are so many
@@ -288,8 +296,8 @@ class AutoPolicy final : public Policy {
     return true;
   }
 
-  /// By how much more a page must be touched, in windows of 1024, than one that goes down for it so
-  /// that moving both repays itself.
+  /// By how many accesses more in 1024 windows a page must be worth than one that goes down for it
+  /// so that moving both repays itself.
   std::uint64_t least_gain(const View& view, std::size_t fast) const {
     const TierView& near = view.tiers[fast];
     const TierView& far = view.tiers[fast + 1];
@@ -324,14 +332,13 @@ class AutoPolicy final : public Policy {
     const PageRef* hotter = nullptr;
     const auto pays = [&](const PageRef& colder) {
       const unsigned up = hotter->heat.get(), down = colder.heat.get();
-      return up > down && distance(up, down) >= least &&
-             touched_share(up) >= touched_share(down) + gain;
+      return up > down && distance(up, down) >= least && accesses(up) >= accesses(down) + gain;
     };
     const PageRef* coldest_promoted = nullptr;
     std::int64_t promoted_pages = 0;
     for (const PageRef& page : hot) {
       hotter = &page;
-      if (2 * touched_share(page.heat.get()) < gain) break;  // not even where there is room
+      if (2 * accesses(page.heat.get()) < gain) break;  // not even where there is room
       const std::size_t from = next;
       if (!builder.promote(page, fast, slow, cold, next, pays, kRoom, kHotter, kMakeRoom)) {
         if (page.order == kOrder4K) break;  // what follows is no hotter
