@@ -121,11 +121,11 @@ constexpr std::uint64_t kMemory = 16;
 constexpr std::uint64_t kMostDoubt = 3;
 /// A placement lasts so long at least, for all that is known.
 constexpr std::uint64_t kHorizonNs = 60'000'000'000;
-/// What a slower tier answers later at least, where nobody knows latencies.
+/// By how much a slower tier answers later, where nobody knows latencies.
 constexpr std::uint64_t kLaterNs = 100;
 /// A tier is crowded when it answers later than the slower one by a fifth, at so many decisions in
-/// a row: a single measurement may be off.
-constexpr unsigned kCrowded = 3;
+/// a row. It is no longer when it answers sooner, at so many, and no traffic can be given back.
+constexpr unsigned kCrowded = 3, kIdle = 4;
 /// Latencies that differ by a twentieth are alike, and a bracket of a hundredth of the traffic is
 /// as good as none (Colloid's delta and epsilon).
 constexpr std::uint64_t kAlike = 20, kNarrow = kAllTraffic / 100;
@@ -265,6 +265,7 @@ class AutoPolicy final : public Policy {
 
   struct Crowding {
     unsigned later = 0;  ///< decisions in a row at which the faster tier answered much later
+    unsigned idle = 0;   ///< at which it answered sooner and nothing was planned, or nobody knew
     std::optional<BalancedShare> balance;  ///< while the faster tier is crowded
   };
 
@@ -275,36 +276,46 @@ class AutoPolicy final : public Policy {
     const std::uint64_t near = view.tiers[fast].loaded_latency_ns;
     const std::uint64_t far = view.tiers[slow].loaded_latency_ns;
     Crowding& crowding = crowding_[fast];
-    crowding.later = near > far + far / 5 ? crowding.later + 1 : 0;
-    if (near == 0 || far == 0) crowding = {};
-    if (crowding.later >= kCrowded && !crowding.balance) crowding.balance.emplace();
-    if (!crowding.balance) return false;
-    const auto [all, share] = shared_traffic(view, fast);
-    if (all == 0 || std::max(near, far) - std::min(near, far) < near / kAlike) return true;
-    const std::uint64_t target = crowding.balance->next(share, near < far, kNarrow);
-    if (near < far && crowding.balance->is_open()) {
-      crowding = {};  // no longer: room decides again
+    if (near == 0 || far == 0) {
+      if (crowding.balance && ++crowding.idle < kIdle) return true;  // told again soon, maybe
+      crowding = {};
       return false;
     }
+    crowding.later = near > far + far / 5 ? crowding.later + 1 : 0;
+    if (crowding.later >= kCrowded && !crowding.balance) crowding.balance.emplace();
+    if (!crowding.balance) return false;
+    // Where both answer alike a page is served as soon on either.
+    if (std::max(near, far) - std::min(near, far) < near / kAlike) {
+      crowding.idle = 0;
+      return true;
+    }
+    const bool sooner = near < far;
+    const auto [all, share] = shared_traffic(view, fast);
+    const std::uint64_t target = crowding.balance->next(share, sooner, kNarrow);
     const std::uint64_t unit = all / kAllTraffic + 1;
-    if (near < far && target > share)
-      shift_traffic(view, builder, slow, fast, (target - share) * unit, ruler_, kSure,
-                    {kHotter, kMakeRoom});
-    if (near > far && target < share)
-      shift_traffic(view, builder, fast, slow, (share - target) * unit, ruler_, kBand,
-                    {kLater, kComeBack});
-    return true;
+    if (!sooner) {
+      crowding.idle = 0;
+      if (target < share)
+        shift_traffic(view, builder, fast, slow, (share - target) * unit, ruler_, kBand,
+                      {kLater, kComeBack});
+      return true;
+    }
+    const bool planned = !crowding.balance->is_open() && target > share &&
+                         shift_traffic(view, builder, slow, fast, (target - share) * unit, ruler_,
+                                       kSure, {kHotter, kMakeRoom});
+    crowding.idle = planned ? 0 : crowding.idle + 1;
+    if (!crowding.balance->is_open() && crowding.idle < kIdle) return true;
+    crowding = {};  // room decides again
+    return false;
   }
 
   /// By how many accesses more in 1024 windows a page must be worth than one that goes down for it
   /// so that moving both repays itself.
   std::uint64_t least_gain(const View& view, std::size_t fast) const {
-    const TierView& near = view.tiers[fast];
-    const TierView& far = view.tiers[fast + 1];
-    const bool loaded = near.loaded_latency_ns != 0 && far.loaded_latency_ns != 0;
-    const std::uint64_t near_ns = loaded ? near.loaded_latency_ns : near.latency_ns;
-    const std::uint64_t far_ns = loaded ? far.loaded_latency_ns : far.latency_ns;
-    const std::uint64_t later = near_ns == 0 || far_ns <= near_ns ? kLaterNs : far_ns - near_ns;
+    // When idle: the load of now is not that of the next minute.
+    const std::uint64_t near = view.tiers[fast].latency_ns;
+    const std::uint64_t far = view.tiers[fast + 1].latency_ns;
+    const std::uint64_t later = near == 0 || far <= near ? kLaterNs : far - near;
     const std::uint64_t windows =
         std::max(kHorizonNs, steady_ns_) /
         std::max<std::uint64_t>(static_cast<std::uint64_t>(view.feedback.window.count()), 1);

@@ -24,10 +24,11 @@ struct ExchangeOptions {
   unsigned most_mib = 256;
 };
 
-enum Rule : std::uint8_t { kHotter, kColder };
-constexpr std::array<std::string_view, 2> kRules = {
+enum Rule : std::uint8_t { kHotter, kColder, kOverfull };
+constexpr std::array<std::string_view, 3> kRules = {
     "touched in more windows than the page it changes places with",
     "touched in fewer windows than the page it changes places with",
+    "coldest on its tier, which holds more than its share",
 };
 
 class ExchangePolicy final : public Policy {
@@ -46,7 +47,10 @@ class ExchangePolicy final : public Policy {
     for (std::size_t fast = 0; fast + 1 < view.tiers.size(); ++fast) {
       const auto hot =
           view.heat.candidates(view.tiers[fast + 1].id, Heat(1), Heat(255), true, limit);
-      const auto cold = view.heat.candidates(view.tiers[fast].id, Heat(0), Heat(255), false, limit);
+      auto cold = view.heat.candidates(view.tiers[fast].id, Heat(0), Heat(255), false, limit);
+      std::size_t given_back = 0;
+      builder.give_back(fast, cold, given_back, kOverfull);
+      cold.erase(cold.begin(), cold.begin() + static_cast<std::ptrdiff_t>(given_back));
       for (const PageOrder order : {kOrder4K, kOrder2M, kOrder1G})
         pair_up(builder, of_size(hot, order), of_size(cold, order), fast, apart);
     }

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <set>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -29,6 +29,10 @@ class PlanBuilder {
 
   static std::int64_t pages_of(const PageRef& page) {
     return static_cast<std::int64_t>(page.order.pages().get());
+  }
+
+  [[nodiscard]] bool is_planned(const PageRef& page) const {
+    return planned_.contains({page.asid, page.vpn});
   }
 
   /// Plans the move to the tier at index `to`. False, and nothing is planned, when the budget or
@@ -60,7 +64,9 @@ class PlanBuilder {
       room += pages_of(cold[end]);
       freed += pages_of(cold[end]);
     }
-    if (room < size || !fits(page, fast) || freed - size > room_[slow] ||
+    // What leaves a tier makes room there, even on one that holds more than its share.
+    const std::int64_t more = freed - size;
+    if (room < size || !fits(page, fast) || (more > 0 && more > room_[slow]) ||
         static_cast<std::uint64_t>(size + freed) > budget_)
       return false;
     const bool makes_room = freed > 0;
@@ -85,15 +91,14 @@ class PlanBuilder {
  private:
   [[nodiscard]] bool fits(const PageRef& page, std::size_t to) const {
     return to < room_.size() && page.tier != view_.tiers[to].id &&
-           page.order.pages().get() <= budget_ && !planned_.contains({page.asid, page.vpn});
+           page.order.pages().get() <= budget_ && !is_planned(page);
   }
 
   bool add(const PageRef& page, std::size_t to, std::uint8_t rule) {
     const TierId tier = view_.tiers[to].id;
     std::vector<Move>& moves = tier > page.tier ? plan_.demotions : plan_.promotions;
     moves.push_back({page.asid, page.vpn, page.order, page.tier, tier, page.heat, rule});
-    // Only a tier that has neighbours on both sides is looked at twice.
-    if (view_.tiers.size() > 2) planned_.emplace(page.asid, page.vpn);
+    planned_.emplace(page.asid, page.vpn);
     budget_ -= page.order.pages().get();
     room_[to] -= pages_of(page);
     for (std::size_t from = 0; from < room_.size(); ++from)
@@ -101,10 +106,17 @@ class PlanBuilder {
     return true;
   }
 
+  struct Hash {
+    std::size_t operator()(const std::pair<Asid, Vpn>& page) const {
+      // Multiplier of the golden ratio: neighbours are spread (Knuth, TAOCP 6.4).
+      return (page.second.get() ^ page.first.get() << 52) * 0x9e3779b97f4a7c15ull >> 16;
+    }
+  };
+
   const View& view_;
   std::uint64_t budget_;
   std::vector<std::int64_t> room_;
-  std::set<std::pair<Asid, Vpn>> planned_;
+  std::unordered_set<std::pair<Asid, Vpn>, Hash> planned_;
   Plan plan_;
 };
 

@@ -47,7 +47,7 @@ struct Feedback {
   std::uint64_t windows = 0;        ///< windows that were counted in the last epoch
   Nanoseconds window{};             ///< their length
   Nanoseconds epoch{};              ///< of the epoch before, with its rest; 0 = there was none
-  Nanoseconds page_move{};          ///< CPU time of moving a page, mean so far; 0 = not known
+  Nanoseconds page_move{};          ///< CPU time of moving a page, mean of late; 0 = not known
   PageCount accessed_page_windows;  ///< sum over the windows of accessed pages
   PageCount accessed_page_windows_fast;  ///< of these on tier 0
   PageCount present_page_windows;        ///< sum over the windows of observable present pages

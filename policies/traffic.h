@@ -68,7 +68,8 @@ struct ShiftRules {
 /// Plans moves of the hottest pages of tier `from` to its neighbour `to` until they take `amount`
 /// of traffic along. When `to` has no room its coldest pages come back in exchange, and what
 /// traffic they bring is taken off; a pair must lie `apart` (HeatRuler::kUnit) from each other.
-inline void shift_traffic(const View& view, PlanBuilder& builder, std::size_t from, std::size_t to,
+/// Pages that are in the plan already are left to it. False when nothing was planned.
+inline bool shift_traffic(const View& view, PlanBuilder& builder, std::size_t from, std::size_t to,
                           std::uint64_t amount, const HeatRuler& ruler, std::uint64_t apart,
                           const ShiftRules& rules) {
   const auto hot = view.heat.candidates(view.tiers[from].id, Heat(1), Heat(255), true,
@@ -76,27 +77,32 @@ inline void shift_traffic(const View& view, PlanBuilder& builder, std::size_t fr
   const auto cold = view.heat.candidates(view.tiers[to].id, Heat(0), Heat(255), false,
                                          PageCount(builder.budget().get() / 2));
   std::size_t next = 0;
+  bool planned = false;
   for (const PageRef& page : hot) {
     const std::uint64_t gain = traffic_of(page);
-    if (gain > amount) continue;
+    if (gain > amount || builder.is_planned(page)) continue;
     if (builder.room(to) >= PlanBuilder::pages_of(page)) {
-      if (!builder.move(page, to, rules.hot)) return;
+      if (!builder.move(page, to, rules.hot)) break;
+      planned = true;
       amount -= gain;
       continue;
     }
-    while (next < cold.size() && cold[next].order != page.order) ++next;
-    if (next == cold.size()) return;
+    while (next < cold.size() && (cold[next].order != page.order || builder.is_planned(cold[next])))
+      ++next;
+    if (next == cold.size()) break;
     const PageRef& back = cold[next];
     if (page.heat <= back.heat ||
         ruler.distance(page.heat.get(), back.heat.get()) < std::max<std::uint64_t>(apart, 1))
-      return;
+      break;
     const bool upward = to < from;
     if (upward ? !builder.exchange(page, back, to, from, rules.hot, rules.cold)
                : !builder.exchange(back, page, from, to, rules.cold, rules.hot))
-      return;
+      break;
+    planned = true;
     ++next;
     amount -= gain - std::min(gain, traffic_of(back));
   }
+  return planned;
 }
 
 }  // namespace thermocline

@@ -106,6 +106,7 @@ std::optional<std::string> limit_calls(MayOpen open) {
 std::optional<std::string> give_up_rights() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return "can't run without no_new_privs";
   limit(RLIMIT_CORE, 0);
+  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // a pipe for cores heeds no limit
   limit(RLIMIT_MEMLOCK, 0);
   limit(RLIMIT_NOFILE, kMostFiles);
   if (!kSanitized) limit(RLIMIT_AS, kMostMemory);

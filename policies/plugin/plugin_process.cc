@@ -133,17 +133,27 @@ tl::unexpected<Error> PluginProcess::gone() {
   rusage used{};
   while ((reaped = ::wait4(pid_, &status, WNOHANG, &used)) == 0 && Clock::now() < deadline)
     std::this_thread::sleep_for(kPoll);
+  // Alive, or ending slowly: what it ended of stays what it was.
+  if (reaped == 0) {
+    ::kill(pid_, SIGKILL);
+    for (const auto end = Clock::now() + kLastWait; reaped == 0 && Clock::now() < end;) {
+      std::this_thread::sleep_for(kPoll);
+      reaped = ::wait4(pid_, &status, WNOHANG, &used);
+    }
+  }
   if (reaped != pid_) return fail(ErrorKind::kFailure, "closed its end of the socket");
   pid_ = -1;
   for (const timeval& time : {used.ru_utime, used.ru_stime})
     last_cpu_ += std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
     return fail(ErrorKind::kFailure, "used CPU when it was not asked");
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+    return fail(ErrorKind::kFailure, "closed its end of the socket");
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
     return fail(
         ErrorKind::kFailure,
         "was ended by the kernel: it made a system call that a policy may not make, to open "
-        "a file or a socket or to start a thread, say");
+        "a socket or to start a thread or a program, say");
   if (WIFSIGNALED(status))
     return fail(ErrorKind::kFailure, "crashed ({})", ::strsignal(WTERMSIG(status)));
   return fail(ErrorKind::kFailure, "ended by itself, with exit code {}", WEXITSTATUS(status));

@@ -15,9 +15,11 @@
  *
  * Where it runs. In a process of its own with few rights: 1 GiB of memory, no threads or processes
  * beside it, no sockets, and when the daemon is root it is nobody. Files it may read, if everybody
- * may, until create() returns; then none. For any other system call than those for memory, time and
- * what it has open, the kernel ends it. What it prints on standard error goes where the daemon's
- * log goes. Calls come one at a time, from one thread.
+ * may, until create() returns; then none. What else the C library asks on its own, of terminals,
+ * time zones and limits, is refused (EPERM); for any other system call than those for memory, time
+ * and what it has open, the kernel ends it. That is for x86-64; elsewhere there are no plug-ins
+ * yet. What it prints on standard error goes where the daemon's log goes. Calls come one at a
+ * time, from one thread.
  *
  * What it must keep to. decide() answers within the time that the host gives it (200 ms unless
  * policy.plugin_timeout says otherwise), and its plan holds to the rules told at thermocline_plan.

@@ -70,6 +70,10 @@ constexpr unsigned kAlways[] = {SYS_read,
                                 SYS_getrandom,
                                 SYS_exit,
                                 SYS_exit_group};
+/// Refused, but no reason to end it: the C library asks the terminal, time zones and limits by
+/// these without anybody's meaning harm, and goes on without an answer.
+constexpr unsigned kRefused[] = {SYS_open,  SYS_openat,    SYS_ioctl,
+                                 SYS_fcntl, SYS_prlimit64, SYS_getrlimit};
 /// What goes before opening a file to read it.
 constexpr unsigned kLooking[] = {SYS_stat,      SYS_lstat,      SYS_statx,    SYS_access,
                                  SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_readlinkat,
@@ -88,6 +92,10 @@ class Program {
   void allow(unsigned call) {
     unless(BPF_JEQ, call, 0);
     end(SECCOMP_RET_ALLOW);
+  }
+  void refuse(unsigned call) {
+    unless(BPF_JEQ, call, 0);
+    end(SECCOMP_RET_ERRNO | EPERM);
   }
   /// When the argument at `index` has this value; or with BPF_JSET, when it has none of these bits.
   void allow_if(unsigned call, unsigned index, unsigned short test, unsigned value) {
@@ -131,11 +139,17 @@ Status limit_system_calls(MayOpen open) {
     program.allow_if(SYS_openat, 2, BPF_JSET, kWriting);
     for (const unsigned call : kLooking) program.allow(call);
     program.allow(SYS_seccomp);  // to give up more
+  } else {
+    for (const unsigned call : kLooking) program.refuse(call);
   }
+  for (const unsigned call : kRefused) program.refuse(call);
   const std::span<sock_filter> code = program.finish();
   const sock_fprog filter{static_cast<unsigned short>(code.size()), code.data()};
-  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0)
-    return fail_errno(errno, "can't limit the system calls");
+  const long thread =
+      ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
+  if (thread > 0)
+    return fail(ErrorKind::kFailure, "can't limit the system calls of its thread {}", thread);
+  if (thread != 0) return fail_errno(errno, "can't limit the system calls");
   return {};
 }
 

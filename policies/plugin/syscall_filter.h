@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The system calls that the process of a plug-in may make; the kernel ends it for any other
-// (seccomp). Called by host_main alone, before the plug-in is loaded and once more before it
-// decides. What was given up can't be had back.
+// The system calls that the process of a plug-in may make; the kernel refuses a few others, and
+// ends it for the rest (seccomp). Called by host_main alone, before the plug-in is loaded and once
+// more before it decides. What was given up can't be had back.
 #pragma once
 
 #include "base/result.h"

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A policy plug-in that does one thing wrong, from the decision `after` on; until then it moves the
  * hottest page of tier 1 up while there is room. `mode` says what. */
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "policies/plugin/policy_abi.h"
@@ -21,7 +25,9 @@
 #endif
 
 static char mode[32];
-static unsigned long after, decisions;
+static unsigned long after;
+static volatile unsigned long decisions;
+static int* volatile nowhere = NULL;
 
 #ifdef ODD_UNRESOLVED
 void nobody_has_this(void);
@@ -55,7 +61,7 @@ static void* create(const char* const* values, uint64_t seed, char* error, size_
   if (is("slow_create")) usleep(300000);
   if (is("crash_create")) abort();
   if (is("socket_create")) socket(AF_UNIX, SOCK_STREAM, 0);
-  if (is("write_create")) open("/tmp/thermocline-odd", O_WRONLY | O_CREAT, 0600);
+  if (is("write_create") && (open("/tmp/thermocline-odd", O_WRONLY | O_CREAT, 0600) != -1 || errno != EPERM)) abort();
   if (is("read_create")) {
     const int fd = open("/proc/self/maps", O_RDONLY);
     char c;
@@ -80,11 +86,23 @@ static int rights(void) {
   return 0;
 }
 
+/* 0, or which call was not refused, or not as it should be. None of them is the end of it. */
+static int refused(void) {
+  struct rlimit limit;
+  int waiting;
+  if (open("/dev/null", O_RDONLY) != -1 || errno != EPERM) return 20;
+  if (open("/tmp/thermocline-odd", O_WRONLY | O_CREAT, 0600) != -1 || errno != EPERM) return 21;
+  if (ioctl(0, FIONREAD, &waiting) != -1 || errno != EPERM) return 22;
+  if (getrlimit(RLIMIT_STACK, &limit) != -1 || errno != EPERM) return 23;
+  if (access("/etc/localtime", R_OK) != -1 || errno != EPERM) return 24;
+  if (localtime(&(time_t){0}) == NULL) return 25;
+  return 0;
+}
+
 /* What the kernel ends it for. */
 static void forbidden(void) {
   static char c;
   pthread_t thread;
-  if (is("open")) open("/dev/null", O_RDONLY);
   if (is("socket")) socket(AF_INET, SOCK_STREAM, 0);
   if (is("fork")) fork();
   if (is("thread")) pthread_create(&thread, NULL, nothing, &c);
@@ -139,22 +157,23 @@ static void nonsense(const struct thermocline_view* view, struct thermocline_pla
   }
 }
 
-static int decide(void* self, const struct thermocline_view* view, struct thermocline_plan* plan) {
+__attribute__((unused)) static int decide(void* self, const struct thermocline_view* view, struct thermocline_plan* plan) {
   (void)self;
   if (decisions++ >= after) {
     if (is("abort")) abort();
-    if (is("segv")) *(volatile int*)8 = 1;
+    if (is("segv")) *(volatile int*)nowhere = 1;
     if (is("exit")) exit(3);
     if (is("hang"))
       for (;;) pause();
     if (is("spin"))
-      for (;;) *(volatile int*)&decisions;
+      for (;;) (void)decisions;
     if (is("close")) {
       close(3);
       for (;;) pause();
     }
     if (is("return")) return 42;
     if (is("rights")) return rights();
+    if (is("refused")) return refused();
     forbidden();
     if (is("memory")) {
       char* const much = malloc((size_t)2 << 30);

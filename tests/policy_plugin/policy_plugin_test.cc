@@ -366,8 +366,7 @@ TEST_F(PolicyPlugin, TheKernelEndsItForSystemCallsThatAPolicyNeedsNot) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers make system calls of their own";
 #endif
-  for (const char* what :
-       {"open", "socket", "fork", "thread", "setuid", "exec", "signal", "prctl"}) {
+  for (const char* what : {"socket", "fork", "thread", "setuid", "exec", "signal", "prctl"}) {
     auto made = make("odd", {{"mode", what}, {"after", "1"}});
     ASSERT_TRUE(made) << made.error().message;
     Policy& policy = **made;
@@ -377,16 +376,24 @@ TEST_F(PolicyPlugin, TheKernelEndsItForSystemCallsThatAPolicyNeedsNot) {
     EXPECT_GT(policy.plugin_health()->cpu, 0ns) << "of one that is gone, too";
     EXPECT_EQ(policy.plugin_health()->last_failure,
               "policy plug-in odd was ended by the kernel: it made a system call that a policy may "
-              "not make, to open a file or a socket or to start a thread, say")
+              "not make, to open a socket or to start a thread or a program, say")
         << what;
   }
   // Before it decides it may read files, no more.
-  for (const char* what : {"socket_create", "write_create"}) {
-    const auto made = make("odd", {{"mode", what}});
-    ASSERT_FALSE(made) << what;
-    EXPECT_THAT(made.error().message, HasSubstr("a system call that a policy may not make"));
-  }
-  EXPECT_TRUE(make("odd", {{"mode", "read_create"}}));
+  const auto made = make("odd", {{"mode", "socket_create"}});
+  ASSERT_FALSE(made);
+  EXPECT_THAT(made.error().message, HasSubstr("a system call that a policy may not make"));
+  for (const char* what : {"read_create", "write_create"})
+    EXPECT_TRUE(make("odd", {{"mode", what}})) << what;
+}
+
+TEST_F(PolicyPlugin, WhatTheCLibraryAsksByTheWayIsRefusedAndNoMore) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers make system calls of their own";
+#endif
+  Policy& policy = odd("refused", 0);
+  const auto world = sim();
+  EXPECT_FALSE(stood_in(*world, policy)) << policy.plugin_health()->last_failure;
 }
 
 TEST_F(PolicyPlugin, ItsMemoryIsBounded) {

@@ -43,6 +43,25 @@ double share_on_fast(const LoopSim& sim, const std::vector<std::size_t>& order, 
   return static_cast<double>(fast) / static_cast<double>(count);
 }
 
+class Moving : public testing::TestWithParam<const char*> {};
+
+TEST_P(Moving, ATierThatHoldsTooMuchGivesPagesBackAndTheHotSetComesAllTheSame) {
+  constexpr std::size_t kPages = 12000, kFast = 4000, kHot = 2500, kTooMuch = 400;
+  const auto order = shuffled(kPages, 13);
+  LoopSim sim(filled(order, kPages - kFast - kTooMuch, kFast + kTooMuch), {kFast}, 13);
+  std::fill(sim.touch.begin(), sim.touch.end(), 0.0);
+  for (std::size_t i = 0; i < kHot; ++i) sim.touch[order[i]] = 1.0;
+  const auto policy = made(GetParam());
+  for (int epoch = 0; epoch < 40; ++epoch) sim.run(*policy);
+  EXPECT_LE(sim.on_tier(0), kFast);
+  EXPECT_GE(share_on_fast(sim, order, 0, kHot), 0.95);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, Moving,
+                         testing::Values("auto", "heat", "age", "tpp", "hemem", "hybrid",
+                                         "exchange", "latency"),
+                         [](const auto& policy) { return std::string(policy.param); });
+
 // ---- age: memtierd's promise, and what O'Neil et al. showed of plain recency (LRU-K, SIGMOD'93).
 
 TEST(Age, WhatWasTouchedLatelyIsOnTheFastTierOneEpochAfterAChange) {

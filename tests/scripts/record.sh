@@ -65,17 +65,22 @@ record_until() { # WINDOWS TRACE OPTIONS...
   "$thermocline" record --tracker refs --window 50ms -o "$trace" "$@" 2>said &
   RECORDER=$!
   pids+=("$RECORDER")
+  await_windows "$wanted" "$trace"
+}
+await_windows() { # WANTED TRACE
   for ((i = 0; i < 600; i++)); do
-    [[ $(windows "$trace") -lt $wanted ]] || return 0
+    [[ $(windows "$2") -lt $1 ]] || return 0
     sleep 0.1
   done
-  echo "no $wanted windows in $trace: $(cat said)"
+  echo "no $1 windows in $2: $(cat said)"
   exit 1
 }
 interrupt() { kill "$RECORDER" && wait "$RECORDER"; }
 
 # A command: its exit code is passed on, and the trace tells what it touched.
-record_until 30 a.tct -- sh -c 'python3 touches.py; exit $?'
+record_until 1 a.tct -- sh -c 'python3 touches.py; exit $?'
+for ((i = 0; i < 300; i++)); do [[ ! -s where ]] || break; sleep 0.1; done
+await_windows $(($(windows a.tct) + 40)) a.tct
 touch stop
 code=0
 wait "$RECORDER" || code=$?
@@ -92,7 +97,8 @@ replay = load("a-replay.json")
 assert replay["trace"]["footprint_pages"] >= hot_pages + idle_pages, replay["trace"]
 heat, = (p for p in replay["policies"] if p["policy"] == "heat")
 assert heat["accessed_page_windows"] >= hot_pages * 10, heat
-assert heat["hit_ratio"] > 0.5, heat
+# Which pages fill the fast tier first hangs on how long the program took to start.
+assert replay["best_static_hit_ratio"] > 0.9, replay["best_static_hit_ratio"]
 sets = load("a-wss.json")["working_set"]
 assert max(s["touched_pages"] for s in sets) >= hot_pages, sets
 PY
@@ -108,7 +114,7 @@ interrupt
 reports b.tct b
 ! "$thermocline" record --tracker refs -o b.tct --duration 1s --pid "$target" 2>said || exit 1
 grep -q "record --append continues a trace" said || { cat said; exit 1; }
-record_until 40 b.tct --append --pid "$target"
+record_until $(($(windows b.tct) + 20)) b.tct --append --pid "$target"
 interrupt
 reports b.tct more
 judge <<'PY'

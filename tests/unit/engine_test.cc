@@ -38,6 +38,7 @@ struct World {
   std::set<std::size_t> held;       // pages that are always busy
   std::map<std::size_t, unsigned> tries;
   std::function<bool(std::size_t page)> touched;  // instead of `hot`
+  std::function<void()> on_move;
   std::uint64_t moves = 0, moves_without_room = 0;
   std::vector<std::size_t> batch_sizes;
 };
@@ -222,6 +223,7 @@ class ScriptedMover final : public Mover {
       outcomes[i] = MoveOutcome::kMoved;
       if (world_.moves < world_.script.size()) outcomes[i] = world_.script[world_.moves];
       ++world_.moves;
+      if (world_.on_move) world_.on_move();
       const std::size_t page = moves[i].vpn.get() - 0x1000;
       ++world_.tries[page];
       if (world_.held.contains(page)) outcomes[i] = MoveOutcome::kBusy;
@@ -619,6 +621,72 @@ TEST(MoveQueue, TakesOneAddressSpaceAndKeepsTheOrderOfTheOthers) {
   EXPECT_EQ(queue.pages(), PageCount(513));
 }
 
+TEST(MoveQueue, WhatLeavesATierComesForwardAndWhatFindsNoRoomIsDropped) {
+  const auto move = [](std::uint64_t vpn, unsigned from) {
+    return Move{Asid(1),
+                Vpn(vpn),
+                kOrder4K,
+                TierId(static_cast<std::uint8_t>(from)),
+                TierId(static_cast<std::uint8_t>(from + 1)),
+                Heat(1),
+                0};
+  };
+  MoveQueue queue;
+  for (const Move& m : {move(1, 0), move(2, 0), move(3, 1), move(4, 0), move(5, 1)}) queue.push(m);
+  EXPECT_FALSE(queue.bring_forward(TierId(2)));
+  EXPECT_EQ(queue.front().vpn, Vpn(1));
+  EXPECT_TRUE(queue.bring_forward(TierId(1)));
+  std::vector<Move> batch;
+  queue.take(PageCount(1), batch);
+  EXPECT_EQ(batch[0].vpn, Vpn(3));
+  EXPECT_EQ(queue.drop(TierId(1)), PageCount(3));
+  EXPECT_EQ(queue.pages(), PageCount(1));
+  EXPECT_EQ(queue.front().vpn, Vpn(5));
+}
+
+/// Keeps what a policy is told.
+class Listener final : public Policy {
+ public:
+  Listener(std::unique_ptr<Policy> policy, std::vector<Feedback>& told)
+      : policy_(std::move(policy)), told_(told) {}
+  std::string_view name() const override { return policy_->name(); }
+  std::span<const std::string_view> rules() const override { return policy_->rules(); }
+  Plan decide(const View& view) override {
+    told_.push_back(view.feedback);
+    return policy_->decide(view);
+  }
+
+ private:
+  std::unique_ptr<Policy> policy_;
+  std::vector<Feedback>& told_;
+};
+
+TEST_F(EngineTest, APolicyIsToldWhatMovesCostOfLate) {
+  Nanoseconds a_page = 50us;
+  world_.on_move = [&] { system_.cpu += a_page; };
+  build();
+  std::vector<Feedback> told;
+  PolicyRegistry registry;
+  register_builtin_policies(registry);
+  engine_->set_policy(std::make_unique<Listener>(*registry.make("auto", {}, 1), told));
+  // The hot set is another one every five epochs, so that there is always something to move.
+  std::size_t first = 0;
+  const auto change = [&] {
+    std::fill(world_.hot.begin(), world_.hot.end(), false);
+    first = (first + 500) % 1500;
+    std::fill_n(world_.hot.begin() + static_cast<std::ptrdiff_t>(first), 400, true);
+    run_until(world_.clock + 5s);
+  };
+  change();
+  ASSERT_FALSE(told.empty());
+  EXPECT_EQ(told.back().page_move, 0ns) << "a few pages tell little";
+  for (int i = 0; i < 6; ++i) change();
+  EXPECT_NEAR(static_cast<double>(told.back().page_move.count()), 50e3, 1e3);
+  a_page = 5us;
+  for (int i = 0; i < 40; ++i) change();
+  EXPECT_NEAR(static_cast<double>(told.back().page_move.count()), 5e3, 500);
+}
+
 TEST_F(EngineTest, AnExecIsFollowedUnderANewIdentity) {
   build();
   run_until(world_.clock + 1500ms);
@@ -626,6 +694,20 @@ TEST_F(EngineTest, AnExecIsFollowedUnderANewIdentity) {
   run_until(world_.clock + 2s);
   ASSERT_EQ(tracker_->attached.size(), 2u);
   EXPECT_NE(tracker_->attached[0], tracker_->attached[1]);
+}
+
+TEST_F(EngineTest, AnExecIsFollowedAlthoughTheAddressSpaceLivesOn) {
+  // As of a child of vfork(), which had that of its parent.
+  process_.stack = 0x7ffc0000;
+  build();
+  run_until(world_.clock + 1500ms);
+  process_.stack = 0x7ffd0000;
+  run_until(world_.clock + 2s);
+  ASSERT_EQ(tracker_->attached.size(), 2u);
+  EXPECT_NE(tracker_->attached[0], tracker_->attached[1]);
+  process_.stack = 0;  // whoever may not know, or whose main thread has ended
+  run_until(world_.clock + 2s);
+  EXPECT_EQ(tracker_->attached.size(), 2u);
 }
 
 TEST_F(EngineTest, AnExitedProcessIsForgotten) {

@@ -72,6 +72,37 @@ TreeSystem with_process(const std::string& command, const std::string& state = "
   return system;
 }
 
+TEST(IdentifyProcess, AnotherProgramHasAnotherStack) {
+  const auto forked = ::fork();
+  ASSERT_GE(forked, 0);
+  if (forked == 0) {
+    // Its child has its address space until it is another program.
+    const pid_t lent = ::vfork();
+    if (lent == 0) {
+      ::execlp("sleep", "sleep", "60", nullptr);
+      ::_exit(127);
+    }
+    ::waitpid(lent, nullptr, 0);
+    ::_exit(0);
+  }
+  const auto system = make_real_system();
+  const auto parent = identify_process(*system, Pid(forked));
+  std::optional<ProcessIdentity> child;
+  for (int i = 0; i < 500 && !child; ++i) {
+    ::usleep(10000);
+    const auto children =
+        system->read_file(fmt::format("/proc/{0}/task/{0}/children", forked)).value_or("");
+    if (const auto pid = parse_u64(trim(children)))
+      if (auto found = identify_process(*system, Pid(static_cast<std::int32_t>(*pid))))
+        if (found->command == "sleep") child = *found;
+  }
+  ASSERT_TRUE(parent && child);
+  EXPECT_TRUE(has_another_image(*parent, *child));
+  EXPECT_FALSE(has_another_image(*parent, *parent));
+  ::kill(child->pid.get(), SIGKILL);
+  ::waitpid(forked, nullptr, 0);
+}
+
 TEST(IdentifyProcess, ACommandOfAnyBytesIsMadePrintable) {
   const auto found = identify_process(with_process("a\xff\x1b[2J\xc3\xbc\xe2\x82)"), Pid(5));
   ASSERT_TRUE(found) << found.error().message;

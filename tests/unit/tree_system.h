@@ -14,7 +14,7 @@
 
 namespace thermocline {
 
-class TreeSystem final : public System {
+class TreeSystem : public System {
  public:
   /// The format of ./capture: "=== PATH" and its content; "=== DIR/"; "=== LINK -> TARGET".
   static TreeSystem of_machine(const std::string& name) {

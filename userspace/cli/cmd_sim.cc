@@ -13,6 +13,7 @@
 #include "emulation/sim/recorded.h"
 #include "emulation/sim/sweep.h"
 #include "policies/plugin/plugin_policy.h"
+#include "policies/plugin/plugin_process.h"
 #include "trace/trace_reader.h"
 
 namespace thermocline::cli {
@@ -113,6 +114,10 @@ Result<std::string> code_version(const std::string& plugin_dir) {
   if (!plugin_dir.empty()) {
     TC_ASSIGN(const auto plugins, find_plugins(plugin_dir));
     for (const PluginFile& plugin : plugins) files.push_back(plugin.path);
+    if (!plugins.empty()) {
+      TC_ASSIGN(const std::string host, plugin::host_program());
+      files.push_back(host);
+    }
   }
   std::uint64_t code = lab::fingerprint("");
   for (const std::string& file : files) {

@@ -288,6 +288,14 @@ std::uint64_t Daemon::loaded_latency_ns(const Tier& tier) {
   Nanoseconds latest{};
   for (const NodeId node : tier.nodes) {
     auto probe = probes_.find(node);
+    if (probe != probes_.end() && probe->second && !probe->second->in_place()) {
+      if (moved_probes_.insert(node).second)
+        log(fmt::format(
+            "the page by which the latency of node {} is measured has left it; another is taken "
+            "as soon as the node has one to spare",
+            node.get()));
+      probe = probes_.erase(probe), probe = probes_.end();
+    }
     if (probe == probes_.end()) {
       auto opened = LatencyProbe::open(node);
       // Full just now: another time.

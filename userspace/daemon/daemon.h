@@ -74,6 +74,7 @@ class Daemon {
   std::vector<TenantMembers> tenants_;  ///< as targets() found them
   InterleaveWeights interleave_{system_};
   std::map<NodeId, std::optional<LatencyProbe>> probes_;  ///< none: can't be measured
+  std::set<NodeId> moved_probes_;                         ///< nodes of which that was told
   Nanoseconds probed_{};                                  ///< when latencies were measured
   std::map<TierId, std::uint64_t> loaded_latency_;
   Nanoseconds started_{};

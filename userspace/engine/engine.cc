@@ -129,6 +129,22 @@ void MoveQueue::take(PageCount limit, std::vector<Move>& out) {
   pages_ -= taken;
 }
 
+bool MoveQueue::bring_forward(TierId from) {
+  return std::stable_partition(moves_.begin(), moves_.end(), [from](const Move& move) {
+           return move.from == from;
+         }) != moves_.begin();
+}
+
+PageCount MoveQueue::drop(TierId to) {
+  PageCount dropped;
+  std::erase_if(moves_, [&](const Move& move) {
+    if (move.to == to) dropped += move.order.pages();
+    return move.to == to;
+  });
+  pages_ -= dropped;
+  return dropped;
+}
+
 void MoveQueue::clear() {
   moves_.clear();
   pages_ = PageCount(0);
@@ -247,6 +263,7 @@ void Engine::begin_epoch(Nanoseconds now) {
   if (next_policy_) {
     parts_.policy = std::move(next_policy_);
     heat_.keep_touches(parts_.policy->needs_touches());
+    plugin_cpu_ = Nanoseconds(0);
   }
   // Looks while it rested.
   counters_.tracking_cpu += tracking_cpu_epoch_ - charged_;
@@ -483,6 +500,8 @@ void Engine::refresh_targets() {
       heat_.forget(target.process.asid);
       target = Target{};
     }
+    if (target.attached && has_another_image(target.process, process))
+      lose(target, Error{ErrorKind::kNotFound, "another image"});
     if (target.attached) {
       target.process.command = process.command;
       look_for_unseen(target, process.cpu_ticks);
@@ -922,9 +941,7 @@ void Engine::decide() {
   feedback_.windows = windows_done_;
   feedback_.window = window_;
   feedback_.epoch = last_epoch_duration_;
-  const PageCount tried = ledger_.totals().promotions.tried + ledger_.totals().demotions.tried;
-  if (tried.get() > 0)
-    feedback_.page_move = counters_.moving_cpu / static_cast<std::int64_t>(tried.get());
+  learn_page_move();
   feedback_.accessed_page_windows =
       counters_.accessed_page_windows - epoch_base_.accessed_page_windows;
   feedback_.accessed_page_windows_fast =
@@ -946,10 +963,9 @@ void Engine::decide() {
     feedback_.changed = false;
     for (auto& [pid, target] : targets_) target.fade_due = false;
     counters_.deciding_cpu += parts_.system.process_cpu_time() - before;
-    // A plug-in's process is not this one. Another policy begins at 0.
+    // A plug-in's process is not this one.
     if (const auto plugin = parts_.policy->plugin_health()) {
-      const Nanoseconds used =
-          plugin->cpu - (plugin->cpu < plugin_cpu_ ? Nanoseconds(0) : plugin_cpu_);
+      const Nanoseconds used = std::max(plugin->cpu - plugin_cpu_, Nanoseconds(0));
       counters_.deciding_cpu += used;
       tracking_cpu_epoch_ += used;
       plugin_cpu_ = plugin->cpu;
@@ -1049,6 +1065,21 @@ void Engine::overrule(const View& view, std::vector<Move> kept_fast, Plan& plan)
         sum(fast, [](const NodeState& node) { return node.free + node.cpu_lists; }));
     if (missing > PageCount(0)) make_headroom(view, missing, plan);
   }
+}
+
+void Engine::learn_page_move() {
+  constexpr std::int64_t kMemory = 8;     // decisions after which something was tried
+  constexpr std::int64_t kEnough = 1024;  // a first batch, or one that was held up, tells little
+  const PageCount tried = ledger_.totals().promotions.tried + ledger_.totals().demotions.tried;
+  if (tried == page_moves_known_) return;
+  const auto pages = static_cast<std::int64_t>((tried - page_moves_known_).get());
+  page_moves_ += (pages * 1024 - page_moves_) / kMemory;
+  page_moves_cpu_ +=
+      (1024 * (counters_.moving_cpu - moving_cpu_known_) - page_moves_cpu_) / kMemory;
+  page_moves_known_ = tried;
+  moving_cpu_known_ = counters_.moving_cpu;
+  if (tried.get() >= kEnough)
+    feedback_.page_move = page_moves_cpu_ / std::max<std::int64_t>(page_moves_, 1);
 }
 
 void Engine::look_closer() {
@@ -1168,17 +1199,24 @@ bool Engine::move_batch(Nanoseconds now) {
   }
   MoveQueue& queue = demotions_.empty() ? spares_ : demotions_;
   NodeRoom where = roomiest_node(queue.front().to);
+  const auto fits = [&] { return where.pages >= queue.front().order.pages(); };
+  // What leaves the slower tier for a still slower one makes room there.
+  for (std::size_t t = 1; t < tiers_.size() && !fits(); ++t) {
+    if (!queue.bring_forward(queue.front().to)) break;
+    where = roomiest_node(queue.front().to);
+  }
   // A tier between two others may be full of pages of which some are about to leave for the faster
   // one: a batch passes them through its headroom.
-  if (where.pages < queue.front().order.pages() && !promotions_.empty() &&
-      promotions_.front().from == queue.front().to && queue.front().to != tiers_.back().id)
-    where = roomiest_node(queue.front().to, options_.batch);
-  if (where.pages < queue.front().order.pages()) {
-    // No room on the slower tier either. Promotions may still find some.
-    ledger_.abandon(demotions_.pages());
-    demotions_.clear();
-    spares_.clear();
-    return !promotions_.empty();
+  if (!fits() && !promotions_.empty() && promotions_.front().from == queue.front().to &&
+      queue.front().to != tiers_.back().id)
+    where = roomiest_node(queue.front().to,
+                          std::min(options_.batch, PageCount(options_.headroom.get() / 2)));
+  if (!fits()) {
+    // No room on the slower tier either. Promotions and moves between others may still find some.
+    const TierId full = queue.front().to;
+    ledger_.abandon(demotions_.drop(full));
+    spares_.drop(full);
+    return !promotions_.empty() || !demotions_.empty();
   }
   run_moves(queue, where, Direction::kDemotion, now);
   return true;

@@ -143,6 +143,10 @@ class MoveQueue {
   /// Takes what one call of a mover can do: the first move, and after it those of the same address
   /// space to the same tier, up to `limit` pages. The others keep their order.
   void take(PageCount limit, std::vector<Move>& out);
+  /// Puts the moves from a tier before all others, in their order. False when there are none.
+  bool bring_forward(TierId from);
+  /// Forgets the moves to a tier, and tells how many pages they were.
+  PageCount drop(TierId to);
   void clear();
 
  private:
@@ -343,6 +347,8 @@ class Engine : private RoundSink {
   void look_closer();
   /// Sets next_epoch_ by what the plan holds and what this epoch cost.
   void pace();
+  /// What moving a page costs, of late.
+  void learn_page_move();
   /// One batch; false when nothing is left to do.
   bool move_batch(Nanoseconds now);
   void end_epoch(Nanoseconds now);
@@ -380,8 +386,12 @@ class Engine : private RoundSink {
   std::vector<TierState> tiers_;
   std::vector<TenantMembers> tenants_;
   std::vector<TenantStatus> tenant_status_;
-  InterleaveAdvice interleave_;  ///< as told last
-  Nanoseconds plugin_cpu_{};     ///< of the policy's process, as counted so far
+  InterleaveAdvice interleave_;   ///< as told last
+  Nanoseconds plugin_cpu_{};      ///< of the policy's process, as counted so far
+  std::int64_t page_moves_ = 0;   ///< tried of late, times 1024
+  Nanoseconds page_moves_cpu_{};  ///< CPU time of these, times 1024
+  PageCount page_moves_known_;    ///< tried when that was learned
+  Nanoseconds moving_cpu_known_{};
   std::uint64_t maps_turn_ = 0;
 
   RoundSource* rounds_;                       ///< of the tracker; null = it scans when it is asked

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <span>
 
 #ifdef __x86_64__
 #include <emmintrin.h>
@@ -23,10 +24,21 @@ constexpr std::size_t kLoads = kPageSize / kStep;
 constexpr std::size_t kRounds = 9;
 
 /// Where the page at an address lies now; -1 = nobody can tell.
-int node_of(void* page) {
+int node_of(const std::byte* page) {
   int node = -1;
-  return ::get_mempolicy(&node, nullptr, 0, page, MPOL_F_NODE | MPOL_F_ADDR) == 0 ? node : -1;
+  return ::get_mempolicy(&node, nullptr, 0, const_cast<std::byte*>(page),
+                         MPOL_F_NODE | MPOL_F_ADDR) == 0
+             ? node
+             : -1;
 }
+
+#ifdef __x86_64__
+Nanoseconds median_of(std::span<Nanoseconds> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+#endif
 
 }  // namespace
 
@@ -57,7 +69,7 @@ Result<LatencyProbe> LatencyProbe::open(NodeId node) {
     void* next = bytes + (i + 13) % kLoads * kStep;
     *reinterpret_cast<void**>(bytes + i * kStep) = next;
   }
-  if (node_of(memory) != node.get())
+  if (node_of(bytes) != node.get())
     return fail(ErrorKind::kNotFound, "node {} has no page to spare to measure its latency",
                 node.get());
   // The kernel demotes even pages with a policy, but not locked ones.
@@ -69,10 +81,14 @@ Result<LatencyProbe> LatencyProbe::open(NodeId node) {
 #endif
 }
 
+bool LatencyProbe::in_place() const {
+  return node_of(page_.bytes().data()) == node_.get();
+}
+
 Nanoseconds LatencyProbe::measure(const System& system) {
 #ifdef __x86_64__
+  if (!in_place()) return Nanoseconds{};
   std::byte* const bytes = page_.bytes().data();
-  if (node_of(bytes) != node_.get()) return Nanoseconds{};
   std::array<Nanoseconds, kRounds> rounds;
   for (Nanoseconds& round : rounds) {
     for (std::size_t i = 0; i < kLoads; ++i) _mm_clflush(bytes + i * kStep);
@@ -82,13 +98,14 @@ Nanoseconds LatencyProbe::measure(const System& system) {
     for (std::size_t i = 0; i < kLoads; ++i) at = *static_cast<void* const*>(const_cast<void*>(at));
     round = (system.now() - begun) / static_cast<int>(kLoads);
   }
-  std::nth_element(rounds.begin(), rounds.begin() + kRounds / 2, rounds.end());
-  const Nanoseconds now = rounds[kRounds / 2];
-  smoothed_ = smoothed_.count() == 0 ? now : (3 * smoothed_ + now) / 4;
+  last_[measured_++ % kKept] = median_of(rounds);
+  if (measured_ < kEnough) return Nanoseconds{};
+  auto known = last_;
+  return median_of(std::span(known).first(std::min(measured_, kKept)));
 #else
   (void)system;
+  return Nanoseconds{};
 #endif
-  return smoothed_;
 }
 
 }  // namespace thermocline

@@ -4,6 +4,9 @@
 // about 300 times what it measures.
 #pragma once
 
+#include <array>
+#include <cstddef>
+
 #include "base/result.h"
 #include "base/system.h"
 
@@ -15,15 +18,19 @@ class LatencyProbe {
   /// where that can't be had or lines can't be flushed.
   [[nodiscard]] static Result<LatencyProbe> open(NodeId node);
 
-  /// 0 when the page is no longer on the node. Else the median of a few rounds, smoothed over
-  /// measurements: three parts of what was known, one of the new one.
+  /// Whether the page still lies on the node.
+  [[nodiscard]] bool in_place() const;
+  /// Median of the last five measurements, of which each is the median of a few rounds: what holds
+  /// up one of them is not told. 0 until there have been three, and when the page is not in place.
   [[nodiscard]] Nanoseconds measure(const System& system);
 
  private:
+  static constexpr std::size_t kKept = 5, kEnough = 3;
   LatencyProbe(SharedMapping page, NodeId node) : page_(std::move(page)), node_(node) {}
   SharedMapping page_;
   NodeId node_;
-  Nanoseconds smoothed_{};
+  std::array<Nanoseconds, kKept> last_{};
+  std::size_t measured_ = 0;
 };
 
 }  // namespace thermocline

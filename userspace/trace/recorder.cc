@@ -97,12 +97,15 @@ void Recorder::refresh_targets() {
   for (const ProcessIdentity& process : *found) {
     seen.insert(process.pid);
     Target& target = targets_[process.pid];
-    if (target.attached && target.process.start_ticks == process.start_ticks) {
+    const bool same = target.process.start_ticks == process.start_ticks;
+    const bool other_image = same && has_another_image(target.process, process);
+    if (target.attached && same && !other_image) {
       tell_process(target);
       continue;
     }
     if (target.attached) parts_.tracker->detach(target.process.asid);
-    if (target.process.start_ticks != process.start_ticks) target = Target{};
+    if (!same) target = Target{};
+    if (target.attached && other_image) ++target.generation;
     attach(target, process);
   }
   counts_.processes = 0;

@@ -54,9 +54,9 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   if (open == std::string::npos || close == std::string::npos || close < open)
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
   const std::vector<std::string_view> fields = words(std::string_view(*text).substr(close + 1));
-  // Fields 3, 9, 14, 15, 20 and 22 of proc(5).
+  // Fields 3, 9, 14, 15, 20, 22 and 28 of proc(5).
   constexpr std::size_t kState = 0, kFlags = 6, kUser = 11, kKernel = 12, kThreads = 17,
-                        kStartTime = 19;
+                        kStartTime = 19, kStack = 25;
   constexpr std::uint64_t kKernelThread = 0x00200000;  // PF_KTHREAD
   if (fields.size() <= kStartTime)
     return fail(ErrorKind::kFailure, "can't understand {}", proc_path(pid, "stat"));
@@ -80,7 +80,12 @@ Result<ProcessIdentity> identify_process(const System& system, Pid pid, unsigned
   identity.asid = make_asid(pid, start, generation);
   identity.command = std::move(command);
   identity.cpu_ticks = user + kernel;
+  if (fields.size() > kStack) identity.stack = parse_u64(fields[kStack]).value_or(0);
   return identity;
+}
+
+bool has_another_image(const ProcessIdentity& known, const ProcessIdentity& now) {
+  return known.stack != 0 && now.stack != 0 && known.stack != now.stack;
 }
 
 bool has_second_mmu(const System& system, Pid pid) {

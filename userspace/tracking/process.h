@@ -21,7 +21,13 @@ struct ProcessIdentity {
   std::string
       command;  ///< comm, at most 15 characters, made printable(): any user may set any bytes
   std::uint64_t cpu_ticks = 0;  ///< CPU time so far in clock ticks: not a part of who it is
+  std::uint64_t stack = 0;      ///< where its stack begins (field 28); 0 = not to be known
 };
+
+/// Whether a process that is still there has another address space than the one it was known by,
+/// although that one lives on: vfork() lends a child that of its parent until it becomes another
+/// program.
+[[nodiscard]] bool has_another_image(const ProcessIdentity& known, const ProcessIdentity& now);
 
 /// Address-space id: pid (22 bits), start time in ticks (36 bits), image generation (6 bits, counts
 /// what the same process exec'd while we watched). Never 0, the same on every tracker.
