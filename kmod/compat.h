@@ -9,6 +9,12 @@
 #include <linux/mm.h>
 #include <linux/percpu.h>
 #include <linux/version.h>
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#else
+#include <linux/leafops.h>
+#endif
 
 #include <asm/cpufeature.h>
 #include <asm/invpcid.h>
@@ -19,16 +25,60 @@
 #error "thermocline needs Linux 6.1 or later"
 #endif
 
-/** thermocline_page_is_shared() - whether @page has another owner, as far as its kernel knows; never a wrong no */
+/**
+ * thermocline_page_is_shared() - whether @page has another owner, as far as its kernel knows; never a wrong no
+ *
+ * From 6.10 on page_mapcount() is there no more, and until 6.14 folio_likely_mapped_shared() goes by the first
+ * page of a folio alone; so it is counted here.
+ */
 static __always_inline bool thermocline_page_is_shared(struct page *page)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
 	return page_mapcount(page) > 1;
 #elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
-	return folio_likely_mapped_shared(page_folio(page));
+	const struct folio *const folio = page_folio(page);
+	int owners = atomic_read(&page->_mapcount) + 1;
+
+	if (folio_test_large(folio))
+		owners += folio_entire_mapcount(folio);
+	return owners > 1;
 #else
 	return folio_maybe_mapped_shared(page_folio(page));
 #endif
+}
+
+/** thermocline_moving_pte() - @pte isn't present, as its page, number @pfn, is on its way to another place */
+static inline bool thermocline_moving_pte(pte_t pte, unsigned long *pfn)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+	const swp_entry_t entry = pte_to_swp_entry(pte);
+
+	if (!is_migration_entry(entry))
+		return false;
+	*pfn = swp_offset_pfn(entry);
+#else
+	const softleaf_t entry = softleaf_from_pte(pte);
+
+	if (!softleaf_is_migration(entry))
+		return false;
+	*pfn = softleaf_to_pfn(entry);
+#endif
+	return true;
+}
+
+/** thermocline_moving_pmd() - the same for a huge page */
+static inline bool thermocline_moving_pmd(pmd_t pmd, unsigned long *pfn)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+	if (!is_pmd_migration_entry(pmd))
+		return false;
+	*pfn = swp_offset_pfn(pmd_to_swp_entry(pmd));
+#else
+	if (!pmd_is_migration_entry(pmd))
+		return false;
+	*pfn = softleaf_to_pfn(softleaf_from_pmd(pmd));
+#endif
+	return true;
 }
 
 /** thermocline_page_flags() - the flags of @page itself, not of its folio */

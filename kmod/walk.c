@@ -318,6 +318,25 @@ static bool is_told_in_part(const struct walk *w, unsigned long address)
 	       (w->range > w->ranges && range_end(w->range - 1) > address);
 }
 
+/* Pages of 4 KiB from w->address on, of the huge page @pmd, are there, and that is all. False: no room. */
+static bool tell_unknown(struct walk *w, pmd_t pmd, u32 count)
+{
+	struct thermocline_run *run = &w->att->run;
+	u16 node = THERMOCLINE_NODE_NONE;
+	u32 word;
+
+	if (!open_run(w, w->address, THERMOCLINE_ORDER_4K, false))
+		return false;
+	for (word = 0; word * 64 < count; word++)
+		run->map[THERMOCLINE_PRESENT][word] = ~0ull >> (64 - min(count - word * 64, 64u));
+	if (pmd_present(pmd))
+		find_node(&w->att->nodes, pmd_pfn(pmd), &node);
+	add_nodes(run, node, count);
+	run->count = count;
+	close_run(w);
+	return true;
+}
+
 /* Huge pages whose entries are read in one hold of their lock. */
 #define LEAVES_AT_ONCE 32u
 
@@ -335,8 +354,9 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 	u32 room;
 
 	if (unlikely(is_told_in_part(w, address))) {
-		/* Records go up; the next pass tells it whole. */
-		w->scan->skipped_pages += (address + PMD_SIZE - w->address) >> PAGE_SHIFT;
+		/* Records go up; the next pass tells it whole. Until then its rest is there, and unknown. */
+		if (!tell_unknown(w, READ_ONCE(*pmdp), (address + PMD_SIZE - w->address) >> PAGE_SHIFT))
+			return false;
 		w->address = address + PMD_SIZE;
 		return true;
 	}
@@ -351,10 +371,13 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 		const u64 bit = 1ull << (run->count % 64);
 		bool observable = false, young = false;
 		u16 node = THERMOCLINE_NODE_NONE;
+		unsigned long moving;
 
-		if (unlikely(!pmd_present(pmd) || !pmd_leaf(pmd)))
+		if (unlikely(!pmd_present(pmd) && thermocline_moving_pmd(pmd, &moving))) {
+			find_node(&w->att->nodes, moving, &node);
+		} else if (unlikely(!pmd_present(pmd) || !pmd_leaf(pmd))) {
 			break; /* something else, or split since: the walk looks at this address again */
-		if (likely(!is_huge_zero(vma, pmd))) {
+		} else if (likely(!is_huge_zero(vma, pmd))) {
 			const unsigned long pfn = pmd_pfn(pmd);
 
 			find_node(&w->att->nodes, pfn, &node);
@@ -401,9 +424,12 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 #define LINE 8u
 #define LINE_BITS 0xffull
 
+/* In an entry that isn't present: what it stands for (asm/pgtable_64.h). */
+#define SWAP_TYPE (~0ull << (64 - SWP_TYPE_BITS))
+
 /* What a kind of entries has in common, besides its node. */
-#define KIND_PRESENT 1u /* they map a page */
-#define KIND_PLAIN 2u /* that is a page like any other, not a shared zero page */
+#define KIND_PRESENT 1u /* they map a page, or will again when it has been moved */
+#define KIND_PLAIN 2u /* that is a page like any other, no shared zero page, and not being moved */
 #define KIND_DIRTY 4u /* they are dirty by another bit than the CPU's, such as 6.12's "saved dirty" */
 #define KIND_INVERTED 8u /* they have no access rights, and their page numbers are inverted */
 
@@ -464,8 +490,18 @@ static noinline void learn_kind(struct walk *w, struct kind *kind, pte_t pte)
 	kind->node = THERMOCLINE_NODE_NONE;
 	kind->flags = 0;
 	if (!pte_present(pte)) {
-		kind->mask = _PAGE_PRESENT | _PAGE_PROTNONE;
-		kind->like = 0;
+		unsigned long pfn;
+
+		if (unlikely(thermocline_moving_pte(pte, &pfn))) {
+			/* It will be there again in a moment: present, and nobody can tell more. */
+			kind->flags = KIND_PRESENT;
+			find_node(&w->att->nodes, pfn, &kind->node);
+			kind->mask = ~0ull;
+			kind->like = value;
+			return;
+		}
+		kind->mask = _PAGE_PRESENT | _PAGE_PROTNONE | SWAP_TYPE;
+		kind->like = value & kind->mask;
 		return;
 	}
 	kind->flags |= KIND_PRESENT | (value & _PAGE_PRESENT ? 0 : KIND_INVERTED);
@@ -874,7 +910,7 @@ static bool is_unscannable(struct vm_area_struct *vma)
 static bool step_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, unsigned long end,
 		     bool prune)
 {
-	unsigned long next;
+	unsigned long next, moving;
 	bool whole;
 	pmd_t pmd;
 	u32 idle;
@@ -882,9 +918,11 @@ static bool step_pmd(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, un
 	for (; w->address < end; w->address = next, pmdp++) {
 		next = pmd_addr_end(w->address, end);
 		pmd = READ_ONCE(*pmdp);
-		if (pmd_none(pmd) || !pmd_present(pmd))
-			continue; /* nothing, or a huge page in swap or under migration */
-		if (pmd_leaf(pmd))
+		if (pmd_none(pmd))
+			continue;
+		if (!pmd_present(pmd) && !thermocline_moving_pmd(pmd, &moving))
+			continue; /* a huge page of a device */
+		if (!pmd_present(pmd) || pmd_leaf(pmd))
 			return read_pmds(w, vma, pmdp, end);
 		if (unlikely(!is_table(pmd)))
 			continue;

@@ -207,7 +207,8 @@ struct thermocline_range {
  * with CLEAR, and where THERMOCLINE_FEATURE_FLUSH is told. Without it, a touch through a translation that
  * a CPU still has cached goes unseen, as in the kernel's own ageing; with it, none does, at the price of
  * interrupting those CPUs and of emptying their whole TLBs, what they have of other processes included.
- * CPUs that idle are left alone, and flush when they run the target again.
+ * (An address space that AMD's INVLPGB has given one number on all CPUs, since Linux 6.15, may be cached
+ * on any: there it is all CPUs.) CPUs that idle are left alone, and flush when they run the target again.
  */
 #define THERMOCLINE_SCAN_FLUSH (1u << 1)
 /**
@@ -260,8 +261,7 @@ struct thermocline_range {
  * @entries: out: table entries looked at, present or not (4 KiB entries and 2 MiB leaves)
  * @accessed: out: entries found accessed
  * @skipped_pages: out: 4 KiB pages of address space in areas that can't be scanned: hugetlb, DAX,
- *	and PFN, IO and mixed mappings; and the rest of a huge page whose first part was small pages
- *	when this pass read it. No record covers them; they are unknown, not cold.
+ *	and PFN, IO and mixed mappings. No record covers them; they are unknown, not cold.
  * @elapsed_ns: out: time of the call
  * @max_lock_ns: out: longest single hold of the mmap lock in this call
  * @lock_drops: out: times the mmap lock was let go and taken again
@@ -271,7 +271,9 @@ struct thermocline_range {
  *
  * Records come by rising address. Addresses that were asked for, that are not among the skipped ones
  * and that no record covers have no page present. A huge page that a range touches only in part is
- * reported (and cleared) whole, and once. Swapped and migrating pages are not present. The shared
+ * reported (and cleared) whole, and once. Swapped pages are not present. Pages that are being moved
+ * just now, and the rest of a huge page whose first part was small pages when this pass read it, are
+ * present and not observable: unknown, not cold. The shared
  * zero page is present, not observable, with no node. Once the address space has had a second MMU on
  * it (a KVM guest, a device), entries that are not accessed are not observable. An area that was
  * mapped with PROT_NONE keeps its pages and its bits.

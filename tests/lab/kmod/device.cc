@@ -106,7 +106,11 @@ Pass Device::scan(std::uint32_t flags, const std::vector<Range>& ranges, std::si
         pass.malformed = "the cleared flag doesn't match the request";
       if (record->idle) {
         if ((flags & THERMOCLINE_SCAN_PRUNE) == 0) pass.malformed = "idle without being asked";
-        pass.idle.emplace_back(record->first.get(), record->pages().get());
+        if (!pass.idle.empty() &&
+            pass.idle.back().first + pass.idle.back().second == record->first.get())
+          pass.idle.back().second += record->pages().get();
+        else
+          pass.idle.emplace_back(record->first.get(), record->pages().get());
         idle_pages += record->pages().get();
       } else if (record->present.population() == 0) {
         pass.malformed = "a record of nothing";

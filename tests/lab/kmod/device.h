@@ -29,7 +29,8 @@ struct Pass {
   int error = 0;          ///< errno of the call that failed; what is below is of those before it
   std::string malformed;  ///< not empty: the records don't follow the format, and how
   Pages pages;            ///< present entries only
-  /// First page and count of 4 KiB pages of each idle record.
+  /// First page and count of 4 KiB pages of idle records; those that join are one: a record ends
+  /// where the lock was let go.
   std::vector<std::pair<std::uint64_t, std::uint64_t>> idle;
   std::uint64_t idle_pages = 0;
   std::uint64_t calls = 0, records = 0, bytes = 0, entries = 0, accessed = 0, skipped = 0;

@@ -455,15 +455,72 @@ TEST_F(KmodHuge, ALeafThatCameUnderThePassIsLeftToTheNext) {
   };
   // As if the pass had come as far as page 10, one range, and page 600, two.
   const thermocline_scan one = scan_from({{first, 1024}}, first + 10);
+  const auto expect_unknown = [&](const thermocline_scan& scan, std::uint64_t from,
+                                  std::uint64_t count) {
+    thermocline_record record{};
+    std::memcpy(&record, buffer.data(), sizeof(record));
+    EXPECT_EQ(record.first_page, from);
+    EXPECT_EQ(record.count, count);
+    EXPECT_EQ(record.order, 0u);
+    EXPECT_EQ(scan.skipped_pages, 0u);
+  };
   EXPECT_EQ(one.entries, 1u) << "the second leaf";
-  EXPECT_EQ(one.skipped_pages, 502u);
+  EXPECT_EQ(one.records, 2u);
+  expect_unknown(one, first + 10, 502);
   const thermocline_scan two = scan_from({{first + 512, 50}, {first + 600, 424}}, first + 600);
   EXPECT_EQ(two.entries, 0u);
-  EXPECT_EQ(two.skipped_pages, 424u);
+  EXPECT_EQ(two.records, 1u);
+  expect_unknown(two, first + 600, 424);
   // Nothing of the leaf was asked for before: it is told whole.
   const thermocline_scan begin = scan_from({{first + 600, 424}}, 0);
   EXPECT_EQ(begin.entries, 1u);
-  EXPECT_EQ(begin.skipped_pages, 0u);
+  EXPECT_EQ(begin.records, 1u);
+}
+
+/// A page that is on its way to another node is there: it must not look unmapped, and lose its
+/// heat.
+void expect_all_present_while_moved(Device& device, const Region& region) {
+  if (access("/sys/devices/system/node/node1", F_OK) != 0)
+    GTEST_SKIP() << "this guest has one node";
+  std::vector<void*> pages;
+  for (std::uint64_t i = 0; i < region.pages(); ++i) pages.push_back(region.page(i));
+  std::atomic<bool> stop{false};
+  std::thread mover([&] {
+    std::vector<int> status(pages.size());
+    for (int to = 1; !stop; to = 1 - to) {
+      const std::vector<int> target(pages.size(), to);
+      (void)syscall(SYS_move_pages, 0, pages.size(), pages.data(), target.data(), status.data(),
+                    kMoveOwnPages);
+    }
+  });
+  unsigned moving = 0;
+  for (unsigned scans = 0; scans < 3000 && (scans < 200 || moving == 0); ++scans) {
+    const Pass pass = device.scan(0, region.range());
+    expect_good(pass);
+    std::uint64_t told = 0;
+    for (const auto& [first, page] : pass.pages) {
+      told += std::uint64_t{1} << page.order;
+      EXPECT_GE(page.node, 0);
+      moving += page.observable ? 0 : 1;
+    }
+    EXPECT_EQ(told, region.pages()) << "scan " << scans;
+  }
+  stop = true;
+  mover.join();
+  EXPECT_GT(moving, 0u) << "no page was ever met on its way";
+}
+
+TEST_F(Kmod, PagesThatAreBeingMovedArePresent) {
+  attach_to_self();
+  const Region region(4 << 20);
+  region.write_all();
+  expect_all_present_while_moved(device_, region);
+}
+
+TEST_F(KmodHuge, LeavesThatAreBeingMovedArePresent) {
+  populate();
+  if (IsSkipped()) return;
+  expect_all_present_while_moved(device_, region_);
 }
 
 TEST_F(KmodHuge, PartOfALeafIsReportedWholeAndOnce) {
@@ -554,6 +611,41 @@ TEST_F(Kmod, MemoryThatTheProgramPlacedIsNotObservable) {
     EXPECT_EQ(kept.size(), kEnd - kBegin) << "their bits were left alone";
     EXPECT_TRUE(std::all_of(kept.begin(), kept.end(), placed));
   }
+}
+
+/// Small parts of one large page of a file, of which others map some: those, and no others, are
+/// shared.
+TEST_F(Kmod, OfALargePageOfAFileThePartsThatOthersMapAreNotObservable) {
+  attach_to_self();
+  const int file = static_cast<int>(syscall(SYS_memfd_create, "large", 0));
+  ASSERT_GE(file, 0);
+  ASSERT_EQ(ftruncate(file, kHuge), 0);
+  {
+    const Region whole(kHuge, MADV_HUGEPAGE);
+    if (mmap(whole.data(), kHuge, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) !=
+            whole.data() ||
+        madvise(whole.data(), kHuge, MADV_HUGEPAGE) != 0)
+      GTEST_SKIP() << "no huge pages of shared memory here";
+    whole.write_all();
+    const Pass pass = device_.scan(0, whole.range());
+    if (pass.pages.size() != 1) GTEST_SKIP() << "no huge page of shared memory to be had";
+  }
+  constexpr std::uint64_t kMine = 100, kTheirs = 10, kFrom = 50;
+  const auto map = [&](std::uint64_t from, std::uint64_t pages) {
+    void* const at = mmap(nullptr, pages * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+                          static_cast<off_t>(from * kPage));
+    EXPECT_NE(at, MAP_FAILED);
+    std::memset(at, 1, pages * kPage);
+    return static_cast<char*>(at);
+  };
+  const std::uint64_t first = vpn(map(0, kMine));
+  const Child child([&] { map(kFrom, kTheirs); });
+  const Pass pass = device_.scan(kClear, {{first, kMine}});
+  expect_good(pass);
+  ASSERT_EQ(pass.pages.size(), kMine);
+  for (std::uint64_t i = 0; i < kMine; ++i)
+    EXPECT_EQ(pass.pages.at(first + i).observable, i < kFrom || i >= kFrom + kTheirs) << i;
+  close(file);
 }
 
 /// What another process does with a page isn't seen, so a shared one can't be called cold.
