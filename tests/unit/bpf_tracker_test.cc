@@ -237,6 +237,27 @@ TEST_F(BpfTracker, HugePagesComeBetweenTablesInOrder) {
   EXPECT_LT(records_[1].first, records_[2].first);
 }
 
+TEST_F(BpfTracker, PagesOfATableThatCouldNotBeReadAreThereAndUnknown) {
+  Table& upper = tables_.upper[kBase];
+  upper[0] = entry(1);
+  upper[1] = entry(2);  // whose table is not among those that were copied
+  upper[2] = entry(3);
+  table(0)[511] = entry(7);
+  table(2)[0] = entry(8, pte::kAccessed);
+  const auto told = scan();
+  ASSERT_THAT(records_, SizeIs(3));
+  EXPECT_EQ(records_[1].first, kBase + PageCount(512));
+  EXPECT_EQ(records_[1].count, PageCount(512));
+  EXPECT_EQ(told.at(512), (Told{kOrder4K, false, false, false, -1}));
+  EXPECT_EQ(told.at(1023), (Told{kOrder4K, false, false, false, -1}));
+  EXPECT_EQ(told.at(1024), (Told{kOrder4K, true, true, false, 0}));
+  records_.clear();
+  (void)scan({{kBase + PageCount(600), PageCount(5)}});
+  ASSERT_THAT(records_, SizeIs(1));
+  EXPECT_EQ(records_[0].first, kBase + PageCount(600));
+  EXPECT_EQ(records_[0].count, PageCount(5));
+}
+
 TEST_F(BpfTracker, TheHugeZeroPageHasNoNodeAndTellsNothing) {
   tables_.upper[kBase][1] = 0x200000 | pte::kPresent | pte::kLeaf | pte::kAccessed;
   EXPECT_EQ(scan(), (std::map<std::uint64_t, Told>{{512, {kOrder2M, false, false, false, -1}}}));

@@ -4,6 +4,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 
 #include <cerrno>
 #include <cstring>
@@ -91,6 +96,43 @@ TEST(Forks, SameAddressesAreNotSameMemory) {
     EXPECT_EQ(shared[1].first, Vpn(9000));
   }
   EXPECT_THAT(still_shared(machine, Pid(1), Pid(7), ranges, 0), IsEmpty()) << "may not be read";
+}
+
+TEST(Forks, TheZeroPageIsNobodysMemory) {
+  // A few pages of it are written, by each for itself; of the others both only read.
+  constexpr std::size_t kPages = 1024;
+  void* const at = ::mmap(nullptr, kPages * kPageSize, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(at, MAP_FAILED);
+  ASSERT_EQ(::madvise(at, kPages * kPageSize, MADV_NOHUGEPAGE), 0);
+  auto* const memory = static_cast<volatile char*>(at);
+  const auto touch = [&] {
+    for (std::size_t i = 0; i < kPages; ++i)
+      if (i % 8 == 0)
+        memory[i * kPageSize] = 1;
+      else
+        (void)memory[i * kPageSize];
+  };
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    touch();
+    (void)!::write(ready[1], "r", 1);
+    for (;;) ::pause();
+  }
+  touch();
+  char word = 0;
+  ASSERT_EQ(::read(ready[0], &word, 1), 1);
+  const auto system = make_real_system();
+  const std::vector<ScanRange> ranges{
+      {Vpn::of_address(reinterpret_cast<std::uint64_t>(at)), PageCount(kPages)}};
+  for (std::uint64_t seed = 0; seed < 8; ++seed)
+    EXPECT_THAT(still_shared(*system, Pid(::getpid()), Pid(child), ranges, seed), IsEmpty());
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  ::munmap(at, kPages * kPageSize);
 }
 
 }  // namespace

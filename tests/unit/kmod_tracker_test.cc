@@ -254,6 +254,7 @@ class ContinuousModule : public ScriptedModule {
   }
   Result<SharedMapping> map_device(int, std::size_t bytes) override {
     EXPECT_EQ(bytes, next_ring.size());
+    if (no_mapping) return fail(ErrorKind::kFailure, "can't be mapped");
     ring = next_ring;
     return SharedMapping(ring);
   }
@@ -268,6 +269,7 @@ class ContinuousModule : public ScriptedModule {
   std::uint64_t room = ~std::uint64_t{0};  ///< the largest ring that there is memory for
   std::vector<thermocline_schedule> schedules;
   int starts = 0, stops = 0, round_rc = 0, device = -1;
+  bool no_mapping = false;
   std::span<std::byte> ring, next_ring;
 };
 
@@ -305,6 +307,16 @@ class KmodRoundsTest : public testing::Test, protected RoundSink {
   std::vector<RoundPass> passes_;
   std::vector<ErrorKind> gone_;
 };
+
+TEST_F(KmodRoundsTest, AThreadWhoseRingCanNotBeMappedIsStopped) {
+  make();
+  module_.no_mapping = true;
+  EXPECT_FALSE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.stops, 1);
+  module_.no_mapping = false;
+  EXPECT_TRUE(rounds().begin_round(request()));
+  EXPECT_EQ(module_.starts, 2);
+}
 
 TEST_F(KmodRoundsTest, OnlyWhereTheModuleCanAndTheUserWants) {
   make();

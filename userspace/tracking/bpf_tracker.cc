@@ -103,6 +103,9 @@ class Pass {
  private:
   void tell_table(const TablePage& table);
   void tell_leaves(const TablePage& upper, std::uint64_t from, std::uint64_t to);
+  /// Of a table that could not be read: its pages are there, and nobody knows more. Untold they
+  /// would look unmapped, and lose the heat they have.
+  void tell_unknown(Vpn block);
   void look_up_nodes(const TablePage& table, TableMap& known);
   [[nodiscard]] std::optional<NodeId> node_of(std::uint64_t pfn);
   void add_run(std::optional<NodeId> node, std::uint64_t count);
@@ -291,7 +294,7 @@ void Pass::add_runs(const TableMap& known, std::uint64_t from, std::uint64_t to)
   }
 }
 
-/// Huge pages among the entries [from, to) of an upper table.
+/// Huge pages among the entries [from, to) of an upper table, and tables that could not be read.
 void Pass::tell_leaves(const TablePage& upper, std::uint64_t from, std::uint64_t to) {
   std::vector<EntryObservation> entries;
   Vpn start;
@@ -305,6 +308,11 @@ void Pass::tell_leaves(const TablePage& upper, std::uint64_t from, std::uint64_t
   for (std::uint64_t i = from; i < to; ++i) {
     const std::uint64_t raw = upper.entries[i];
     const Vpn first = upper.first + PageCount(i * kBlock);
+    if (pte::present(raw) && (raw & pte::kLeaf) == 0) {
+      tell_them();
+      tell_unknown(first);
+      continue;
+    }
     const bool leaf = (raw & pte::kLeaf) != 0 && pte::present(raw);
     const MemoryArea* area = leaf ? area_of(first) : nullptr;
     const bool skip = area != nullptr && area->unscannable;
@@ -335,6 +343,17 @@ void Pass::tell_leaves(const TablePage& upper, std::uint64_t from, std::uint64_t
     ++present_;
   }
   tell_them();
+}
+
+void Pass::tell_unknown(Vpn block) {
+  const Vpn from = std::max(block, first_), to = std::min(block + PageCount(kBlock), end_);
+  const MemoryArea* area = area_of(block);
+  if (from >= to || (area != nullptr && area->unscannable)) return;
+  EntryObservation entry;
+  entry.present = true;
+  const std::vector<EntryObservation> entries((to - from).get(), entry);
+  RecordWriter(bytes_).append(header_, attachment_.sequence++, from, kOrder4K, entries);
+  done_with_record();
 }
 
 void Pass::clear_later(Vpn first, Vpn end) {
@@ -492,15 +511,17 @@ TrackerFactory bpf_tracker_factory() {
       "accessed bits, read from the page tables by a BPF program; the kernel is asked to clear "
       "them";
   factory.abilities.knows_nodes = true;
-  factory.abilities.cost = ScanCost{std::chrono::microseconds(550), std::chrono::milliseconds(9),
-                                    "measured on a shared virtual machine (AMD EPYC, Zen 5, Linux "
-                                    "6.18) with 1 GiB of 4 KiB pages, a "
-                                    "tenth of them touched: tracker_measure bpf 1024"};
+  factory.abilities.cost =
+      ScanCost{std::chrono::microseconds(580), std::chrono::milliseconds(9),
+               "measured on a shared virtual machine (Intel Xeon, Linux 6.18) with 1 GiB of 4 KiB "
+               "pages, a tenth of them touched; an idle one (AMD EPYC, Zen 5) reads in 370 us: "
+               "tracker_measure bpf 1024, docs/trackers.md"};
   factory.abilities.privilege = "root; a kernel with BTF, 6.1 or later; not locked down";
   factory.abilities.cannot_see =
       "what others did to memory that is shared or of a file, and what a second MMU touches: there "
-      "only touches count, and nothing is cold; hugetlbfs; read() or write() of files that are not "
-      "mapped; touches between reading and clearing, about a millisecond";
+      "only touches count, and nothing is cold; hugetlbfs; a process whose main thread has ended; "
+      "read() or write() of files that are "
+      "not mapped; touches between reading and clearing, about a millisecond";
   factory.probe = [](System& system, const TrackerOptions&) -> Status {
     TC_TRY(open_parts(system));
     return {};

@@ -2,6 +2,7 @@
 #include "tracking/forks.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <string>
@@ -21,6 +22,17 @@ std::uint64_t frame_of(const System& system, int pagemap, Vpn page) {
   const auto bytes = std::as_writable_bytes(std::span(&entry, 1));
   if (system.pread(pagemap, bytes, page.get() * sizeof(entry)) != sizeof(entry)) return 0;
   return parse_pagemap(entry).pfn;
+}
+
+/// Frame of the page that all reads of memory share that was never written; 0 = not to be known.
+std::uint64_t zero_frame(const System& system, int own_pagemap) {
+  void* const at = ::mmap(nullptr, kPageSize, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED) return 0;
+  (void)*static_cast<const volatile char*>(at);
+  const std::uint64_t frame =
+      frame_of(system, own_pagemap, Vpn::of_address(reinterpret_cast<std::uint64_t>(at)));
+  ::munmap(at, kPageSize);
+  return frame;
 }
 
 }  // namespace
@@ -47,6 +59,8 @@ std::vector<ScanRange> still_shared(System& system, Pid ancestor, Pid fork,
   const auto first = system.open_device(fmt::format("/proc/{}/pagemap", ancestor.get()), O_RDONLY);
   const auto second = system.open_device(fmt::format("/proc/{}/pagemap", fork.get()), O_RDONLY);
   if (!first || !second) return result;
+  const auto own = system.open_device("/proc/self/pagemap", O_RDONLY);
+  const std::uint64_t zero = own ? zero_frame(system, own->get()) : 0;
   for (const ScanRange& range : ranges) {
     std::uint64_t same = 0, all = 0;
     const std::uint64_t step = std::max<std::uint64_t>(range.count.get() / kSample, 1);
@@ -54,7 +68,7 @@ std::vector<ScanRange> still_shared(System& system, Pid ancestor, Pid fork,
       const Vpn page = range.first + PageCount(at);
       const std::uint64_t frame = frame_of(system, first->get(), page);
       const std::uint64_t other = frame == 0 ? 0 : frame_of(system, second->get(), page);
-      if (other == 0) continue;
+      if (other == 0 || frame == zero || other == zero) continue;
       ++all;
       if (frame == other) ++same;
     }

@@ -291,10 +291,16 @@ class KmodTracker final : public Tracker, public RoundSource {
     }
     if (rc < 0) return fail_errno(-rc, "can't start a scanning thread");
     attachment.ring_bytes = request.ring_bytes;
-    TC_ASSIGN(attachment.mapping,
-              system_.map_device(attachment.fd.get(), static_cast<std::size_t>(request.map_bytes)));
-    TC_ASSIGN(attachment.ring, RingReader::open(attachment.mapping.bytes()));
     attachment.lost = false;
+    const Status mapped = map_ring(attachment, static_cast<std::size_t>(request.map_bytes));
+    // A thread that nobody listens to would go on clearing bits.
+    if (!mapped) (void)system_.ioctl(attachment.fd.get(), THERMOCLINE_IOC_STOP, nullptr);
+    return mapped;
+  }
+
+  Status map_ring(Attachment& attachment, std::size_t bytes) {
+    TC_ASSIGN(attachment.mapping, system_.map_device(attachment.fd.get(), bytes));
+    TC_ASSIGN(attachment.ring, RingReader::open(attachment.mapping.bytes()));
     return {};
   }
 

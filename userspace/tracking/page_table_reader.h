@@ -35,7 +35,8 @@ struct TablePage {
 
 /// Part of an address space. Valid until the next call.
 struct TableRun {
-  /// By rising address; an upper table comes before the tables below it.
+  /// By rising address; an upper table comes before the tables below it. One of those that changed
+  /// under each look is left out, although the upper table names it.
   std::vector<TablePage> pages;
   Vpn next;                 ///< go on from here
   bool second_mmu = false;  ///< may be used by a KVM guest or a device, which set no accessed bits

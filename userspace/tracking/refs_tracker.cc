@@ -161,7 +161,7 @@ TrackerFactory refs_tracker_factory() {
   factory.abilities.grain = TrackerAbilities::Grain::kMapping;
   factory.abilities.cost =
       ScanCost{std::chrono::milliseconds(23), std::chrono::milliseconds(10),
-               "measured on a shared virtual machine (AMD EPYC, Zen 5, Linux 6.18) with 1 GiB of "
+               "measured on a shared virtual machine (Intel Xeon, Linux 6.18) with 1 GiB of "
                "4 KiB pages on one node: tracker_measure refs 1024"};
   factory.abilities.privilege = "nothing for processes of the same user; else root";
   factory.abilities.cannot_see =

@@ -9,8 +9,8 @@
 //
 // The mover is another process, the parent. Prints what was checked and what became of moves, and
 // fails with 1 when a word was wrong, a move was refused, or less than half of all memory went each
-// way. Takes longer than asked for if it must for a trip to and fro. --spoil writes one wrong word:
-// that must be found.
+// way. Takes longer than asked for if it must for a trip there and back. --spoil writes one wrong
+// word: that must be found.
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>

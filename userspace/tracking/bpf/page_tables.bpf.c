@@ -89,7 +89,7 @@ struct {
 struct walk {
 	__u64 base, pgd, address, end;
 	__u64 pud_at, pud, pmd_table; /* of the upper table that is in slot `upper` */
-	__u64 slots, stale;
+	__u64 slots, stale, tries;
 	__u64 upper, have_upper, five_levels;
 };
 
@@ -153,21 +153,32 @@ static __always_inline int copy(struct walk *w, struct tc_bpf_control *c, __u64 
 {
 	__u32 key = w->slots, slot = w->slots;
 	struct table *to = bpf_map_lookup_elem(&tables, &key);
-	__u64 again = 0;
+	__u64 now = 0;
 
 	if (!to)
 		return 0;
 	if (bpf_probe_read_kernel(to, sizeof(*to), (void *)(w->base + (e & ADDRESS))) ||
-	    bpf_probe_read_kernel(&again, sizeof(again), (void *)at) || !same(e, again)) {
-		w->stale++;
+	    bpf_probe_read_kernel(&now, sizeof(now), (void *)at) || !same(e, now))
 		return 0;
-	}
 	barrier_var(slot); /* or else the test ends up on another copy than the use */
 	if (slot >= TC_BPF_SLOTS)
 		return 0;
 	c->base[slot] = first;
 	w->slots = slot + 1;
 	return 1;
+}
+
+/* How often a table that changed while it was copied is looked at again. */
+#define MOST_TRIES 3
+
+/* Whether the step that found one is to be done again. */
+static __always_inline int again(struct walk *w)
+{
+	if (w->tries++ < MOST_TRIES)
+		return 1;
+	w->tries = 0;
+	w->stale++;
+	return 0;
 }
 
 /* One step: a hole, the upper table of a GiB, or the next 2 MiB of it. 1 = stop. */
@@ -177,7 +188,7 @@ static long step(__u32 i, void *unused)
 	struct walk *w;
 	struct table *upper;
 	__u32 zero = 0, hole, slot;
-	__u64 e;
+	__u64 e, at;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	w = bpf_map_lookup_elem(&state, &zero);
@@ -193,11 +204,16 @@ static long step(__u32 i, void *unused)
 		bpf_probe_read_kernel(&w->pud, sizeof(w->pud), (void *)w->pud_at);
 		/* A 1 GiB leaf exists in hugetlbfs and DAX only, which nobody may move. */
 		w->upper = w->slots;
-		if (!(w->pud & PRESENT) || (w->pud & LEAF) ||
-		    !copy(w, c, w->pud_at, w->pud, (w->address & ~(SIZE(SHIFT_1G) - 1)) | 1)) {
+		if (!(w->pud & PRESENT) || (w->pud & LEAF)) {
 			w->address = next_boundary(w->address, SHIFT_1G);
 			return 0;
 		}
+		if (!copy(w, c, w->pud_at, w->pud, (w->address & ~(SIZE(SHIFT_1G) - 1)) | 1)) {
+			if (!again(w))
+				w->address = next_boundary(w->address, SHIFT_1G);
+			return 0;
+		}
+		w->tries = 0;
 		w->have_upper = 1;
 		return 0; /* the slot may have been the last */
 	}
@@ -206,9 +222,13 @@ static long step(__u32 i, void *unused)
 	if (!upper)
 		return 1;
 	e = upper->entry[(w->address >> SHIFT_2M) & 511];
-	if ((e & PRESENT) && !(e & LEAF))
-		copy(w, c, w->base + (w->pud & ADDRESS) + ((w->address >> SHIFT_2M) & 511) * 8, e,
-		     w->address & ~(SIZE(SHIFT_2M) - 1));
+	at = w->base + (w->pud & ADDRESS) + ((w->address >> SHIFT_2M) & 511) * 8;
+	if ((e & PRESENT) && !(e & LEAF) && !copy(w, c, at, e, w->address & ~(SIZE(SHIFT_2M) - 1)) && again(w)) {
+		/* It may be a huge page by now, or nothing. */
+		bpf_probe_read_kernel(&upper->entry[(w->address >> SHIFT_2M) & 511], sizeof(e), (void *)at);
+		return 0;
+	}
+	w->tries = 0;
 	w->address = next_boundary(w->address, SHIFT_2M);
 	if (!(w->address & (SIZE(SHIFT_1G) - 1)))
 		w->have_upper = 0;

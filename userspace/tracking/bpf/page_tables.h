@@ -33,7 +33,7 @@ struct tc_bpf_control {
   __u64 second_mmu; /* not 0: somebody else may use the address space without its page tables */
   __u64 next;       /* go on from here; = to when done */
   __u64 slots;      /* of the map "tables" and of info[], filled */
-  __u64 stale;      /* tables that changed while they were read, and were left out */
+  __u64 stale;      /* tables that changed each time they were read, and were left out */
   __u64 base[TC_BPF_SLOTS]; /* of each slot: first address that it maps, plus its level in bit 0:
                              * 0 = 4 KiB entries, 1 = 2 MiB entries */
 };
