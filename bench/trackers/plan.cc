@@ -63,6 +63,9 @@ Result<std::vector<PlannedRun>> plan_runs(const TrackersOptions& o,
   TC_ASSIGN(const auto trackers, choose_or_all(names, o.trackers, "tracker"));
   TC_ASSIGN(const auto chosen, choose_or_all(of_patterns, o.patterns, "pattern"));
   if (o.budgets.empty()) return fail(ErrorKind::kUsage, "give at least one budget");
+  for (auto budget = o.budgets.begin(); budget != o.budgets.end(); ++budget)
+    if (std::find(o.budgets.begin(), budget, *budget) != budget)
+      return fail(ErrorKind::kUsage, "the budget {} is given twice", *budget);
   for (const double budget : o.budgets)
     if (!(budget >= 0.0001 && budget <= 1))
       return fail(ErrorKind::kUsage, "a budget must be 0.0001 to 1 of a processor, not {}", budget);

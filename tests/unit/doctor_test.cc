@@ -101,7 +101,8 @@ TEST_F(DoctorTest, MemoryThatTheKernelDoesntUseIsTold) {
 TEST_F(DoctorTest, WithoutATrackerThereIsNothingToDecideBy) {
   works_ = fail(ErrorKind::kUnsupported, "the module is not loaded");
   EXPECT_EQ(finding("tracker good").severity, Severity::kNote);
-  EXPECT_EQ(finding("tracker good").state, "the module is not loaded");
+  EXPECT_EQ(finding("tracker good").state, "doesn't work here");
+  EXPECT_EQ(finding("tracker good").advice, "the module is not loaded");
   EXPECT_EQ(finding("trackers").severity, Severity::kProblem);
 }
 

@@ -42,6 +42,16 @@ std::vector<std::string> names_of_all() {
   return names;
 }
 
+void list_as_json() {
+  nlohmann::ordered_json json;
+  for (const trackers::Pattern& p : trackers::patterns())
+    json["patterns"].push_back({{"pattern", p.name}, {"about", p.about}});
+  json["trackers"].push_back({{"tracker", trackers::kNone}, {"about", "the program by itself"}});
+  for (const TrackerFactory& f : tracker_factories())
+    if (f.automatic) json["trackers"].push_back({{"tracker", f.name}, {"about", f.summary}});
+  print_line(json_text(json));
+}
+
 void list() {
   print_line("PATTERN     WHAT IT IS");
   for (const trackers::Pattern& p : trackers::patterns())
@@ -104,13 +114,13 @@ Status write_page(const Options& o, const std::vector<trackers::Row>& rows,
 }
 
 Result<int> run(Options& o, const std::string& command) {
-  if (o.list) {
-    list();
-    return 0;
-  }
   if (o.jobs < 1 || o.jobs > 64) return fail(ErrorKind::kUsage, "--jobs must be 1 to 64");
   TC_ASSIGN(o.what.footprint, parse_bytes(o.footprint));
   TC_ASSIGN(const auto runs, trackers::plan_runs(o.what, names_of_all()));
+  if (o.list) {
+    o.json ? list_as_json() : list();
+    return 0;
+  }
   TC_TRY(check_parts(runs, o));
   trackers::RunSetting setting;
   setting.options = o.what;

@@ -147,7 +147,7 @@ class Examination {
     const Status works = tracker.probe(system_, {});
     tracks_ = tracks_ || works;
     if (works) return add("tracker " + tracker.name, Severity::kOk, tracker.summary);
-    add("tracker " + tracker.name, Severity::kNote, works.error().message);
+    add("tracker " + tracker.name, Severity::kNote, "doesn't work here", works.error().message);
   }
   void none_tracks() {
     add("trackers", Severity::kProblem, "none works here",
