@@ -39,9 +39,11 @@ void register_bench(CLI::App& app, Context& context);
 void register_bench_trackers(CLI::App& bench, Context& context);   // called by the one above
 void register_bench_agreement(CLI::App& bench, Context& context);  // as well
 void register_doctor(CLI::App& app, Context& context);
+void register_drain(CLI::App& app, Context& context);
 void register_emulate(CLI::App& app, Context& context);
 void register_import(CLI::App& app, Context& context);
 void register_lab(CLI::App& app, Context& context);
+void register_migrate(CLI::App& app, Context& context);
 void register_oracle(CLI::App& app, Context& context);
 void register_record(CLI::App& app, Context& context);
 void register_replay(CLI::App& app, Context& context);

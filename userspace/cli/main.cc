@@ -109,9 +109,11 @@ int run(int argc, char** argv) {
   Context context;
   register_bench(app, context);
   register_doctor(app, context);
+  register_drain(app, context);
   register_emulate(app, context);
   register_import(app, context);
   register_lab(app, context);
+  register_migrate(app, context);
   register_oracle(app, context);
   register_record(app, context);
   register_replay(app, context);
