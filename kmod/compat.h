@@ -28,7 +28,7 @@
 /**
  * thermocline_page_is_shared() - whether @page has another owner, as far as its kernel knows; never a wrong no
  *
- * From 6.10 on page_mapcount() is there no more, and until 6.14 folio_likely_mapped_shared() goes by the first
+ * Of a page that is mapped by itself. From 6.10 on page_mapcount() is there no more, and until 6.14 folio_likely_mapped_shared() goes by the first
  * page of a folio alone; so it is counted here.
  */
 static __always_inline bool thermocline_page_is_shared(struct page *page)
@@ -42,6 +42,27 @@ static __always_inline bool thermocline_page_is_shared(struct page *page)
 	if (folio_test_large(folio))
 		owners += folio_entire_mapcount(folio);
 	return owners > 1;
+#else
+	return folio_maybe_mapped_shared(page_folio(page));
+#endif
+}
+
+/**
+ * thermocline_leaf_is_shared() - the same of a huge page that is mapped as one, by its first page
+ *
+ * Others may map parts of it.
+ */
+static inline bool thermocline_leaf_is_shared(struct page *page)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+	u32 i;
+
+	for (i = 0; i < PTRS_PER_PMD; i++)
+		if (page_mapcount(page + i) > 1)
+			return true;
+	return false;
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+	return folio_mapcount(page_folio(page)) > 1;
 #else
 	return folio_maybe_mapped_shared(page_folio(page));
 #endif

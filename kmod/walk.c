@@ -56,6 +56,7 @@ static_assert(PAGE_SHIFT == 12 && PTRS_PER_PTE == THERMOCLINE_RUN_ENTRIES);
  * @prune: tables whose own accessed bit is clear are not descended into
  * @shared: pages of shared areas are read although others map them
  * @cleared_any: at least one was
+ * @met_moving: the table page under way has a page that is on its way elsewhere
  * @second_mmu: something besides the CPUs uses the address space, or did (a KVM guest, a device),
  *	whose touches the accessed bits don't show: a clear bit then tells nothing
  * @ranges: what was asked for
@@ -76,6 +77,7 @@ struct walk {
 	bool prune;
 	bool shared;
 	bool cleared_any;
+	bool met_moving;
 	bool second_mmu;
 	const struct thermocline_range *ranges;
 	const struct thermocline_range *range;
@@ -318,22 +320,42 @@ static bool is_told_in_part(const struct walk *w, unsigned long address)
 	       (w->range > w->ranges && range_end(w->range - 1) > address);
 }
 
-/* Pages of 4 KiB from w->address on, of the huge page @pmd, are there, and that is all. False: no room. */
-static bool tell_unknown(struct walk *w, pmd_t pmd, u32 count)
+/*
+ * The rest of the huge page of @pmdp, from w->address on, is there, and that is all. Not when it is no huge page
+ * any more: then the walk looks at this address again. False: no room.
+ */
+static bool tell_unknown(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp)
 {
+	const unsigned long next = (w->address & PMD_MASK) + PMD_SIZE;
+	const u32 count = (next - w->address) >> PAGE_SHIFT;
 	struct thermocline_run *run = &w->att->run;
 	u16 node = THERMOCLINE_NODE_NONE;
+	unsigned long moving;
+	spinlock_t *lock;
+	bool there;
+	pmd_t pmd;
 	u32 word;
 
 	if (!open_run(w, w->address, THERMOCLINE_ORDER_4K, false))
 		return false;
+	lock = pmd_lock(w->mm, pmdp);
+	pmd = READ_ONCE(*pmdp);
+	there = true;
+	if (!pmd_present(pmd) && thermocline_moving_pmd(pmd, &moving))
+		find_node(&w->att->nodes, moving, &node);
+	else if (!pmd_present(pmd) || !pmd_leaf(pmd))
+		there = false;
+	else if (!is_huge_zero(vma, pmd))
+		find_node(&w->att->nodes, pmd_pfn(pmd), &node);
+	spin_unlock(lock);
+	if (!there)
+		return true;
 	for (word = 0; word * 64 < count; word++)
 		run->map[THERMOCLINE_PRESENT][word] = ~0ull >> (64 - min(count - word * 64, 64u));
-	if (pmd_present(pmd))
-		find_node(&w->att->nodes, pmd_pfn(pmd), &node);
 	add_nodes(run, node, count);
 	run->count = count;
 	close_run(w);
+	w->address = next;
 	return true;
 }
 
@@ -355,10 +377,7 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 
 	if (unlikely(is_told_in_part(w, address))) {
 		/* Records go up; the next pass tells it whole. Until then its rest is there, and unknown. */
-		if (!tell_unknown(w, READ_ONCE(*pmdp), (address + PMD_SIZE - w->address) >> PAGE_SHIFT))
-			return false;
-		w->address = address + PMD_SIZE;
-		return true;
+		return tell_unknown(w, vma, pmdp);
 	}
 	if (!continue_run(w, address, false, 1))
 		return false;
@@ -382,7 +401,7 @@ static bool read_pmds(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, u
 
 			find_node(&w->att->nodes, pfn, &node);
 			observable = !placed;
-			if (shareable && observable && is_shared(pfn)) {
+			if (shareable && observable && thermocline_leaf_is_shared(pfn_to_page(pfn))) {
 				observable = told_shared;
 				run->shared |= told_shared;
 			}
@@ -495,6 +514,7 @@ static noinline void learn_kind(struct walk *w, struct kind *kind, pte_t pte)
 		if (unlikely(thermocline_moving_pte(pte, &pfn))) {
 			/* It will be there again in a moment: present, and nobody can tell more. */
 			kind->flags = KIND_PRESENT;
+			w->met_moving = true;
 			find_node(&w->att->nodes, pfn, &kind->node);
 			kind->mask = ~0ull;
 			kind->like = value;
@@ -876,6 +896,7 @@ static bool read_table(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, 
 		lock = pte_lockptr(w->mm, &pmd);
 		spin_lock(lock);
 		if (likely(pmd_same(pmd, READ_ONCE(*pmdp)))) {
+			w->met_moving = false;
 			accessed = read_ptes(w, vma, pte_offset_kernel(&pmd, w->address),
 					     (end - w->address) >> PAGE_SHIFT);
 			w->address = end;
@@ -883,7 +904,8 @@ static bool read_table(struct walk *w, struct vm_area_struct *vma, pmd_t *pmdp, 
 		}
 		spin_unlock(lock);
 		/* Not under the table's own lock, which may be the same one. */
-		if (read && arm && !accessed && pmd_young(pmd))
+		/* What is being moved may come back touched: nothing above it must say that nothing was. */
+		if (read && arm && !accessed && !w->met_moving && pmd_young(pmd))
 			arm_pmd(w, pmdp, pmd);
 		if (read && w->mend && accessed && unlikely(!pmd_young(pmd)))
 			mend_pmd(w, pmdp, pmd);

@@ -134,7 +134,8 @@ tl::unexpected<Error> PluginProcess::gone() {
   while ((reaped = ::wait4(pid_, &status, WNOHANG, &used)) == 0 && Clock::now() < deadline)
     std::this_thread::sleep_for(kPoll);
   // Alive, or ending slowly: what it ended of stays what it was.
-  if (reaped == 0) {
+  const bool alive = reaped == 0;
+  if (alive) {
     ::kill(pid_, SIGKILL);
     for (const auto end = Clock::now() + kLastWait; reaped == 0 && Clock::now() < end;) {
       std::this_thread::sleep_for(kPoll);
@@ -147,7 +148,7 @@ tl::unexpected<Error> PluginProcess::gone() {
     last_cpu_ += std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
     return fail(ErrorKind::kFailure, "used CPU when it was not asked");
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+  if (alive && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
     return fail(ErrorKind::kFailure, "closed its end of the socket");
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
     return fail(

@@ -35,12 +35,13 @@ std::string pages_text(PageCount pages) {
   return format_bytes(bytes_of(pages));
 }
 
+/// Neither moved nor gone.
 PageCount left_of(const CarryResult& r) {
   return r.asked.minus_floor(r.of(MoveOutcome::kMoved) + r.of(MoveOutcome::kGone));
 }
 
 /// Why pages stayed, and what can be done.
-std::string reason(MoveOutcome outcome, NodeId to) {
+std::string reason(MoveOutcome outcome, NodeId to, bool all_owners) {
   switch (outcome) {
     case MoveOutcome::kMoved:
       return "";
@@ -53,8 +54,10 @@ std::string reason(MoveOutcome outcome, NodeId to) {
     case MoveOutcome::kNoMemory:
       return fmt::format("node {} has no more room: make some, or name another node", to.get());
     case MoveOutcome::kDenied:
-      return "other processes map them as well (--shared moves those, as root), or the process's "
-             "cpuset doesn't allow the node";
+      return all_owners
+                 ? "the process's cpuset doesn't allow the node"
+                 : "other processes map them as well (--shared moves those, as root), or the "
+                   "process's cpuset doesn't allow the node";
     case MoveOutcome::kRefused:
       return "the kernel refuses to move them at all";
   }
@@ -116,17 +119,23 @@ nlohmann::ordered_json to_json(const CarryResult& r) {
   return json;
 }
 
-void print_left(const CarryResult& r, NodeId to) {
+void print_left(const CarryResult& r, NodeId to, bool all_owners) {
   for (std::size_t o = 1; o < kMoveOutcomes; ++o)
     if (r.outcomes[o] > PageCount(0))
       print_line(fmt::format("  {} not moved: {}", pages_text(r.outcomes[o]),
-                             reason(static_cast<MoveOutcome>(o), to)));
+                             reason(static_cast<MoveOutcome>(o), to, all_owners)));
   const PageCount untried =
       left_of(r).minus_floor(r.of(MoveOutcome::kBusy) + r.of(MoveOutcome::kNoMemory) +
                              r.of(MoveOutcome::kDenied) + r.of(MoveOutcome::kRefused));
   if (untried > PageCount(0))
-    print_line(
-        fmt::format("  {} not tried{}", pages_text(untried), interrupted ? ": interrupted" : ""));
+    print_line(fmt::format("  {} not tried{}", pages_text(untried),
+                           interrupted ? ": interrupted"
+                           : r.full    ? ": there was no more room"
+                                       : ""));
+  if (r.set_aside > PageCount(0))
+    print_line(fmt::format(
+        "  {} of address ranges that are hardly used not looked at; name them with migrate --range",
+        pages_text(r.set_aside)));
 }
 
 // -------------------------------------------------------------------- migrate
@@ -158,7 +167,10 @@ Result<int> migrate(const MigrateOptions& o) {
   Teller teller(*system, "migrate", result.asked);
   if (!o.dry_run && !interrupted && result.asked > PageCount(0)) {
     request.dry_run = false;
+    const PageCount all = result.asked;
     TC_ASSIGN(result, carry_pages(*system, process, request, std::ref(teller)));
+    // Where it ended early, it has not seen all.
+    result.asked = std::max(result.asked, all);
   }
   const double seconds = teller.seconds();
   if (o.json) {
@@ -185,9 +197,9 @@ Result<int> migrate(const MigrateOptions& o) {
         fmt::format("process {} ({}): {} of {} moved to node {} in {:.1f} s; {} there already",
                     o.pid, process.command, pages_text(moved), pages_text(result.asked), o.to,
                     seconds, pages_text(result.already)));
-    print_left(result, request.to);
+    print_left(result, request.to, o.shared);
   }
-  return !o.dry_run && left_of(result) > PageCount(0) ? 1 : 0;
+  return interrupted || (!o.dry_run && left_of(result) > PageCount(0)) ? 1 : 0;
 }
 
 // -------------------------------------------------------------------- drain
@@ -224,7 +236,8 @@ Result<std::vector<NodeId>> destinations(const Topology& topology, const DrainOp
 
 struct Held {
   ProcessIdentity process;
-  CarryResult result;
+  CarryResult result;  ///< what was there, and what became of it
+  std::string error;   ///< why nobody could look
 };
 
 /// What the kernel says is still used on a node, in its own words.
@@ -241,7 +254,7 @@ std::map<std::string, Bytes> node_memory(const System& system, std::int32_t node
   return kinds;
 }
 
-/// Goes through all processes once. What is of no interest, or may not be looked at, is left out.
+/// Goes through all processes once, and tells those that hold pages of the node, or may.
 Result<std::vector<Held>> go_through(System& system, CarryRequest request,
                                      std::span<const NodeId> to, Teller* teller) {
   TC_ASSIGN(const auto all, find_targets(system, {}));
@@ -253,22 +266,27 @@ Result<std::vector<Held>> go_through(System& system, CarryRequest request,
   for (const ProcessIdentity& process : all) {
     if (interrupted) break;
     if (process.pid.get() == ::getpid()) continue;
-    CarryResult sum;
+    Held one{process, {}, {}};
     for (;;) {
       request.to = to[destination];
-      auto one = carry_pages(system, process, request, progress);
-      if (!one && one.error().kind == ErrorKind::kNotFound) break;  // it has ended
-      if (!one) return tl::make_unexpected(one.error());
-      if (teller != nullptr) teller->done(*one);
+      const auto carried = carry_pages(system, process, request, progress);
+      if (!carried) {
+        // One that has ended holds nothing.
+        if (carried.error().kind != ErrorKind::kNotFound) one.error = carried.error().message;
+        break;
+      }
+      if (teller != nullptr) teller->done(*carried);
       // The last try tells what there was left to do.
-      const PageCount moved = sum.of(MoveOutcome::kMoved);
-      sum = *one;
-      sum.outcomes[static_cast<std::size_t>(MoveOutcome::kMoved)] += moved;
-      sum.asked += moved;
-      if (!one->full || destination + 1 == to.size()) break;
+      const PageCount moved = one.result.of(MoveOutcome::kMoved);
+      one.result = *carried;
+      one.result.outcomes[static_cast<std::size_t>(MoveOutcome::kMoved)] += moved;
+      one.result.asked += moved;
+      if (!carried->full || destination + 1 == to.size()) break;
       ++destination;
     }
-    if (sum.asked > PageCount(0)) held.push_back({process, sum});
+    if (one.result.asked > PageCount(0) || one.result.set_aside > PageCount(0) ||
+        !one.error.empty())
+      held.push_back(std::move(one));
   }
   return held;
 }
@@ -294,22 +312,39 @@ Result<int> drain(const DrainOptions& o) {
   const PageCount all = asked_of(held);
   Teller teller(*system, "drain", all);
   PageCount moved;
-  if (!o.dry_run) {
+  if (!o.dry_run && !interrupted) {
+    std::map<Pid, CarryResult> tries;
     request.dry_run = false;
     for (int round = 0; round < kRounds && !interrupted; ++round) {
       TC_ASSIGN(held, go_through(*system, request, to, &teller));
       PageCount now;
-      for (const Held& one : held) now += one.result.of(MoveOutcome::kMoved);
+      for (const Held& one : held) {
+        now += one.result.of(MoveOutcome::kMoved);
+        tries[one.process.pid] = one.result;
+      }
       moved += now;
       if (now == PageCount(0)) break;
     }
+    // What is there now is looked at, not reckoned; why it is, the last try tells.
+    const bool was_interrupted = interrupted.exchange(false);
+    request.dry_run = true;
+    TC_ASSIGN(held, go_through(*system, request, to, nullptr));
+    interrupted = interrupted || was_interrupted;
+    for (Held& one : held) {
+      const auto last = tries.find(one.process.pid);
+      if (last == tries.end()) continue;
+      one.result.outcomes = last->second.outcomes;
+      one.result.outcomes[static_cast<std::size_t>(MoveOutcome::kMoved)] = PageCount(0);
+      one.result.full = last->second.full;
+    }
   }
-  std::erase_if(held,
-                [&](const Held& one) { return !o.dry_run && left_of(one.result) == PageCount(0); });
   std::sort(held.begin(), held.end(),
-            [](const Held& a, const Held& b) { return left_of(a.result) > left_of(b.result); });
-  PageCount left;
-  for (const Held& one : held) left += left_of(one.result);
+            [](const Held& a, const Held& b) { return a.result.asked > b.result.asked; });
+  const PageCount left = asked_of(held);
+  const bool unseen = std::any_of(held.begin(), held.end(), [](const Held& one) {
+    return !one.error.empty() || one.result.set_aside > PageCount(0);
+  });
+  const int code = interrupted || (!o.dry_run && (left > PageCount(0) || unseen)) ? 1 : 0;
   const auto memory = node_memory(*system, o.node);
   const auto used = memory.find("MemUsed");
   if (o.json) {
@@ -328,10 +363,13 @@ Result<int> drain(const DrainOptions& o) {
       nlohmann::ordered_json process{{"pid", one.process.pid.get()},
                                      {"command", one.process.command}};
       process.update(to_json(one.result));
+      process["set_aside_bytes"] = bytes_of(one.result.set_aside).get();
+      process["error"] = nullptr;
+      if (!one.error.empty()) process["error"] = one.error;
       json["processes"].push_back(process);
     }
     print_line(json_text(json));
-    return left > PageCount(0) && !o.dry_run ? 1 : 0;
+    return code;
   }
   if (o.dry_run)
     print_line(fmt::format("node {}: {} of {} processes would be moved to node {}", o.node,
@@ -347,9 +385,10 @@ Result<int> drain(const DrainOptions& o) {
     print_line(fmt::format("node {}: {} moved in {:.1f} s, {} of processes left", o.node,
                            pages_text(moved), teller.seconds(), pages_text(left)));
   for (const Held& one : held) {
-    print_line(fmt::format("process {} ({}): {}", one.process.pid.get(), one.process.command,
-                           pages_text(left_of(one.result))));
-    if (!o.dry_run) print_left(one.result, to.back());
+    print_line(fmt::format(
+        "process {} ({}): {}", one.process.pid.get(), one.process.command,
+        one.error.empty() ? pages_text(one.result.asked) : "not looked at: " + one.error));
+    if (!o.dry_run) print_left(one.result, to.back(), true);
   }
   if (used != memory.end() && !o.dry_run) {
     std::vector<std::string> kinds;
@@ -363,7 +402,7 @@ Result<int> drain(const DrainOptions& o) {
         "  what no process maps, cached files and the kernel's own, goes when the memory is taken "
         "offline: daxctl offline-memory, or state in /sys/devices/system/memory");
   }
-  return left > PageCount(0) && !o.dry_run ? 1 : 0;
+  return code;
 }
 
 }  // namespace

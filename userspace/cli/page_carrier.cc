@@ -18,6 +18,15 @@ constexpr std::uint64_t kChunk = 8192;
 /// than a millisecond or two.
 constexpr std::uint64_t kBatch = 512;
 constexpr std::uint64_t kHuge = 512;
+/// After so many batches in a row that found no room the node counts as full. One alone may be of
+/// pages that are special: hugetlbfs has a pool of its own.
+constexpr unsigned kFullBatches = 4;
+
+/// What the kernel maps into every process: nobody can move it.
+bool is_of_the_kernel(std::string_view line) {
+  return line.ends_with("[vdso]") || line.ends_with("[vvar]") || line.ends_with("[vvar_vclock]") ||
+         line.ends_with("[vsyscall]");
+}
 
 class Carrier {
  public:
@@ -27,12 +36,24 @@ class Carrier {
   Result<CarryResult> run(const ProcessIdentity& identity) {
     TC_ASSIGN(const FollowedProcess process, FollowedProcess::open(system_, identity));
     if (auto nodes = NodeMap::read(system_)) nodes_ = std::move(*nodes);
+    pid_ = identity.pid;
     mover_ = make_kernel_mover(system_, {[pid = identity.pid](Asid) { return pid; }, nullptr});
-    TC_ASSIGN(const auto mappings, read_mappings(system_, process));
+    const auto text = system_.read_file(process.proc_path("maps"));
+    if (!text) {
+      TC_TRY(process.check(system_));
+      return tl::make_unexpected(text.error());
+    }
+    std::string ours;
+    for (const std::string_view line : split(*text, '\n'))
+      if (!line.empty() && !is_of_the_kernel(trim(line))) ours += std::string(line) + "\n";
+    TC_ASSIGN(const auto mappings, parse_maps(ours));
     const PageCount in_memory = pages_in_memory(system_, process);
     for (const Mapping& mapping : mappings) {
       const bool named = !request_.ranges.empty();
-      if (!named && set_aside(mapping, in_memory)) continue;
+      if (!named && set_aside(mapping, in_memory)) {
+        result_.set_aside += mapping.end - mapping.first;
+        continue;
+      }
       if (!named) {
         TC_TRY(carry_range(process, mapping.first, mapping.end));
       }
@@ -159,10 +180,11 @@ class Carrier {
       execute(small);
       for (std::size_t i = 0; i < small.size(); ++i) count(small[i], outcomes_[i]);
     }
-    // A batch that found no room at all: nor will the next.
-    result_.full = result_.of(MoveOutcome::kMoved) == before &&
-                   result_.of(MoveOutcome::kNoMemory) > no_memory_before_;
+    const bool no_room = result_.of(MoveOutcome::kMoved) == before &&
+                         result_.of(MoveOutcome::kNoMemory) > no_memory_before_;
     no_memory_before_ = result_.of(MoveOutcome::kNoMemory);
+    without_room_ = no_room ? without_room_ + 1 : 0;
+    result_.full = without_room_ >= kFullBatches;
     batch_.clear();
     batch_pages_ = 0;
     return process.check(system_);
@@ -171,6 +193,19 @@ class Carrier {
   void execute(std::span<const PageMove> moves) {
     outcomes_.assign(moves.size(), MoveOutcome::kRefused);
     mover_->execute(moves, outcomes_);
+    // Small parts of one large page: the first took them all along, and the kernel calls the others
+    // busy. Where they are now tells.
+    std::vector<void*> pages;
+    std::vector<std::size_t> index;
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      if (outcomes_[i] != MoveOutcome::kBusy || moves[i].order != kOrder4K) continue;
+      pages.push_back(reinterpret_cast<void*>(moves[i].vpn.address()));
+      index.push_back(i);
+    }
+    std::vector<int> where(pages.size(), -1);
+    if (pages.empty() || system_.move_pages(pid_, pages, {}, where, 0) < 0) return;
+    for (std::size_t k = 0; k < index.size(); ++k)
+      if (where[k] == request_.to.get()) outcomes_[index[k]] = MoveOutcome::kMoved;
   }
   void count(const PageMove& move, MoveOutcome outcome) {
     result_.outcomes[static_cast<std::size_t>(outcome)] += move.order.pages();
@@ -181,6 +216,7 @@ class Carrier {
   const CarryProgress& progress_;
   std::optional<NodeMap> nodes_;
   std::unique_ptr<Mover> mover_;
+  Pid pid_;
   CarryResult result_;
   std::vector<std::uint64_t> raw_;
   std::vector<PagemapEntry> entries_;
@@ -189,18 +225,11 @@ class Carrier {
   std::vector<MoveOutcome> outcomes_;
   std::uint64_t batch_pages_ = 0;
   PageCount no_memory_before_;
+  unsigned without_room_ = 0;
   bool stopped_ = false;
 };
 
 }  // namespace
-
-CarryResult& CarryResult::operator+=(const CarryResult& other) {
-  already += other.already;
-  asked += other.asked;
-  for (std::size_t o = 0; o < kMoveOutcomes; ++o) outcomes[o] += other.outcomes[o];
-  full = full || other.full;
-  return *this;
-}
 
 Result<CarryResult> carry_pages(System& system, const ProcessIdentity& process,
                                 const CarryRequest& request, const CarryProgress& progress) {

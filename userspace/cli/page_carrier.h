@@ -33,19 +33,22 @@ struct CarryResult {
   PageCount asked;    ///< on another one: to be moved
   std::array<PageCount, kMoveOutcomes> outcomes{};  ///< of these; all 0 after a dry run
   bool full = false;                                ///< given up: the node had no more room
+  /// Of address ranges that are hardly used, and too large to be gone through (set_aside()).
+  PageCount set_aside;
 
   [[nodiscard]] PageCount of(MoveOutcome outcome) const {
     return outcomes[static_cast<std::size_t>(outcome)];
   }
-  CarryResult& operator+=(const CarryResult& other);
 };
 
 /// Told now and then how many pages were looked at and moved so far. False: stop.
 using CarryProgress = std::function<bool(const CarryResult&)>;
 
-/// Goes once through the pages of one process. Pages that come meanwhile may be missed, and pages
-/// that go are kGone. kNotFound when the process is gone, kPermission when this user may not look
-/// at it or move its pages.
+/// Goes once through the pages of one process, but for those that the kernel shares with all of
+/// them
+/// ([vdso] and the like). Pages that come meanwhile may be missed, and pages that go are kGone.
+/// kNotFound when the process is gone, kPermission when this user may not look at it or move its
+/// pages.
 [[nodiscard]] Result<CarryResult> carry_pages(System& system, const ProcessIdentity& process,
                                               const CarryRequest& request,
                                               const CarryProgress& progress);

@@ -1209,8 +1209,11 @@ bool Engine::move_batch(Nanoseconds now) {
   // one: a batch passes them through its headroom.
   if (!fits() && !promotions_.empty() && promotions_.front().from == queue.front().to &&
       queue.front().to != tiers_.back().id)
-    where = roomiest_node(queue.front().to,
-                          std::min(options_.batch, PageCount(options_.headroom.get() / 2)));
+    where =
+        roomiest_node(queue.front().to,
+                      std::min(options_.batch,
+                               std::max(PageCount(options_.headroom.get() / 2),
+                                        std::min(queue.front().order.pages(), options_.headroom))));
   if (!fits()) {
     // No room on the slower tier either. Promotions and moves between others may still find some.
     const TierId full = queue.front().to;

@@ -627,8 +627,18 @@ TEST_F(Kmod, OfALargePageOfAFileThePartsThatOthersMapAreNotObservable) {
         madvise(whole.data(), kHuge, MADV_HUGEPAGE) != 0)
       GTEST_SKIP() << "no huge pages of shared memory here";
     whole.write_all();
-    const Pass pass = device_.scan(0, whole.range());
+    Pass pass = device_.scan(0, whole.range());
     if (pass.pages.size() != 1) GTEST_SKIP() << "no huge page of shared memory to be had";
+    EXPECT_TRUE(pass.pages.begin()->second.observable);
+    // Who maps one part of it has a part in all of it, as it is told as one.
+    const Child other([&] {
+      void* const at = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+                            static_cast<off_t>(5 * kPage));
+      std::memset(at, 1, kPage);
+    });
+    pass = device_.scan(kClear, whole.range());
+    ASSERT_EQ(pass.pages.size(), 1u);
+    EXPECT_FALSE(pass.pages.begin()->second.observable);
   }
   constexpr std::uint64_t kMine = 100, kTheirs = 10, kFrom = 50;
   const auto map = [&](std::uint64_t from, std::uint64_t pages) {

@@ -205,6 +205,7 @@ static long step(__u32 i, void *unused)
 		/* A 1 GiB leaf exists in hugetlbfs and DAX only, which nobody may move. */
 		w->upper = w->slots;
 		if (!(w->pud & PRESENT) || (w->pud & LEAF)) {
+			w->tries = 0;
 			w->address = next_boundary(w->address, SHIFT_1G);
 			return 0;
 		}
@@ -225,7 +226,8 @@ static long step(__u32 i, void *unused)
 	at = w->base + (w->pud & ADDRESS) + ((w->address >> SHIFT_2M) & 511) * 8;
 	if ((e & PRESENT) && !(e & LEAF) && !copy(w, c, at, e, w->address & ~(SIZE(SHIFT_2M) - 1)) && again(w)) {
 		/* It may be a huge page by now, or nothing. */
-		bpf_probe_read_kernel(&upper->entry[(w->address >> SHIFT_2M) & 511], sizeof(e), (void *)at);
+		if (!bpf_probe_read_kernel(&e, sizeof(e), (void *)at))
+			upper->entry[(w->address >> SHIFT_2M) & 511] = e;
 		return 0;
 	}
 	w->tries = 0;
