@@ -124,8 +124,12 @@ constexpr std::uint64_t kHorizonNs = 60'000'000'000;
 /// By how much a slower tier answers later, where nobody knows latencies.
 constexpr std::uint64_t kLaterNs = 100;
 /// A tier is crowded when it answers later than the slower one by a fifth, at so many decisions in
-/// a row. It is no longer when it answers sooner, at so many, and no traffic can be given back.
+/// a row and for so long: measurements scatter, and more decisions than one may hear of the same.
+/// It is no longer when it answers sooner, at so many, and no traffic can be given back.
 constexpr unsigned kCrowded = 3, kIdle = 4;
+constexpr std::uint64_t kCrowdedNs = 5'000'000'000;
+/// Who serves less than one part in so many of the traffic is not crowded by it.
+constexpr std::uint64_t kNextToNothing = 8;
 /// Latencies that differ by a twentieth are alike, and a bracket of a hundredth of the traffic is
 /// as good as none (Colloid's delta and epsilon).
 constexpr std::uint64_t kAlike = 20, kNarrow = kAllTraffic / 100;
@@ -265,7 +269,8 @@ class AutoPolicy final : public Policy {
 
   struct Crowding {
     unsigned later = 0;  ///< decisions in a row at which the faster tier answered much later
-    unsigned idle = 0;   ///< at which it answered sooner and nothing was planned, or nobody knew
+    std::uint64_t later_ns = 0;  ///< that they took
+    unsigned idle = 0;  ///< at which it answered sooner and nothing was planned, or nobody knew
     std::optional<BalancedShare> balance;  ///< while the faster tier is crowded
   };
 
@@ -281,16 +286,23 @@ class AutoPolicy final : public Policy {
       crowding = {};
       return false;
     }
-    crowding.later = near > far + far / 5 ? crowding.later + 1 : 0;
-    if (crowding.later >= kCrowded && !crowding.balance) crowding.balance.emplace();
+    const bool much_later = near > far + far / 5;
+    crowding.later = much_later ? crowding.later + 1 : 0;
+    crowding.later_ns =
+        much_later ? crowding.later_ns + static_cast<std::uint64_t>(view.feedback.epoch.count())
+                   : 0;
+    if (crowding.later >= kCrowded && crowding.later_ns >= kCrowdedNs && !crowding.balance)
+      crowding.balance.emplace();
     if (!crowding.balance) return false;
+    const auto [all, share] = shared_traffic(view, fast);
     // Where both answer alike a page is served as soon on either.
     if (std::max(near, far) - std::min(near, far) < near / kAlike) {
       crowding.idle = 0;
-      return true;
+      if (share >= kAllTraffic / kNextToNothing) return true;
+      crowding = {};
+      return false;
     }
     const bool sooner = near < far;
-    const auto [all, share] = shared_traffic(view, fast);
     const std::uint64_t target = crowding.balance->next(share, sooner, kNarrow);
     const std::uint64_t unit = all / kAllTraffic + 1;
     if (!sooner) {

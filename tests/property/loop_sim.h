@@ -82,7 +82,8 @@ class LoopSim {
     Feedback feedback{};
     feedback.windows = windows;
     feedback.window = window_length;
-    feedback.epoch = window_length * static_cast<int>(windows);
+    feedback.epoch =
+        std::max<Nanoseconds>(window_length * static_cast<int>(windows), std::chrono::seconds(2));
     feedback.page_move = page_move;
     feedback.present_page_windows = present;
     feedback.accessed_page_windows = accessed;

@@ -351,6 +351,21 @@ TEST(Latency, AutoComesBackWhenTheCrowdHasGone) {
   EXPECT_GE(share_on_fast(sim, order, 0, kHot), 0.95);
 }
 
+TEST(Latency, OfTiersThatAnswerAlikeAutoFillsTheFasterOneWhateverWasMeasuredOnce) {
+  // As in a guest without a model of latency, where measurements scatter for a while.
+  constexpr std::size_t kPages = 12000, kFast = 4000, kHot = 3000;
+  const auto order = shuffled(kPages, 12);
+  LoopSim sim(filled(order, kPages - kFast, kFast), {kFast}, 12);
+  for (std::size_t i = 0; i < kPages; ++i) sim.touch[order[i]] = i < kHot ? 0.9 : 0.02;
+  int epoch = 0;
+  sim.loaded_latency_ns = [&](std::size_t tier) {
+    return std::uint64_t{tier == 0 && epoch < 12 ? 150u : 100u};
+  };
+  const auto policy = made("auto");
+  for (; epoch < 40; ++epoch) sim.run(*policy);
+  EXPECT_GE(share_on_fast(sim, order, 0, kHot), 0.95);
+}
+
 TEST(Latency, WithoutMeasurementItIsAPolicyOfCapacity) {
   constexpr std::size_t kPages = 20000, kFast = 6000, kHot = 5000;
   const auto order = shuffled(kPages, 10);

@@ -349,7 +349,7 @@ class Fuzzer {
   void step() {
     while (module_wanted) std::this_thread::yield();
     const std::shared_lock guard(module_lock);
-    const auto choice = below(100);
+    const auto choice = below(150);
     if (choice < 8) {
       open_file();
     } else if (choice < 9) {
@@ -362,12 +362,12 @@ class Fuzzer {
       others();
     } else if (choice < 21) {
       killed_in_a_scan();
-    } else if (choice < 22) {
+    } else if (choice < 27) {
       if (starve_ && below(4) == 0)
         without_memory();
       else
         two_attachments();
-    } else if (choice < 30) {
+    } else if (choice < 35) {
       ring();
     } else {
       scan();
